@@ -1,0 +1,2 @@
+//! A load generator for servers that speak memcached.
+fn main() {}

@@ -1,0 +1,40 @@
+//! The one place that reads the clock. Everything else is told the time.
+//!
+//! Seconds are Unix seconds, held in 32 bits (good until 2106), and never run backwards: the wall clock is read once, at start,
+//! and the monotonic clock counts on from there, so that a step of the wall clock neither kills nor revives an item.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment in Unix seconds. 0 means "never" where an expiry is meant.
+pub type Seconds = u32;
+
+/// The source of [`Seconds`] for a running server.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+    origin_micros: u128,
+}
+
+impl Clock {
+    /// Reads both clocks, once.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { origin: Instant::now(), origin_micros: since_epoch.as_micros() }
+    }
+
+    /// The current Unix second.
+    #[must_use]
+    pub fn now_seconds(&self) -> Seconds {
+        let micros = self.origin_micros + self.uptime().as_micros();
+        Seconds::try_from(micros / 1_000_000).unwrap_or(Seconds::MAX)
+    }
+
+    /// Time since [`Clock::start`].
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn uptime(&self) -> std::time::Duration {
+        Instant::now().duration_since(self.origin)
+    }
+}

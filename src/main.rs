@@ -1,0 +1,2 @@
+//! The larder server.
+fn main() {}
