@@ -12,4 +12,6 @@
 
 pub mod clock;
 pub mod config;
+mod counter;
 pub mod store;
+mod sync;
