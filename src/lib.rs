@@ -12,4 +12,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod failure;
+pub mod log;
+pub mod server;
 pub mod store;
+pub mod system;
