@@ -1,7 +1,7 @@
 //! Why the program does not start, with the exit code that scripts written for memcached expect.
 //!
-//! The codes are those of `sysexits.h` that memcached uses, 1 included: it stands for a value that cannot be right, where 64
-//! stands for a combination that cannot be served.
+//! The codes are those of `sysexits.h` that memcached uses, 1 included: it stands for a value that
+//! cannot be right, where 64 stands for a combination that cannot be served.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,8 @@
 //! The log: stderr, one line per event, never a key or a value.
 //!
-//! Without `-v` it carries warnings and what [`BANNER`] announces. The level can change while the server runs; a level that is off
-//! costs a hot path one load, because the change goes through tracing's own cache of what is wanted.
+//! Without `-v` it carries warnings and what [`BANNER`] announces. The level can change while the
+//! server runs; a level that is off costs a hot path one load, because the change goes through
+//! tracing's own cache of what is wanted.
 
 use std::io;
 use std::sync::OnceLock;
@@ -18,7 +19,8 @@ pub const BANNER: &str = "larder::banner";
 /// Starts the log. Later calls only set the verbosity.
 pub fn start(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(filter(verbosity));
-    // A full disk behind stderr must not end the server, so nothing is said about a line that could not be written.
+    // A full disk behind stderr must not end the server, so nothing is said about a line that could
+    // not be written.
     let lines = fmt::layer().with_target(false).log_internal_errors(false).with_writer(io::stderr);
     match Registry::default().with(lines.with_filter(filter)).try_init() {
         Ok(()) => drop(FILTER.set(handle)),
@@ -26,7 +28,8 @@ pub fn start(verbosity: u32) {
     }
 }
 
-/// Shows what that many `-v` show: 0 warnings, 1 events, 2 details, 3 and above everything. Does nothing before [`start`].
+/// Shows what that many `-v` show: 0 warnings, 1 events, 2 details, 3 and above everything. Does
+/// nothing before [`start`].
 pub fn set_verbosity(verbosity: u32) {
     if let Some(handle) = FILTER.get() {
         // It fails only where the subscriber is gone, and then nobody is listening.

@@ -1,10 +1,11 @@
 //! The larder server: the command line, then the process around [`Server`].
 //!
-//! The order below is not free. What needs root comes before root is given up, the fork of `-d` before there are threads, and
-//! the log before anything that has something to say. SIGPIPE needs no line: Rust's runtime ignores it.
+//! The order below is not free. What needs root comes before root is given up, the fork of `-d`
+//! before there are threads, and the log before anything that has something to say. SIGPIPE needs
+//! no line: Rust's runtime ignores it.
 
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{self, ExitCode};
 
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
         }
     };
     if args.license {
-        print!("{LICENSE}");
+        // As above: a reader that went away is no failure.
+        let _ = write!(io::stdout(), "{} at your option.\n\n{LICENSE}", env!("CARGO_PKG_LICENSE"));
         return ExitCode::SUCCESS;
     }
     match Config::new(&args).and_then(run) {
@@ -69,7 +71,8 @@ fn run(mut config: Config) -> Result<(), Failure> {
     serve(&runtime, signals, server)
 }
 
-/// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too long.
+/// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
+/// long.
 fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<(), Failure> {
     runtime.block_on(async {
         tokio::select! {
@@ -182,12 +185,11 @@ fn announce(config: &Config, server: &Server) {
         config.connections_max,
     );
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-    match (addresses.is_empty(), &config.listen_typed) {
-        (true, _) => info!(target: BANNER, "listening nowhere: TCP is off"),
-        (false, Some(_)) => info!(target: BANNER, "listening on {}", addresses.join(", ")),
-        (false, None) => {
-            info!(target: BANNER, "listening on {} (loopback; -l opens more)", addresses.join(", "));
-        }
+    let addresses = addresses.join(", ");
+    match &config.listen_typed {
+        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
+        Some(_) => info!(target: BANNER, "listening on {addresses}"),
+        None => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
     }
     if config.threads > THREADS_SENSIBLE {
         warn!("{} threads are more than any machine is known to gain from", config.threads);
@@ -200,7 +202,8 @@ fn announce(config: &Config, server: &Server) {
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 const LICENSE: &str = include_str!("../LICENSE-MIT");
 
-// The event loop, its waker and the clock's or a listener's copy; generous, since running out stops accepting.
+// The event loop, its waker and the clock's or a listener's copy; generous, since running out stops
+// accepting.
 const DESCRIPTORS_PER_WORKER: usize = 4;
 // Standard streams, the signal loop, files written at start and room for what libraries open.
 const DESCRIPTORS_OF_PROCESS: usize = 32;

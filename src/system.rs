@@ -1,5 +1,5 @@
-//! What the program asks of the operating system besides sockets: limits, locked pages, another user, the background, and the two
-//! files that tell others where it is.
+//! What the program asks of the operating system besides sockets: limits, locked pages, another
+//! user, the background, and the two files that tell others where it is.
 
 use std::ffi::CString;
 use std::fs;
@@ -14,10 +14,11 @@ use nix::unistd::{self, User};
 
 use crate::failure::Failure;
 
-/// Makes room for `connections` sockets and `others` descriptors, raising the limit on open files where it may.
+/// Makes room for `connections` sockets and `others` descriptors, raising the limit on open files
+/// where it may.
 ///
-/// Returns how many connections there is room for: `connections`, or fewer where the limit holds that many files but not the
-/// server's own as well, which memcached is content with.
+/// Returns how many connections there is room for: `connections`, or fewer where the limit holds
+/// that many files but not the server's own as well, which memcached is content with.
 ///
 /// # Errors
 ///
@@ -48,7 +49,8 @@ pub fn allow_core_files() -> Result<(), Failure> {
     }
 }
 
-/// Locks the pages mapped now, and those to come where no limit could later turn an allocation into a failure.
+/// Locks the pages mapped now, and those to come where no limit could later turn an allocation into
+/// a failure.
 ///
 /// # Errors
 ///
@@ -99,7 +101,8 @@ pub fn become_user(user: &User) -> Result<(), Failure> {
     })
 }
 
-/// Goes into the background. To be called before there are threads, which a fork would leave behind.
+/// Goes into the background. To be called before there are threads, which a fork would leave
+/// behind.
 ///
 /// # Errors
 ///
@@ -136,7 +139,8 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes the ports bound to `path`, one `TCP INET: port` or `TCP INET6: port` a line, for scripts that ask for any port.
+/// Writes the ports bound to `path`, one `TCP INET: port` or `TCP INET6: port` a line, for scripts
+/// that ask for any port.
 ///
 /// # Errors
 ///
@@ -161,7 +165,8 @@ fn replace(path: &Path, suffix: &str, contents: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-/// Raises a soft limit to `wanted`, or as near as the system lets it, and returns where it ended. Never lowers one.
+/// Raises a soft limit to `wanted`, or as near as the system lets it, and returns where it ended.
+/// Never lowers one.
 fn raise_limit(resource: Resource, wanted: rlim_t) -> nix::Result<rlim_t> {
     let (soft, hard) = getrlimit(resource)?;
     if soft >= wanted {
@@ -176,7 +181,8 @@ fn raise_limit(resource: Resource, wanted: rlim_t) -> nix::Result<rlim_t> {
     getrlimit(resource).map(|(soft, _)| soft)
 }
 
-/// How many connections fit `limit` descriptors, or `None` where the limit does not even hold those asked for.
+/// How many connections fit `limit` descriptors, or `None` where the limit does not even hold those
+/// asked for.
 fn connections_within(limit: usize, connections: usize, others: usize) -> Option<usize> {
     let fits = limit.saturating_sub(others).min(connections);
     (limit >= connections && fits > 0).then_some(fits)

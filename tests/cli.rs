@@ -1,7 +1,7 @@
 //! The real program as scripts and unit files meet it: exit codes, messages, files, signals.
 //!
-//! Every server here listens on a port the system chose and is waited for by reading its log, so that nothing sleeps and nothing
-//! collides.
+//! Every server here listens on a port the system chose and is waited for by reading its log, so
+//! that nothing sleeps and nothing collides.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,8 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
-/// The program as whoever runs this test, which root has to say and others may, with `line` as its further arguments.
+/// The program as whoever runs this test, which root has to say and others may, with `line` as its
+/// further arguments.
 fn larder(line: &str) -> Command {
     let user = User::from_uid(geteuid()).unwrap().unwrap();
     bare(&format!("-u {} {line}", user.name))
@@ -63,7 +64,8 @@ impl Running {
         list.split([',', ' ', '\n']).next().unwrap().parse().unwrap()
     }
 
-    /// Sends `signal`, waits for the end, returns the exit code (`None` if a signal ended it) and the rest of the log.
+    /// Sends `signal`, waits for the end, returns the exit code (`None` if a signal ended it) and
+    /// the rest of the log.
     fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
         kill(self.pid(), signal).unwrap();
         let code = self.child.wait().unwrap().code();
@@ -132,7 +134,7 @@ fn help_is_grouped_and_ends_with_examples() {
 fn license_is_printed() {
     let (code, stdout, _) = run("-i");
     assert_eq!(code, 0);
-    assert!(stdout.starts_with("MIT License"), "{stdout}");
+    assert!(stdout.starts_with("MIT OR Apache-2.0"), "{stdout}");
 }
 
 #[test]
@@ -241,7 +243,8 @@ fn a_hang_up_changes_nothing() {
 fn the_background_process_writes_its_own_pid() {
     let directory = Directory::new("background");
     let path = directory.file("pid");
-    // Only with -v does the background keep stderr, which is how this test knows when it is there and when it is gone.
+    // Only with -v does the background keep stderr, which is how this test knows when it is there
+    // and when it is gone.
     let line = format!("-d -v -p -1 -P {}", path.display());
     let mut server = Running::start(larder(&line));
     assert_eq!(server.child.wait().unwrap().code(), Some(0));

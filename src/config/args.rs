@@ -1,7 +1,8 @@
 //! What the user typed: memcached's grammar and nothing more.
 //!
-//! Values stay text here. What they mean, and which complaint and exit code a bad one earns, is decided in [`super::Config`], so
-//! that clap answers for the grammar alone: unknown options and missing values.
+//! Values stay text here. What they mean, and which complaint and exit code a bad one earns, is
+//! decided in [`super::Config`], so that clap answers for the grammar alone: unknown options and
+//! missing values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,8 +25,8 @@ pub struct Args {
     /// TCP port; -1 lets the system choose, 0 turns TCP off [default: 11211]
     #[arg(short, long, value_name = "NUM", help_heading = NETWORK)]
     pub port: Option<String>,
-    /// Addresses to listen on: host, host:port, [v6]:port or *, separated by commas; may be repeated
-    /// [default: loopback]
+    /// Addresses to listen on: host, host:port, [v6]:port or *, separated by commas; may be
+    /// repeated [default: loopback]
     #[arg(short, long, value_name = "ADDR", help_heading = NETWORK)]
     pub listen: Vec<String>,
     /// Connections served at a time [default: 1024]
@@ -37,7 +38,7 @@ pub struct Args {
     /// Protocol: auto or ascii [default: auto]
     #[arg(short = 'B', long, value_name = "NAME", help_heading = NETWORK)]
     pub protocol: Option<String>,
-    /// UDP port; only 0, which is off, is served
+    /// UDP port; only 0, which is off, is supported
     #[arg(short = 'U', long, value_name = "NUM", help_heading = NETWORK)]
     pub udp_port: Option<String>,
 
@@ -72,7 +73,7 @@ pub struct Args {
     /// Refuse commands that list keys
     #[arg(short = 'X', long, help_heading = SERVING)]
     pub disable_dumping: bool,
-    /// Refuse watch
+    /// Refuse watch, which this version does anyway
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
@@ -155,12 +156,14 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// What clap makes of an unknown option or a missing value; also the texts of `-h` and `-V`, which end the program too.
+    /// What clap makes of an unknown option or a missing value; also the texts of `-h` and `-V`,
+    /// which end the program too.
     pub fn parse_words<W>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error>
     where
         W: Into<OsString> + Clone,
     {
-        // As getopt has it, the word after an option that takes a value is its value, whatever it looks like: `-p -1`.
+        // As getopt has it, the word after an option that takes a value is its value, whatever it
+        // looks like: `-p -1`.
         let command = Self::command().mut_args(|arg| {
             let takes_next_word = arg.get_action().takes_values() && !arg.is_positional();
             if takes_next_word && !arg.is_require_equals_set() {

@@ -1,7 +1,7 @@
 //! Where to listen: `-p` and `-l` as typed become socket addresses.
 //!
-//! Without `-l` that is loopback, unlike memcached, which opens every interface: a cache without authentication should be opened
-//! on purpose.
+//! Without `-l` that is loopback, unlike memcached, which opens every interface: a cache without
+//! authentication should be opened on purpose.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
@@ -17,7 +17,8 @@ pub(super) fn port(typed: Option<&str>) -> Result<Option<u16>, Failure> {
     }
 }
 
-/// Resolves the lists of `-l`; `port` serves the entries that name none. No address is returned twice.
+/// Resolves the lists of `-l`; `port` serves the entries that name none. No address is returned
+/// twice.
 pub(super) fn addresses(lists: &[String], port: u16) -> Result<Vec<SocketAddr>, Failure> {
     if lists.is_empty() {
         return Ok(open_on(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], port));
@@ -89,7 +90,8 @@ fn parse_entry(typed: &str) -> Result<Entry<'_>, String> {
     Ok(Entry { host: (host != "*").then_some(host), port })
 }
 
-/// `proto[name]:` before an address. Both names that are served mean the same while there is one protocol.
+/// `proto[name]:` before an address. Both names that are served mean the same while there is one
+/// protocol.
 fn strip_protocol(typed: &str) -> Result<&str, String> {
     if ["notls:", "btls:", "mtls:"].iter().any(|prefix| typed.starts_with(prefix)) {
         return Err(format!("\"{typed}\" needs TLS, which is not supported by this version"));

@@ -1,7 +1,7 @@
 //! What the server runs with: validated once, limits derived once.
 //!
-//! [`Args`] is what was typed; [`Config`] is what it means. Complaints and exit codes are memcached's, because scripts and unit
-//! files were written against them.
+//! [`Args`] is what was typed; [`Config`] is what it means. Complaints and exit codes are
+//! memcached's, because scripts and unit files were written against them.
 
 mod args;
 mod listen;
@@ -21,7 +21,8 @@ pub use args::Args;
 pub struct Config {
     /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
     pub listen: Vec<SocketAddr>,
-    /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is off.
+    /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is
+    /// off.
     pub tcp_port: u16,
     /// `-l` as typed, or `None`, for `stats settings` (`inter`).
     pub listen_typed: Option<String>,
@@ -118,7 +119,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Small constants, so that rare paths become common in tests: port 0, tiny buffers, one request per turn.
+    /// Small constants, so that rare paths become common in tests: port 0, tiny buffers, one
+    /// request per turn.
     #[must_use]
     pub fn tiny() -> Self {
         let config = Self {
@@ -159,7 +161,8 @@ impl Config {
     }
 }
 
-/// What memcached can do and this version cannot is refused: a server that pretends to ask for a password is worse than none.
+/// What memcached can do and this version cannot is refused: a server that pretends to ask for a
+/// password is worse than none.
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
     let udp = args.udp_port.as_deref().is_some_and(|port| port.trim() != "0");
     let unsupported = [
@@ -177,7 +180,8 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
         None | Some("auto" | "ascii") => Ok(()),
         Some("binary") => Err(Failure::usage("-B binary is not supported by this version")),
         Some(other) => Err(Failure::usage(format!(
-            "Invalid value for binding protocol: {other}\n -- should be one of auto, binary, or ascii"
+            "Invalid value for binding protocol: {other}\n \
+             -- should be one of auto, binary, or ascii"
         ))),
     }
 }
@@ -194,7 +198,7 @@ fn without_effect(args: &Args) -> Result<Vec<String>, Failure> {
     let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
     let mut names: Vec<String> = given.collect();
     names.extend(suboptions::without_effect(&args.extended)?);
-    names.extend(args.stray.iter().map(|word| format!("\"{word}\"")));
+    names.extend(args.stray.iter().map(|word| format!("{word:?}")));
     names.dedup();
     Ok(names)
 }
@@ -226,7 +230,8 @@ fn memory_limits(args: &Args) -> Result<(usize, usize), Failure> {
     Ok((memory_bytes, item_bytes_max))
 }
 
-/// A number with a unit of k, m or g, or of `bare_unit_bytes` where none is written. `None` if unreadable or beyond the machine.
+/// A number with a unit of k, m or g, or of `bare_unit_bytes` where none is written. `None` if
+/// unreadable or beyond the machine.
 fn parse_size(typed: &str, bare_unit_bytes: usize) -> Option<usize> {
     let typed = typed.trim();
     let units = [(['k', 'K'], KIB), (['m', 'M'], MIB), (['g', 'G'], GIB)];
@@ -237,7 +242,8 @@ fn parse_size(typed: &str, bare_unit_bytes: usize) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_mul(unit_bytes)
 }
 
-/// A number above 0. What is no number earns the same complaint as 0, since memcached reads it as 0.
+/// A number above 0. What is no number earns the same complaint as 0, since memcached reads it as
+/// 0.
 fn positive(typed: Option<&str>, default: usize, complaint: &str) -> Result<usize, Failure> {
     match typed.map(|typed| typed.trim().parse()) {
         None => Ok(default),
@@ -246,7 +252,8 @@ fn positive(typed: Option<&str>, default: usize, complaint: &str) -> Result<usiz
     }
 }
 
-/// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as many as it may be".
+/// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as
+/// many as it may be".
 fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
     typed.map_or(Ok(BACKLOG_DEFAULT), |typed| {
         let complaint = || Failure::value(format!("-b takes a number, not \"{typed}\""));

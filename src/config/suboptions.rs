@@ -1,11 +1,13 @@
 //! `-o name[=value],...`: memcached's extended options.
 //!
-//! Nearly all of them tune slabs, LRU lists and threads that larder does not have. They are accepted, since they stand in unit
-//! files everywhere, and handed back so that the log can name them. What would change what clients see is refused instead.
+//! Nearly all of them tune slabs, LRU lists and threads that larder does not have. They are
+//! accepted, since they stand in unit files everywhere, and handed back so that the log can name
+//! them. What would change what clients see is refused instead.
 
 use crate::failure::Failure;
 
-/// Checks the lists as typed and returns the names of the options that have no effect, in their order.
+/// Checks the lists as typed and returns the names of the options that have no effect, in their
+/// order.
 pub(super) fn without_effect(lists: &[String]) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for typed in lists.iter().flat_map(|list| list.split(',')).filter(|typed| !typed.is_empty()) {

@@ -11,8 +11,8 @@ fn args(line: &str) -> Args {
     Args::parse_words(words).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// Command lines as they stand in unit files, images and start scripts. `-l` is loopback where the original names a host that the
-/// machine running this test does not know.
+/// Command lines as they stand in unit files, images and start scripts. `-l` is loopback where the
+/// original names a host that the machine running this test does not know.
 const CARRIED_OVER: &[&str] = &[
     "",
     // Debian: /etc/memcached.conf as its start script passes it on.
@@ -39,7 +39,8 @@ const CARRIED_OVER: &[&str] = &[
     "-B ascii --verbose=3 --max-item 8m",
     "-m 64 -m 128",
     "-o lru_maintainer,lru_crawler,hash_algorithm=murmur3 -o slab_reassign,slab_automove=2",
-    "-o maxconns_fast,hashpower=20,hot_lru_pct=30,warm_lru_pct=30,hot_max_factor=0.1,warm_max_factor=2.0",
+    "-o maxconns_fast,hashpower=20,hot_lru_pct=30,warm_lru_pct=30",
+    "-o hot_max_factor=0.1,warm_max_factor=2.0",
     "-o no_modern,no_hashexpand,no_lru_crawler,temporary_ttl=60,idle_timeout=0,tail_repair_time=0",
     "-f 1.08 -n 72 -L -N 4 -D : -a 0777",
     "-c 65536 -l 127.0.0.1:11212;[::1]:11213",
