@@ -146,14 +146,15 @@ impl Drop for PidFile {
 ///
 /// Where the file cannot be written.
 pub fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
-    let lines: String = addresses
-        .iter()
-        .map(|address| {
-            let family = if address.is_ipv4() { "INET" } else { "INET6" };
-            format!("TCP {family}: {}\n", address.port())
-        })
-        .collect();
-    replace(path, ".lck", lines.as_bytes())
+    replace(path, ".lck", port_lines(addresses).as_bytes())
+}
+
+fn port_lines(addresses: &[SocketAddr]) -> String {
+    let line = |address: &SocketAddr| {
+        let family = if address.is_ipv4() { "INET" } else { "INET6" };
+        format!("TCP {family}: {}\n", address.port())
+    };
+    addresses.iter().map(line).collect()
 }
 
 /// Writes beside `path` and renames, so that who waits for the file never reads half of it.
@@ -204,6 +205,13 @@ mod tests {
     #[test]
     fn more_files_than_any_system_allows_are_refused() {
         assert!(reserve_descriptors(usize::MAX, 40).is_err());
+    }
+
+    #[test]
+    fn ports_are_written_as_memcached_writes_them() {
+        let addresses = ["127.0.0.1:5", "[::1]:6"].map(|address| address.parse().unwrap());
+        assert_eq!(port_lines(&addresses), "TCP INET: 5\nTCP INET6: 6\n");
+        assert_eq!(port_lines(&[]), "");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 /// The command line. A repeated option overrides itself, save those that add up (`-v`, `-l`, `-o`).
-#[derive(Clone, Debug, Default, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     name = "larder",
     version = VERSION,
