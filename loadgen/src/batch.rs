@@ -4,7 +4,6 @@
 //! for one value only and nothing is looked at twice but the header of a value that is still arriving.
 
 use std::fmt;
-use std::io::Write as _;
 
 use memchr::memchr;
 
@@ -18,6 +17,8 @@ pub(crate) struct Batch {
     workload: Workload,
     /// What follows the key in the header of a value, up to the `\n`.
     header_tail: Vec<u8>,
+    /// What follows the key in the line of a set.
+    set_tail: Vec<u8>,
     requests: Vec<Request>,
     keys: Vec<u64>,
     /// The first request not answered in full.
@@ -55,6 +56,7 @@ impl Batch {
         Self {
             workload: workload.clone(),
             header_tail: format!(" 0 {}\r", workload.value_bytes).into_bytes(),
+            set_tail: format!(" 0 0 {}\r\n", workload.value_bytes).into_bytes(),
             requests: Vec::with_capacity(workload.pipeline),
             keys: Vec::with_capacity(keys_max),
             request: 0,
@@ -122,9 +124,8 @@ impl Batch {
         let key = item::key(id);
         output.extend_from_slice(b"set ");
         output.extend_from_slice(&key);
-        let bytes = self.workload.value_bytes;
-        write!(output, " 0 0 {bytes}\r\n").expect("a Vec takes any write");
-        self.workload.values.write(&key, bytes, output);
+        output.extend_from_slice(&self.set_tail);
+        self.workload.values.write(&key, self.workload.value_bytes, output);
         output.extend_from_slice(b"\r\n");
     }
 

@@ -20,7 +20,10 @@ impl Values {
     /// Appends the value of `key`, `bytes` long.
     pub fn write(self, key: &Key, bytes: usize, output: &mut Vec<u8>) {
         match self {
-            Self::Keyed => output.extend(key.iter().cycle().take(bytes)),
+            Self::Keyed => {
+                (0..bytes / KEY_BYTES).for_each(|_| output.extend_from_slice(key));
+                output.extend_from_slice(&key[..bytes % KEY_BYTES]);
+            }
             Self::Constant => output.resize(output.len() + bytes, CONSTANT_BYTE),
         }
     }

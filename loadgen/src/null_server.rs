@@ -97,7 +97,10 @@ impl Connection {
             let served = answer_all(&self.partial, output)?;
             self.partial.drain(..served);
         }
-        Ok(())
+        match self.partial.len() {
+            ..=PARTIAL_BYTES_MAX => Ok(()),
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
     }
 
     fn send(&mut self, output: &[u8]) -> io::Result<()> {
@@ -191,6 +194,8 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 1024;
 const INPUT_BYTES: usize = 64 * 1024;
 const SET_BYTES_MAX: usize = 1 << 20;
+/// A set of the largest value, or a get of some 100,000 keys.
+const PARTIAL_BYTES_MAX: usize = 2 * SET_BYTES_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -184,3 +184,46 @@ const CASES: [Case; 5] = [
         over_null: None,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn contestant(kind: Kind) -> Contestant {
+        Contestant { kind, title: format!("{kind:?}"), program: PathBuf::new() }
+    }
+
+    fn figures(cpu_micros: f64) -> Figures {
+        let mut figures = Figures::default();
+        figures.cpu_micros.push(cpu_micros);
+        figures.requests_per_second.push(1000.0);
+        figures
+    }
+
+    #[test]
+    fn goals_are_judged_by_the_ratio_of_medians() {
+        let contestants = [Kind::Null, Kind::Larder, Kind::Memcached].map(contestant);
+        let takes = vec![[4.0, 6.0, 8.0].map(figures).to_vec(); CASES.len()];
+        let table = table(&contestants, &takes).to_string();
+        let row = table.lines().find(|line| line.contains("get, one at a time")).unwrap();
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2..5], ["4.000; 1000", "6.000; 1000", "8.000; 1000"]);
+        assert_eq!(cells[5], "0.75 met (at most 0.85)");
+        assert_eq!(cells[6], "1.50 missed (at most 1.1)");
+    }
+
+    #[test]
+    fn a_server_left_out_leaves_its_ratios_open() {
+        let takes = vec![vec![figures(4.0)]; CASES.len()];
+        let table = table(&[contestant(Kind::Larder)], &takes).to_string();
+        assert!(
+            table
+                .lines()
+                .skip(4)
+                .all(|line| line.ends_with("| -              | -                    |")),
+            "{table}"
+        );
+    }
+}

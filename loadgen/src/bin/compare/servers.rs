@@ -26,7 +26,7 @@ pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     /// Its name and version.
     pub(crate) title: String,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 impl Contestant {
