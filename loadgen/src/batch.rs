@@ -20,7 +20,7 @@ pub(crate) struct Batch {
     /// What follows the key in the line of a set.
     set_tail: Vec<u8>,
     requests: Vec<Request>,
-    keys: Vec<u64>,
+    keys: Vec<Key>,
     /// The first request not answered in full.
     request: usize,
     /// The first key not answered.
@@ -110,18 +110,17 @@ impl Batch {
     fn write_get(&mut self, traffic: &mut Traffic, output: &mut Vec<u8>) {
         output.extend_from_slice(b"get");
         for _ in 0..self.workload.keys_per_get {
-            let id = traffic.key();
-            self.keys.push(id);
+            let key = item::key(traffic.key());
+            self.keys.push(key);
             output.push(b' ');
-            output.extend_from_slice(&item::key(id));
+            output.extend_from_slice(&key);
         }
         output.extend_from_slice(b"\r\n");
     }
 
     fn write_set(&mut self, traffic: &mut Traffic, output: &mut Vec<u8>) {
-        let id = traffic.key();
-        self.keys.push(id);
-        let key = item::key(id);
+        let key = item::key(traffic.key());
+        self.keys.push(key);
         output.extend_from_slice(b"set ");
         output.extend_from_slice(&key);
         output.extend_from_slice(&self.set_tail);
@@ -165,7 +164,7 @@ impl Batch {
     fn find_key(&mut self, key: &Key) -> Result<(), WrongReply> {
         let keys_end = self.requests[self.request].keys_end;
         let asked = &self.keys[self.key..keys_end];
-        match asked.iter().position(|&id| item::key(id) == *key) {
+        match asked.iter().position(|asked| asked == key) {
             Some(skipped) => {
                 self.hits += 1;
                 self.misses += skipped as u64;

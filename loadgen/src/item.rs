@@ -19,40 +19,43 @@ pub enum Values {
 impl Values {
     /// Appends the value of `key`, `bytes` long.
     pub fn write(self, key: &Key, bytes: usize, output: &mut Vec<u8>) {
-        match self {
-            Self::Keyed => {
-                (0..bytes / KEY_BYTES).for_each(|_| output.extend_from_slice(key));
-                output.extend_from_slice(&key[..bytes % KEY_BYTES]);
-            }
-            Self::Constant => output.resize(output.len() + bytes, CONSTANT_BYTE),
-        }
+        let pattern = self.pattern(key);
+        (0..bytes / KEY_BYTES).for_each(|_| output.extend_from_slice(&pattern));
+        output.extend_from_slice(&pattern[..bytes % KEY_BYTES]);
     }
 
     /// Whether `value` is what `key` must hold.
     #[must_use]
     pub fn matches(self, key: &Key, value: &[u8]) -> bool {
+        let pattern = self.pattern(key);
+        let (whole, rest) = value.as_chunks::<KEY_BYTES>();
+        whole.iter().all(|chunk| *chunk == pattern) && pattern.starts_with(rest)
+    }
+
+    /// What a value repeats from its first byte to its last.
+    fn pattern(self, key: &Key) -> Key {
         match self {
-            Self::Keyed => value.chunks(KEY_BYTES).all(|chunk| key.starts_with(chunk)),
-            Self::Constant => value.iter().all(|&byte| byte == CONSTANT_BYTE),
+            Self::Keyed => *key,
+            Self::Constant => [CONSTANT_BYTE; KEY_BYTES],
         }
     }
 }
 
-/// The text of key number `id`: its last twelve decimal digits behind `key:`.
+/// The text of key number `id`: its last twelve hexadecimal digits behind `key:`.
 #[must_use]
 pub fn key(id: u64) -> Key {
     let mut text = *b"key:000000000000";
     let mut rest = id;
     for digit in text[4..].iter_mut().rev() {
-        *digit = DIGITS[(rest % 10) as usize];
-        rest /= 10;
+        *digit = DIGITS[(rest % 16) as usize];
+        rest /= 16;
     }
     text
 }
 
 /// Every byte of a [`Values::Constant`] value.
 pub const CONSTANT_BYTE: u8 = b'x';
-const DIGITS: &[u8; 10] = b"0123456789";
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
@@ -61,8 +64,8 @@ mod tests {
     #[test]
     fn keys_are_distinct_and_of_one_length() {
         assert_eq!(&key(0), b"key:000000000000");
-        assert_eq!(&key(1_234_567), b"key:000001234567");
-        assert_eq!(&key(999_999_999_999), b"key:999999999999");
+        assert_eq!(&key(0x0123_4567), b"key:000001234567");
+        assert_eq!(&key((1 << 48) - 1), b"key:ffffffffffff");
     }
 
     #[test]
