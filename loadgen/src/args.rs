@@ -11,13 +11,14 @@ use crate::workload::{Limit, Mix, Workload};
 
 /// Loads a memcached server and checks every byte of its replies.
 ///
-/// The load is a closed loop: each connection sends --pipeline requests, waits for all their replies, then sends the next. The
-/// first wrong byte ends the run with exit code 1.
+/// The load is a closed loop: each connection sends --pipeline requests, waits for all their
+/// replies, then sends the next. The first wrong byte ends the run with exit code 1.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Args {
     /// Where the server listens
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:11211", value_parser = resolve)]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:11211")]
+    #[arg(value_parser = resolve)]
     pub server: SocketAddr,
     /// Connections, over all threads
     #[arg(long, value_name = "N", default_value = "50")]
@@ -47,7 +48,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// How long to run
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds, conflicts_with = "requests")]
+    #[arg(long, value_name = "S", default_value = "10", conflicts_with = "requests")]
+    #[arg(value_parser = seconds)]
     pub seconds: Duration,
     /// How many requests to send, instead of how long
     #[arg(long, value_name = "N")]

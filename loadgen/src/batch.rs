@@ -1,7 +1,9 @@
-//! The requests a connection has under way: it writes their bytes, then holds the server to them, byte by byte.
+//! The requests a connection has under way: it writes their bytes, then holds the server to them,
+//! byte by byte.
 //!
-//! Replies are taken in pieces (one value with its header, or one line), so that a reply of any number of keys needs a buffer
-//! for one value only and nothing is looked at twice but the header of a value that is still arriving.
+//! Replies are taken in pieces (one value with its header, or one line), so that a reply of any
+//! number of keys needs a buffer for one value only and nothing is looked at twice but the header
+//! of a value that is still arriving.
 
 use std::fmt;
 
@@ -128,7 +130,8 @@ impl Batch {
         output.extend_from_slice(b"\r\n");
     }
 
-    /// Takes one value, or the end of the reply; returns its length, 0 when it is not there in full.
+    /// Takes one value, or the end of the reply; returns its length, 0 when it is not there in
+    /// full.
     fn check_get(&mut self, input: &[u8]) -> Result<usize, WrongReply> {
         let Some(line) = line(input, &self.workload)? else { return Ok(0) };
         if line == b"END\r" {
@@ -160,7 +163,8 @@ impl Batch {
         (tail == self.header_tail).then_some(key)
     }
 
-    /// Steps over the keys that were not found to the one that was; keys come back in the order in which they were asked for.
+    /// Steps over the keys that were not found to the one that was; keys come back in the order in
+    /// which they were asked for.
     fn find_key(&mut self, key: &Key) -> Result<(), WrongReply> {
         let keys_end = self.requests[self.request].keys_end;
         let asked = &self.keys[self.key..keys_end];

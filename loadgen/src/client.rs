@@ -23,7 +23,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens `connections` connections for uniformly random traffic; `stream` tells the threads' traffic apart.
+    /// Opens `connections` connections for uniformly random traffic; `stream` tells the threads'
+    /// traffic apart.
     pub fn connect(
         server: SocketAddr,
         workload: &Workload,
@@ -114,7 +115,8 @@ pub fn preload(server: SocketAddr, workload: &Workload) -> io::Result<Report> {
     client.run(Limit::Requests(sets.keys.get()))
 }
 
-/// Opens the workload's connections, shared out over `threads` threads, and runs them all until `limit`.
+/// Opens the workload's connections, shared out over `threads` threads, and runs them all until
+/// `limit`.
 pub fn run(
     server: SocketAddr,
     workload: &Workload,
@@ -157,7 +159,8 @@ impl Limit {
     }
 }
 
-/// Part `index` of `total` things over `parts` places, the first ones one more where it does not divide.
+/// Part `index` of `total` things over `parts` places, the first ones one more where it does not
+/// divide.
 fn share(total: usize, parts: usize, index: usize) -> usize {
     total / parts + usize::from(index < total % parts)
 }

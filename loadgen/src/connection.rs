@@ -1,4 +1,5 @@
-//! One socket in a closed loop: a batch goes out with one write, its replies come in, and only then does the next go out.
+//! One socket in a closed loop: a batch goes out with one write, its replies come in, and only then
+//! does the next go out.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -64,8 +65,9 @@ impl Connection {
 
     /// Reads and checks what has come; returns whether the batch is answered.
     ///
-    /// A read that does not fill the buffer has emptied the socket, so no second one asks only to hear that nothing is left;
-    /// but behind the last bytes of a socket that is `closing` comes its end, of which no other event will tell.
+    /// A read that does not fill the buffer has emptied the socket, so no second one asks only to
+    /// hear that nothing is left; but behind the last bytes of a socket that is `closing` comes its
+    /// end, of which no other event will tell.
     pub(crate) fn receive(&mut self, closing: bool) -> io::Result<bool> {
         while !self.batch.is_answered() {
             let room = &mut self.input[self.filled..];

@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Says on stderr when this program or the server is a debug build. A server that does not tell passes for a release build.
+/// Says on stderr when this program or the server is a debug build. A server that does not tell
+/// passes for a release build.
 pub fn warn(server: SocketAddr) {
     if cfg!(debug_assertions) {
         eprintln!("warning: the load generator is a debug build; its numbers mean nothing");
@@ -14,7 +15,8 @@ pub fn warn(server: SocketAddr) {
     }
 }
 
-/// larder tells in `stats larder`; other servers answer that with an error or with nothing of the kind.
+/// larder tells in `stats larder`; other servers answer that with an error or with nothing of the
+/// kind.
 fn server_is_debug_build(server: SocketAddr) -> std::io::Result<bool> {
     let mut socket = TcpStream::connect(server)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -1,5 +1,6 @@
-//! Items that describe themselves: the value follows from the key, so a reply can be checked byte for byte without a memory of
-//! what was stored, and a value that belongs to another key is seen at once.
+//! Items that describe themselves: the value follows from the key, so a reply can be checked byte
+//! for byte without a memory of what was stored, and a value that belongs to another key is seen at
+//! once.
 
 /// Length of every key.
 pub const KEY_BYTES: usize = 16;

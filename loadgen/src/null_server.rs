@@ -1,8 +1,9 @@
-//! A server that answers without looking anything up: what the kernel and the protocol cost on their own, and so the floor under
-//! every cache server on the same machine.
+//! A server that answers without looking anything up: what the kernel and the protocol cost on
+//! their own, and so the floor under every cache server on the same machine.
 //!
-//! One thread, one epoll, one buffer in and one out for all connections, one write for all that one read brought. A `get` is
-//! answered with the same 100 bytes for every key, a `set` with `STORED`, its value unseen.
+//! One thread, one epoll, one buffer in and one out for all connections, one write for all that one
+//! read brought. A `get` is answered with the same 100 bytes for every key, a `set` with `STORED`,
+//! its value unseen.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;

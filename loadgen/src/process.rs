@@ -1,4 +1,5 @@
-//! Servers as child processes: started on a free port and on chosen cores, measured from outside, and gone when dropped.
+//! Servers as child processes: started on a free port and on chosen cores, measured from outside,
+//! and gone when dropped.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -14,7 +15,8 @@ use nix::unistd::Pid;
 
 use crate::clock;
 
-/// The environment variable by which memcached is told to write down its ports; larder and the null server follow it.
+/// The environment variable by which memcached is told to write down its ports; larder and the null
+/// server follow it.
 pub const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 
 /// A running server, killed when dropped.
@@ -27,8 +29,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program`, which `args` must send to a free port of 127.0.0.1, and waits until it listens. It and its threads run on
-    /// those of this thread's cores that are in `cores`, or on all of them.
+    /// Starts `program`, which `args` must send to a free port of 127.0.0.1, and waits until it
+    /// listens. It and its threads run on those of this thread's cores that are in `cores`, or on
+    /// all of them.
     ///
     /// # Errors
     ///
@@ -88,7 +91,8 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 
-/// Runs `work` with this thread on `cores` only, then lets it back to where it was. Processes and threads started meanwhile stay.
+/// Runs `work` with this thread on `cores` only, then lets it back to where it was. Processes and
+/// threads started meanwhile stay.
 pub fn on_cores<T>(cores: &[usize], work: impl FnOnce() -> T) -> io::Result<T> {
     let this_thread = Pid::from_raw(0);
     let before = sched_getaffinity(this_thread)?;

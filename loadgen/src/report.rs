@@ -67,13 +67,13 @@ impl fmt::Display for Report {
         writeln!(formatter, "requests       {} in {:.2?}", self.requests, self.elapsed)?;
         writeln!(formatter, "requests/s     {:.0}", self.requests_per_second())?;
         writeln!(formatter, "keys found     {} of {}", self.hits, self.hits + self.misses)?;
+        let (p50, p99) = (micros(0.5), micros(0.99));
+        writeln!(formatter, "batch latency  p50 {p50:.1} µs, p99 {p99:.1} µs")?;
         writeln!(
             formatter,
-            "batch latency  p50 {:.1} µs, p99 {:.1} µs (closed loop: a slow server is asked less often, so this is not what users \
-             see at a fixed rate)",
-            micros(0.5),
-            micros(0.99)
+            "               in a closed loop: a slow server is asked less often, so"
         )?;
+        writeln!(formatter, "               this is not the latency of requests at a fixed rate")?;
         writeln!(formatter, "errors         0 (the first would have ended the run)")
     }
 }

@@ -1,4 +1,5 @@
-//! Which operation comes next, and on which key. The same seed gives the same sequence on every machine.
+//! Which operation comes next, and on which key. The same seed gives the same sequence on every
+//! machine.
 
 use crate::workload::{Mix, Workload};
 
@@ -70,7 +71,8 @@ impl Traffic {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): one addition and two multiplications a number, and every seed is a good one.
+/// SplitMix64 (Steele, Lea and Flood, 2014): one addition and two multiplications a number, and
+/// every seed is a good one.
 #[derive(Clone, Debug)]
 struct Random(u64);
 
@@ -88,7 +90,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, by multiplication instead of division; the bias is at most `bound` in 2^64.
+    /// A number below `bound`, by multiplication instead of division; the bias is at most `bound`
+    /// in 2^64.
     fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::item::{KEY_BYTES, Values};
 
-/// The requests of a run. A run is closed-loop: each connection sends `pipeline` requests, waits for all their replies, and
-/// only then sends the next.
+/// The requests of a run. A run is closed-loop: each connection sends `pipeline` requests, waits
+/// for all their replies, and only then sends the next.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// Connections over all threads.

@@ -1,4 +1,5 @@
-//! The comparison in a form too short for its figures to mean anything, so that it does not rot between uses.
+//! The comparison in a form too short for its figures to mean anything, so that it does not rot
+//! between uses.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
-//! The null server as a program: it answers without looking anything up. See [`loadgen::null_server`].
+//! The null server as a program: it answers without looking anything up. See
+//! [`loadgen::null_server`].
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +8,8 @@ use clap::Parser;
 use loadgen::null_server;
 use loadgen::process::PORT_FILE_VARIABLE;
 
-/// Answers gets with the same 100 bytes and sets with STORED, looking nothing up: the floor under every cache server's cost.
+/// Answers gets with the same 100 bytes and sets with STORED, looking nothing up: the floor under
+/// every cache server's cost.
 #[derive(Debug, Parser)]
 #[command(version, name = "null-server")]
 struct Args {

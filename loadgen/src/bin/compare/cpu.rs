@@ -1,4 +1,5 @@
-//! Server CPU per request: one worker alone on its core, the load on another, so that neither takes the other's time.
+//! Server CPU per request: one worker alone on its core, the load on another, so that neither takes
+//! the other's time.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -62,7 +63,8 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
         for round in 0..effort.rounds {
             for (case, takes) in CASES.iter().zip(&mut takes) {
                 for turn in 0..contestants.len() {
-                    // Another server begins each round, in case the first turn is not like the others.
+                    // Another server begins each round, in case the first turn is not like the
+                    // others.
                     let index = (turn + round) % contestants.len();
                     let workload = case.workload(&contestants[index], effort.seed);
                     takes[index].take(&servers[index], &workload, effort)?;

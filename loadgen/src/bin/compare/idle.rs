@@ -1,5 +1,5 @@
-//! Memory that a connection holds while it waits for its next request. Each has asked once, so that what a server keeps after a
-//! request counts too.
+//! Memory that a connection holds while it waits for its next request. Each has asked once, so that
+//! what a server keeps after a request counts too.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

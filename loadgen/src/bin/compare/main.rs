@@ -1,7 +1,9 @@
-//! Compares servers on one machine in one run: processor time per request, requests a second, memory per idle connection.
+//! Compares servers on one machine in one run: processor time per request, requests a second,
+//! memory per idle connection.
 //!
-//! Processor time is the figure that holds still on a machine with other things to do; throughput is reported beside it. Servers
-//! take turns, so that whatever disturbs one disturbs all, and a median stands for each with its spread.
+//! Processor time is the figure that holds still on a machine with other things to do; throughput
+//! is reported beside it. Servers take turns, so that whatever disturbs one disturbs all, and a
+//! median stands for each with its spread.
 
 mod cpu;
 mod idle;
@@ -30,7 +32,7 @@ struct Args {
     #[arg(value_enum, default_values = ["cpu", "throughput", "idle"])]
     figures: Vec<Figure>,
     /// Which servers to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["larder", "memcached", "null"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "larder,memcached,null")]
     servers: Vec<Kind>,
     /// larder's program [default: the one built beside this]
     #[arg(long, value_name = "PATH")]

@@ -1,4 +1,5 @@
-//! Requests a second of the whole machine: two workers and two threads of load share all cores, as the system pleases.
+//! Requests a second of the whole machine: two workers and two threads of load share all cores, as
+//! the system pleases.
 
 use std::io;
 
