@@ -50,7 +50,8 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
 
 fn requests_per_second(server: &Server, workload: &Workload, effort: Effort) -> io::Result<f64> {
     let limit = Limit::Time(effort.duration);
-    Ok(client::run(server.address, workload, THREADS, limit)?.requests_per_second())
+    let report = client::run(server.address, workload, THREADS, limit)?;
+    Ok(cpu::all_found(report)?.requests_per_second())
 }
 
 const WORKERS: usize = 2;
