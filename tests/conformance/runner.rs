@@ -166,7 +166,7 @@ impl Conversation {
                     let time = i64::from(self.clock.now_seconds()) + offset;
                     self.unsent.extend_from_slice(time.to_string().as_bytes());
                 }
-                Piece::Digits | Piece::Any => panic!("a client cannot send a wildcard"),
+                Piece::Digits | Piece::Any | Piece::Skip => panic!("a client cannot send a wildcard"),
             }
         }
     }
@@ -236,7 +236,7 @@ impl Conversation {
     /// Compares what came so far with what must come, binding names on the way.
     fn compare(&mut self) -> Comparison {
         let mut rest = &self.received[..];
-        for piece in &self.expected {
+        for (index, piece) in self.expected.iter().enumerate() {
             let length = match piece {
                 Piece::Bytes(bytes) => {
                     let common = bytes.len().min(rest.len());
@@ -253,6 +253,12 @@ impl Conversation {
                     }
                     digits
                 }
+                Piece::Skip => match &self.expected[index + 1..] {
+                    [Piece::Bytes(next), ..] => {
+                        rest.windows(next.len()).position(|at| at == next).unwrap_or(rest.len())
+                    }
+                    _ => panic!("a skip needs a text to stop at"),
+                },
                 Piece::Any => rest.iter().take_while(|&&byte| byte != b'\r').count(),
             };
             if rest.len() < length || (rest.len() == length && !matches!(piece, Piece::Bytes(_))) {
@@ -300,6 +306,7 @@ fn show(piece: &Piece) -> String {
         Piece::Now(offset) => format!("{{now{offset:+}}}"),
         Piece::Digits => "{digits}".into(),
         Piece::Any => "{any}".into(),
+        Piece::Skip => "{..}".into(),
     }
 }
 

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Within a line, `\r \n \t \0 \\ \{ \xHH` are bytes, `{250*k}` repeats, `{now+100}` is the Unix time in seconds;
-//! in answers `{digits}` and `{any}` (to the end of the line) match, `{cas:a}` matches a number and binds it, and where the
+//! in answers `{digits}` and `{any}` (to the end of the line) match, `{..}` skips to where the line goes on, `{cas:a}` matches a number and binds it, and where the
 //! client sends `{cas:a}` it sends what was bound.
 
 use std::fs;
@@ -76,6 +76,8 @@ pub(crate) enum Piece {
     Digits,
     /// Anything up to the end of the line.
     Any,
+    /// Anything up to the first place where the next piece matches.
+    Skip,
 }
 
 impl Exchange {
@@ -219,6 +221,8 @@ fn placeholder(text: &str) -> Result<(Piece, usize), String> {
         Piece::Digits
     } else if inner == "any" {
         Piece::Any
+    } else if inner == ".." {
+        Piece::Skip
     } else if let Some(name) = inner.strip_prefix("cas:") {
         Piece::Bound(name.to_owned())
     } else if let Some(seconds) = inner.strip_prefix("now") {
