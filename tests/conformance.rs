@@ -80,12 +80,9 @@ fn faults_of(peer: Peer, program: &Path, table: &Table) -> Vec<String> {
 /// The ways in which a case runs against a server.
 fn deliveries(peer: Peer, case: &Case) -> &'static [Delivery] {
     match (peer, case.proof) {
-        (Peer::Larder, _) | (Peer::Memcached, Proof::Full) => &[
-            Delivery::Lockstep,
-            Delivery::Whole,
-            Delivery::Bytewise,
-            Delivery::BetweenOthers,
-        ],
+        (Peer::Larder, _) | (Peer::Memcached, Proof::Full) => {
+            &[Delivery::Lockstep, Delivery::Whole, Delivery::Bytewise, Delivery::BetweenOthers]
+        }
         (Peer::Memcached, Proof::Lockstep) => &[Delivery::Lockstep],
         (Peer::Memcached, Proof::Skipped) => &[],
     }

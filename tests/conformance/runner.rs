@@ -166,7 +166,9 @@ impl Conversation {
                     let time = i64::from(self.clock.now_seconds()) + offset;
                     self.unsent.extend_from_slice(time.to_string().as_bytes());
                 }
-                Piece::Digits | Piece::Any | Piece::Skip => panic!("a client cannot send a wildcard"),
+                Piece::Digits | Piece::Any | Piece::Skip => {
+                    panic!("a client cannot send a wildcard")
+                }
             }
         }
     }
@@ -205,9 +207,9 @@ impl Conversation {
         let mut received = std::mem::take(&mut self.received);
         let results = thread::scope(|scope| {
             let reading = scope.spawn(|| reader.read_to_end(&mut received).map(drop));
-            let sent = self.send().and_then(|()| {
-                if closed { Ok(()) } else { self.stream.shutdown(Shutdown::Write) }
-            });
+            let sent = self
+                .send()
+                .and_then(|()| if closed { Ok(()) } else { self.stream.shutdown(Shutdown::Write) });
             (sent, reading.join().expect("reading does not panic"))
         });
         self.received = received;

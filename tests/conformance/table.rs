@@ -157,7 +157,10 @@ impl Table {
     /// Where a sent line goes: the open exchange, or a new one once the last has its answer.
     fn sent(&mut self) -> Result<&mut Vec<Piece>, String> {
         let exchanges = &mut self.case()?.exchanges;
-        if exchanges.last().is_none_or(|last| !(last.larder.is_empty() && last.memcached.is_empty())) {
+        if exchanges
+            .last()
+            .is_none_or(|last| !(last.larder.is_empty() && last.memcached.is_empty()))
+        {
             exchanges.push(Exchange::default());
         }
         Ok(&mut exchanges.last_mut().expect("just pushed").send)

@@ -3,6 +3,8 @@
 //! Both are started by the same flags and report their port through `MEMCACHED_PORT_FILENAME`, so a test that runs against
 //! one runs against the other. The child dies with its handle.
 
+#![expect(dead_code, reason = "each of the test programs uses its part of this")]
+
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -68,6 +70,11 @@ impl Server {
         };
         let _ = fs::remove_dir_all(&folder);
         Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
+    }
+
+    /// The port on loopback where the server listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The process, for a look at its memory or its end.
