@@ -12,4 +12,10 @@
 
 pub mod clock;
 pub mod config;
+mod counter;
+pub mod failure;
+pub mod log;
+pub mod server;
 pub mod store;
+mod sync;
+pub mod system;

@@ -1,2 +1,211 @@
-//! The larder server.
-fn main() {}
+//! The larder server: the command line, then the process around [`Server`].
+//!
+//! The order below is not free. What needs root comes before root is given up, the fork of `-d`
+//! before there are threads, and the log before anything that has something to say. SIGPIPE needs
+//! no line: Rust's runtime ignores it.
+
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{self, ExitCode};
+
+use larder::config::{Args, Config};
+use larder::failure::{Failure, describe};
+use larder::log::{self, BANNER};
+use larder::server::Server;
+use larder::system::{self, PidFile};
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    let args = match Args::parse_words(env::args_os()) {
+        Ok(args) => args,
+        Err(answer) => {
+            // Nothing is left to do where even this cannot be printed.
+            let _ = answer.print();
+            return ExitCode::from(u8::from(answer.use_stderr()));
+        }
+    };
+    if args.license {
+        // As above: a reader that went away is no failure.
+        let _ = write!(io::stdout(), "{} at your option.\n\n{LICENSE}", env!("CARGO_PKG_LICENSE"));
+        return ExitCode::SUCCESS;
+    }
+    match Config::new(&args).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// Serves until told to stop.
+fn run(mut config: Config) -> Result<(), Failure> {
+    log::start(config.verbosity);
+    let user = system::user_to_become(config.user.as_deref(), nix::unistd::geteuid().is_root())?;
+    if config.core_files {
+        system::allow_core_files()?;
+    }
+    limit_connections(&mut config)?;
+    if config.daemonize {
+        system::daemonize(config.core_files, config.verbosity > 0)?;
+    }
+    let (runtime, signals) = listen_for_signals().map_err(|error| {
+        Failure::system(format!("failed to await signals: {}", describe(&error)))
+    })?;
+    let server = Server::start(config.clone()).map_err(|error| start_failure(&config, &error))?;
+
+    write_port_file(&server);
+    if config.lock_memory
+        && let Err(errno) = system::lock_memory()
+    {
+        warn!("-k has no effect, mlockall() failed: {}", errno.desc());
+    }
+    if let Some(user) = user {
+        system::become_user(&user)?;
+    }
+    let _pid_file = config.pid_file.as_deref().and_then(write_pid_file);
+    announce(&config, &server);
+    serve(&runtime, signals, server)
+}
+
+/// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
+/// long.
+fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<(), Failure> {
+    runtime.block_on(async {
+        tokio::select! {
+            name = signals.next() => info!("{name}: stopping"),
+            () = server.shutdown_requested() => info!("a client asked for shutdown: stopping"),
+        }
+        let stopped = tokio::task::spawn_blocking(move || server.stop());
+        tokio::select! {
+            done = stopped => {
+                done.map_err(|error| Failure::value(format!("failed to stop in order: {error}")))
+            }
+            name = signals.next() => {
+                warn!("{name} again: stopped at once");
+                process::exit(1)
+            }
+        }
+    })
+}
+
+/// The signals that stop the server.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    user: Signal,
+}
+
+impl StopSignals {
+    /// Waits for the next one and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.user.recv() => "SIGUSR1",
+        }
+    }
+}
+
+fn listen_for_signals() -> io::Result<(Runtime, StopSignals)> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let inside = runtime.enter();
+    let signals = StopSignals {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+        user: signal(SignalKind::user_defined1())?,
+    };
+    // Listening once is enough to make a hang-up harmless from then on.
+    drop(signal(SignalKind::hangup())?);
+    drop(inside);
+    Ok((runtime, signals))
+}
+
+/// Sees to it that every connection has a descriptor, and says so where the system grants fewer.
+fn limit_connections(config: &mut Config) -> Result<(), Failure> {
+    let others = DESCRIPTORS_PER_WORKER
+        .saturating_mul(config.threads)
+        .saturating_add(config.listen.len() + DESCRIPTORS_OF_PROCESS);
+    let granted = system::reserve_descriptors(config.connections_max, others)?;
+    if granted < config.connections_max {
+        let asked = config.connections_max;
+        warn!(
+            "the limit on open files leaves room for {granted} connections of the {asked} asked for"
+        );
+        config.connections_max = granted;
+    }
+    Ok(())
+}
+
+/// memcached's words where an address cannot be had, since scripts look for them.
+fn start_failure(config: &Config, error: &io::Error) -> Failure {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    let reason = describe(error);
+    match (error.kind(), &config.listen_typed) {
+        (AddrInUse | AddrNotAvailable | PermissionDenied, Some(typed)) => {
+            Failure::system(format!("failed to listen on one of interface(s) {typed}: {reason}"))
+        }
+        (AddrInUse | AddrNotAvailable | PermissionDenied, None) => {
+            Failure::system(format!("failed to listen on TCP port {}: {reason}", config.tcp_port))
+        }
+        _ => Failure::system(format!("failed to start: {reason}")),
+    }
+}
+
+fn write_port_file(server: &Server) {
+    let Some(path) = env::var_os(PORT_FILE_VARIABLE) else { return };
+    let path = Path::new(&path);
+    if let Err(error) = system::write_port_file(path, server.addresses()) {
+        warn!("failed to write \"{}\": {}", path.display(), describe(&error));
+    }
+}
+
+fn write_pid_file(path: &Path) -> Option<PidFile> {
+    PidFile::write(path)
+        .inspect_err(|error| {
+            let reason = describe(error);
+            warn!("could not write the pid file {}: {reason}", path.display());
+        })
+        .ok()
+}
+
+/// Says what the server is, what it may use and where it can be reached.
+fn announce(config: &Config, server: &Server) {
+    info!(target: BANNER, "larder {} serving memcached clients", env!("CARGO_PKG_VERSION"));
+    info!(
+        target: BANNER,
+        "memory {} MiB ({}), items up to {} KiB, {} threads, {} connections",
+        config.memory_bytes >> 20,
+        if config.evict { "evicting" } else { "never evicting" },
+        config.item_bytes_max >> 10,
+        config.threads,
+        config.connections_max,
+    );
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    match &config.listen_typed {
+        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
+        Some(_) => info!(target: BANNER, "listening on {addresses}"),
+        None => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
+    }
+    if config.threads > THREADS_SENSIBLE {
+        warn!("{} threads are more than any machine is known to gain from", config.threads);
+    }
+    if !config.without_effect.is_empty() {
+        info!(target: BANNER, "accepted without effect: {}", config.without_effect.join(", "));
+    }
+}
+
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+const LICENSE: &str = include_str!("../LICENSE-MIT");
+
+// The event loop, its waker and the clock's or a listener's copy; generous, since running out stops
+// accepting.
+const DESCRIPTORS_PER_WORKER: usize = 4;
+// Standard streams, the signal loop, files written at start and room for what libraries open.
+const DESCRIPTORS_OF_PROCESS: usize = 32;
+// memcached warns above as many.
+const THREADS_SENSIBLE: usize = 64;

@@ -1,53 +1,101 @@
-//! STAND-IN: the interface of the store, over a locked map. The real store replaces this file; the interface stays.
+//! The store: items in a log of segments, an index of slots that is read without a lock. It knows no protocol.
+//!
+//! ```text
+//! Store     shared by all          index.rs    key -> location
+//! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
+//! Batch     one per turn, pinned   item.rs     what an item looks like; append.rs  where the next one goes
+//! Draft     an item being made     change.rs   every change of what a key names
+//!                                  reclaim.rs  which items must go
+//! ```
+//!
+//! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a [`Draft`] in its own open segment,
+//! without a lock, and [publishes](Batch::publish) it with one store under the lock of the key's shard. A change that depends on
+//! the present value looks first and publishes on the condition that nothing has happened since ([`Expected::Unchanged`]); if
+//! something has, it looks again. So no lock is ever held while anything is decided or copied.
+//!
+//! Time is an argument: a [`Batch`] has one moment.
 
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod append;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod arena;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod change;
+mod counters;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod index;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod item;
+mod reclaim;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod segment;
+
+pub use self::counters::Totals;
+pub use self::item::{Chunks, Item};
+
+use self::append::{Allocation, Appender};
+use self::change::Change;
+use self::counters::Counters;
+use self::index::{Hash, Index, LOCATION_BITS};
+use self::item::Shape;
+use self::reclaim::{Foreground, Mover};
+use self::segment::{SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
-use std::collections::HashMap;
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crossbeam_epoch::{Guard, LocalHandle};
 use std::io;
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// Dimensions of a store, in bytes.
+/// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Everything the store may hold: items, index, its own tables.
+    /// Everything that items and index may take.
     pub memory_bytes: usize,
-    /// Largest key plus value that `reserve` must be able to hold.
-    pub item_bytes_max: usize,
-    /// `false`: refuse rather than evict.
+    /// The size of a segment: a power of two, of at least a page.
+    pub segment_bytes: usize,
+    /// Binary logarithm of the number of shards, at least 1.
+    pub shards_log2: u32,
+    /// `false`: refuse a store rather than evict.
     pub evict: bool,
-}
-
-#[derive(Debug)]
-struct Stored {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    flags: u32,
-    expiry: AtomicU32,
-    cas: u64,
-    fetched: AtomicU32,
 }
 
 /// One store, shared by all threads. Each thread [registers](Store::register) for a [`Handle`].
 #[derive(Debug)]
 pub struct Store {
-    map: Mutex<HashMap<Vec<u8>, Arc<Stored>>>,
+    index: Index,
+    space: Arc<Space>,
+    evict: bool,
+    /// The version of the item published last.
     sequence: AtomicU64,
+    /// Items up to this version were flushed.
     flushed: AtomicU64,
+    /// When the pending flush is due (0: none is pending).
     flush_at: AtomicU32,
+    flushing: Mutex<()>,
+    /// How many segments had been opened at the last flush.
+    flushed_segments: AtomicU64,
+    mover: Mutex<Mover>,
+    writers: AtomicUsize,
+    counters: Mutex<Vec<Arc<Counters>>>,
+    baseline: Mutex<Totals>,
 }
 
 /// One thread's access to the store.
 #[derive(Debug)]
 pub struct Handle {
     store: Arc<Store>,
+    reader: LocalHandle,
+    appender: Appender,
+    counters: Arc<Counters>,
+    has_draft: bool,
 }
 
-/// A run of operations at one moment, between two waits for I/O. It keeps what it lends alive, so it must be short and must
-/// not be held across I/O.
+/// A run of operations at one moment, between two waits for I/O. Nothing that was there when it began is freed before it ends,
+/// so it must be short.
 #[derive(Debug)]
 pub struct Batch<'h> {
     handle: &'h mut Handle,
+    guard: Guard,
     now: Seconds,
 }
 
@@ -66,14 +114,14 @@ pub enum State<'b> {
     Hit(Item<'b>),
     /// No such key.
     Missing,
-    /// The key is there, but its time is over.
+    /// The key was there, but its time is over.
     Expired,
-    /// The key is there, but a flush has passed over it.
+    /// The key was there, but a flush has passed over it.
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", or "nothing". Equal again means nothing happened
-/// to the key in between (a change of expiry or of the fetched mark aside).
+/// Names the exact state of a key that a [`Lookup`] saw: "this very item", or "nothing". Equal again within the batch means that
+/// nothing happened to the key in between, a change of expiry and the marks of use aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
 
@@ -91,25 +139,16 @@ pub enum Expected {
 pub enum Expiry {
     /// At this second (0: never). An item is dead as soon as `expiry <= now`.
     At(Seconds),
-    /// When the item it replaces ends, read at the moment of replacement. Needs [`Expected::Unchanged`] of a hit.
+    /// When the item that it replaces ends, read at the moment of replacement. Needs [`Expected::Unchanged`] of a hit.
     Inherit,
 }
 
-/// An item, borrowed from the store for as long as the batch lasts. Its key, value, flags and cas never change.
-#[derive(Debug)]
-pub struct Item<'b> {
-    stored: Arc<Stored>,
-    batch: PhantomData<&'b ()>,
-}
-
-/// Space for an item that nobody else can see yet. It must be published or discarded.
+/// Space for an item that nobody else can see yet. It must be published or discarded in the batch that reserved it.
 #[derive(Debug)]
 #[must_use]
 pub struct Draft {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    value_bytes: usize,
-    flags: u32,
+    allocation: Allocation,
+    hash: Hash,
     expiry: Expiry,
 }
 
@@ -124,100 +163,226 @@ pub enum Removal {
     Removed,
     /// Nothing live was there.
     Missing,
-    /// Something was there, but not what was expected.
+    /// Something else than expected was there, and still is.
     Changed,
 }
 
+impl Options {
+    /// The dimensions that suit a memory limit.
+    #[must_use]
+    pub fn new(memory_bytes: usize, evict: bool) -> Self {
+        let segment_log2 = if memory_bytes >= LARGE_MEMORY_BYTES {
+            20
+        } else {
+            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(16, 18)
+        };
+        let shards_log2 = (memory_bytes / SHARD_BYTES).max(2).ilog2();
+        Self { memory_bytes, segment_bytes: 1 << segment_log2, shards_log2, evict }
+    }
+}
+
 impl Store {
+    /// Maps the memory; none of it is used yet.
+    ///
     /// # Errors
-    /// The memory cannot be mapped.
-    pub fn new(_options: &Options) -> io::Result<Arc<Self>> {
+    /// The system refuses the mapping, or the dimensions are out of range.
+    pub fn new(options: &Options) -> io::Result<Arc<Self>> {
+        let fixed_bytes = Index::fixed_bytes(options.shards_log2);
+        let in_range = options.segment_bytes.is_power_of_two()
+            && options.segment_bytes >= SEGMENT_BYTES_MIN
+            && options.memory_bytes >= SEGMENTS_MIN as usize * options.segment_bytes
+            && options.memory_bytes < MEMORY_BYTES_MAX;
+        if !in_range {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory limit out of range"));
+        }
+        let segment_log2 = options.segment_bytes.ilog2();
         Ok(Arc::new(Self {
-            map: Mutex::default(),
+            index: Index::new(options.shards_log2),
+            space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
+            evict: options.evict,
             sequence: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             flush_at: AtomicU32::new(0),
+            flushing: Mutex::new(()),
+            flushed_segments: AtomicU64::new(0),
+            mover: Mutex::new(Mover::default()),
+            writers: AtomicUsize::new(0),
+            counters: Mutex::new(Vec::new()),
+            baseline: Mutex::new(Totals::default()),
         }))
     }
 
     /// A handle for the calling thread.
+    #[must_use]
     pub fn register(self: &Arc<Self>) -> Handle {
-        Handle { store: Arc::clone(self) }
+        let counters = Arc::new(Counters::default());
+        lock(&self.counters).push(Arc::clone(&counters));
+        self.writers.fetch_add(1, Ordering::Relaxed);
+        Handle {
+            store: Arc::clone(self),
+            reader: self.index.register(),
+            appender: Appender::default(),
+            counters,
+            has_draft: false,
+        }
     }
 
     /// Figures, summed over all handles.
+    #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals::default()
+        let counted = self.counted();
+        let index_bytes = self.index.table_bytes() as u64;
+        Totals {
+            index_bytes,
+            index_power: self.index.slots().checked_ilog2().unwrap_or(0),
+            segment_bytes: self.space.arena.segment_bytes() as u64,
+            segments: u64::from(self.space.segments_allowed()),
+            segments_in_use: u64::from(self.space.in_use()),
+            dead_bytes: self.space.dead_bytes(counted.items_bytes),
+            ..counted.since(&lock(&self.baseline))
+        }
     }
-}
 
-/// Figures of a store. Counts are since start (or since [`Store::reset_totals`]), sizes are bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
-    /// Items in the index now.
-    pub items: u64,
-    /// Their bytes: header, key and value.
-    pub items_bytes: u64,
-    /// Items ever published.
-    pub stored: u64,
-    /// Live items dropped for room.
-    pub evictions: u64,
-    /// Of these, never fetched.
-    pub evicted_unfetched: u64,
-    /// Expired items dropped that were never fetched.
-    pub expired_unfetched: u64,
-    /// Items whose room was reclaimed after they had expired or been flushed.
-    pub reclaimed: u64,
-    /// Bytes of index tables.
-    pub index_bytes: u64,
-    /// Binary logarithm of the number of index slots, rounded down.
-    pub index_power: u32,
+    /// Starts the counts (not the sizes) anew.
+    pub fn reset_totals(&self) {
+        *lock(&self.baseline) = self.counted();
+    }
+
+    /// Checks every invariant that can be recounted. Nobody else may use the store meanwhile.
+    ///
+    /// # Panics
+    /// One does not hold.
+    pub fn check(&self) {
+        let reader = self.index.register();
+        let guard = reader.pin();
+        let mut live = vec![0; self.space.arena.segments() as usize];
+        let mut items = 0;
+        let mut items_bytes = 0;
+        self.index.for_each_item(&self.space.arena, &guard, |item| {
+            let found =
+                self.index.find(self.index.hash(item.key()), item.key(), &self.space.arena, &guard);
+            assert_eq!(
+                found.map(|found| found.location()),
+                Some(item.location()),
+                "one slot a key"
+            );
+            assert!(!item.is_dead(), "what the index names is not marked dead");
+            assert_eq!(item.value_chunks().map(<[u8]>::len).sum::<usize>(), item.value_bytes());
+            item.for_each_entry(|at, bytes| {
+                let segment = &mut live[self.space.arena.segment_of(at) as usize];
+                *segment += u32::try_from(bytes).expect("within a segment");
+                items_bytes += bytes as u64;
+            });
+            items += 1;
+        });
+        let counted = self.counted();
+        assert_eq!((counted.items, counted.items_bytes), (items, items_bytes));
+        self.space.check(&live);
+    }
+
+    fn counted(&self) -> Totals {
+        lock(&self.counters).iter().fold(Totals::default(), |sum, counters| sum.plus(counters))
+    }
+
+    /// The state in which an item is at a moment.
+    fn state<'b>(&self, item: Item<'b>, now: Seconds) -> State<'b> {
+        let expiry = item.expiry();
+        if expiry != 0 && expiry <= now {
+            State::Expired
+        } else if item.cas() <= self.flushed.load(Ordering::Acquire) {
+            State::Flushed
+        } else {
+            State::Hit(item)
+        }
+    }
+
+    fn is_live(&self, item: &Item<'_>, now: Seconds) -> bool {
+        matches!(self.state(*item, now), State::Hit(_))
+    }
+
+    fn is_an_eighth_dead(&self) -> bool {
+        let in_use = u64::from(self.space.in_use()) * self.space.capacity() as u64;
+        self.space.dead_bytes(self.counted().items_bytes) > in_use / 8
+    }
+
+    /// Carries out the pending flush if its time has come.
+    fn flush_if_due(&self, now: Seconds) {
+        let is_due = || {
+            let at = self.flush_at.load(Ordering::Acquire);
+            at != 0 && at <= now
+        };
+        if is_due() {
+            // Only the first to come flushes: what is stored after it did survives.
+            let _flushing = lock(&self.flushing);
+            if is_due() {
+                self.flush_now();
+            }
+        }
+    }
+
+    fn flush_now(&self) {
+        self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
+        self.flushed.fetch_max(self.sequence.load(Ordering::Acquire), Ordering::AcqRel);
+        self.flush_at.store(0, Ordering::Release);
+    }
 }
 
 impl Handle {
     /// Starts a batch at `now`.
     pub fn batch(&mut self, now: Seconds) -> Batch<'_> {
-        Batch { handle: self, now }
+        let guard = self.reader.pin();
+        self.store.flush_if_due(now);
+        Batch { handle: self, guard, now }
+    }
+
+    /// The store behind the handle.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut guard = self.reader.pin();
+        let mut supply =
+            Foreground { store: &self.store, guard: &mut guard, now: 0, counters: &self.counters };
+        self.appender.seal(&self.store.space, &mut supply);
+        self.store.writers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Batch<'_> {
-    /// Looks a key up and marks the item as fetched and last used now.
+    /// Looks a key up and marks the item as fetched and last used now. What is found expired or flushed is removed.
+    #[must_use]
     pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
-        let lookup = self.peek(key);
-        if let State::Hit(item) = &lookup.state {
-            item.stored.fetched.store(1, Ordering::Relaxed);
+        let hash = self.store().index.hash(key);
+        let Some(item) = self.find(hash, key) else { return Lookup::NOTHING };
+        let state = self.store().state(item, self.now);
+        if matches!(state, State::Hit(_)) {
+            item.mark_fetched(self.now);
+            return Lookup { state, witness: Witness::of(Some(item)) };
         }
-        lookup
+        self.change().drop_item(hash, item);
+        Lookup { state, witness: Witness::of(None) }
     }
 
     /// Looks a key up and leaves no trace.
+    #[must_use]
     pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
-        let store = &self.handle.store;
-        let flush_at = store.flush_at.load(Ordering::SeqCst);
-        if flush_at != 0 && flush_at <= self.now {
-            store.flush_at.store(0, Ordering::SeqCst);
-            store.flushed.store(store.sequence.load(Ordering::SeqCst), Ordering::SeqCst);
-        }
-        let Some(stored) = store.map.lock().unwrap().get(key).cloned() else {
-            return Lookup { state: State::Missing, witness: Witness(0) };
+        let Some(item) = self.find(self.store().index.hash(key), key) else {
+            return Lookup::NOTHING;
         };
-        let witness = Witness(stored.cas);
-        let expiry = stored.expiry.load(Ordering::SeqCst);
-        let state = if expiry != 0 && expiry <= self.now {
-            State::Expired
-        } else if stored.cas <= store.flushed.load(Ordering::SeqCst) {
-            State::Flushed
-        } else {
-            State::Hit(Item { stored, batch: PhantomData })
-        };
-        Lookup { state, witness }
+        Lookup { state: self.store().state(item, self.now), witness: Witness::of(Some(item)) }
     }
 
-    /// Space for an item, evicting where there is none. Fill it, then publish or discard it.
+    /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or discard it.
     ///
     /// # Errors
     /// [`OutOfMemory`] where nothing may be evicted.
+    ///
+    /// # Panics
+    /// The key is longer than 255 bytes, or another draft of this handle was neither published nor discarded.
     pub fn reserve(
         &mut self,
         key: &[u8],
@@ -225,83 +390,73 @@ impl Batch<'_> {
         flags: u32,
         expiry: Expiry,
     ) -> Result<Draft, OutOfMemory> {
-        Ok(Draft { key: key.to_vec(), value: Vec::new(), value_bytes, flags, expiry })
+        assert!(!self.handle.has_draft, "one draft at a time");
+        let shape = Shape { key_bytes: key.len(), value_bytes, flags };
+        let Handle { store, appender, counters, .. } = &mut *self.handle;
+        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
+        self.handle.has_draft = true;
+        Ok(Draft { allocation, hash: self.store().index.hash(key), expiry })
     }
 
     /// Appends to the draft's value.
+    ///
+    /// # Panics
+    /// The value gets longer than was reserved.
     pub fn fill(&self, draft: &mut Draft, bytes: &[u8]) {
-        draft.value.extend_from_slice(bytes);
+        draft.allocation.fill(&self.store().space, bytes);
     }
 
     /// Makes a filled draft the key's item. Returns its cas.
     ///
     /// # Errors
     /// Gives the draft back if the key is not as expected.
+    ///
+    /// # Panics
+    /// The draft is not filled.
     pub fn publish(&mut self, draft: Draft, expected: Expected) -> Result<u64, Draft> {
-        assert_eq!(draft.value.len(), draft.value_bytes);
-        let store = &self.handle.store;
-        let mut map = store.map.lock().unwrap();
-        let old = map.get(&draft.key);
-        if let Expected::Unchanged(witness) = expected
-            && witness.0 != old.map_or(0, |old| old.cas)
-        {
-            return Err(draft);
-        }
-        let expiry = match draft.expiry {
-            Expiry::At(expiry) => expiry,
-            Expiry::Inherit => old.unwrap().expiry.load(Ordering::SeqCst),
-        };
-        let cas = store.sequence.fetch_add(1, Ordering::SeqCst) + 1;
-        map.insert(
-            draft.key.clone(),
-            Arc::new(Stored {
-                key: draft.key,
-                value: draft.value,
-                flags: draft.flags,
-                expiry: AtomicU32::new(expiry),
-                cas,
-                fetched: AtomicU32::new(0),
-            }),
-        );
+        assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
+        let published =
+            self.change().publish(draft.hash, &draft.allocation, draft.expiry, expected);
+        let Ok(cas) = published else { return Err(draft) };
+        self.handle.has_draft = false;
+        let Handle { store, appender, counters, .. } = &mut *self.handle;
+        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        appender.finish(&store.space, &draft.allocation, &mut supply);
         Ok(cas)
     }
 
     /// Gives a draft's space back.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a draft that was discarded must not be used"
+    )]
     pub fn discard(&mut self, draft: Draft) {
-        drop(draft);
+        self.handle.has_draft = false;
+        let Handle { store, appender, counters, .. } = &mut *self.handle;
+        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        appender.discard(&store.space, &draft.allocation, &mut supply);
     }
 
     /// Removes a key.
     pub fn remove(&mut self, key: &[u8], expected: Expected) -> Removal {
-        let lookup = self.peek(key);
-        if let Expected::Unchanged(witness) = expected
-            && witness != lookup.witness
-        {
-            return Removal::Changed;
-        }
-        let live = matches!(lookup.state, State::Hit(_));
-        self.handle.store.map.lock().unwrap().remove(key);
-        if live { Removal::Removed } else { Removal::Missing }
+        self.change().remove(key, expected)
     }
 
     /// Sets a live item's expiry and marks it as fetched; the lookup is that of the item as it is now.
     pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> Lookup<'_> {
-        let lookup = self.fetch(key);
-        if let State::Hit(item) = &lookup.state {
-            item.stored.expiry.store(expiry, Ordering::SeqCst);
-        }
-        lookup
+        self.change().touch(self.store().index.hash(key), key, expiry);
+        self.fetch(key)
     }
 
-    /// Kills everything that was published before this call, at once (`at` 0 or already past) or when the second `at` begins.
-    /// The newest call replaces a pending one.
+    /// Kills everything that was published before this call: at once if `at` is 0 or not later than now, else when the second
+    /// `at` begins. The newest call replaces a pending one.
     pub fn flush(&mut self, at: Seconds) {
-        let store = &self.handle.store;
+        let _flushing = lock(&self.store().flushing);
         if at <= self.now {
-            store.flush_at.store(0, Ordering::SeqCst);
-            store.flushed.store(store.sequence.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.store().flush_now();
         } else {
-            store.flush_at.store(at, Ordering::SeqCst);
+            self.store().flush_at.store(at, Ordering::Release);
         }
     }
 
@@ -310,9 +465,28 @@ impl Batch<'_> {
     pub fn now(&self) -> Seconds {
         self.now
     }
+
+    fn store(&self) -> &Store {
+        &self.handle.store
+    }
+
+    fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
+        self.store().index.find(hash, key, &self.store().space.arena, &self.guard)
+    }
+
+    fn change(&self) -> Change<'_> {
+        Change {
+            store: self.store(),
+            guard: &self.guard,
+            now: self.now,
+            counters: &self.handle.counters,
+        }
+    }
 }
 
 impl Lookup<'_> {
+    const NOTHING: Self = Self { state: State::Missing, witness: Witness(0) };
+
     /// For [`Expected::Unchanged`].
     #[must_use]
     pub fn witness(&self) -> Witness {
@@ -320,29 +494,19 @@ impl Lookup<'_> {
     }
 }
 
-impl Item<'_> {
-    /// The key.
-    pub fn key(&self) -> &[u8] {
-        &self.stored.key
-    }
-    /// The client's flags.
-    pub fn flags(&self) -> u32 {
-        self.stored.flags
-    }
-    /// The value's length.
-    pub fn value_bytes(&self) -> usize {
-        self.stored.value.len()
-    }
-    /// The value, in the pieces in which it lies (one, unless it is large).
-    pub fn value_chunks(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(self.stored.value.as_slice())
-    }
-    /// The version: unique per store, never 0.
-    pub fn cas(&self) -> u64 {
-        self.stored.cas
-    }
-    /// When it ends (0: never).
-    pub fn expiry(&self) -> Seconds {
-        self.stored.expiry.load(Ordering::SeqCst)
+impl Witness {
+    fn of(item: Option<Item<'_>>) -> Self {
+        Self(item.map_or(0, |item| item.location().0))
     }
 }
+
+/// The memory is cut into about so many segments, of 64 to 256 KiB ...
+const SEGMENTS_WANTED: usize = 256;
+/// ... but of 1 MiB from here on.
+const LARGE_MEMORY_BYTES: usize = 16 << 30;
+/// At least a page, so that a segment's memory can be given back.
+const SEGMENT_BYTES_MIN: usize = 4096;
+/// What a slot of the index can address, less the little that the arena has beyond the limit.
+const MEMORY_BYTES_MAX: usize = 8 << (LOCATION_BITS - 1);
+/// A shard for so much memory: some hundreds of items, few enough that copying its table takes microseconds.
+const SHARD_BYTES: usize = 32 << 10;

@@ -1,0 +1,204 @@
+//! What the user typed: memcached's grammar and nothing more.
+//!
+//! Values stay text here. What they mean, and which complaint and exit code a bad one earns, is
+//! decided in [`super::Config`], so that clap answers for the grammar alone: unknown options and
+//! missing values.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+
+/// The command line. A repeated option overrides itself, save those that add up (`-v`, `-l`, `-o`).
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "larder",
+    version = VERSION,
+    about = "A cache server for memcached clients",
+    after_help = EXAMPLES,
+    infer_long_args = true,
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub struct Args {
+    /// TCP port; -1 lets the system choose, 0 turns TCP off [default: 11211]
+    #[arg(short, long, value_name = "NUM", help_heading = NETWORK)]
+    pub port: Option<String>,
+    /// Addresses to listen on: host, host:port, [v6]:port or *, separated by commas; may be
+    /// repeated [default: loopback]
+    #[arg(short, long, value_name = "ADDR", help_heading = NETWORK)]
+    pub listen: Vec<String>,
+    /// Connections served at a time [default: 1024]
+    #[arg(short, long, value_name = "NUM", help_heading = NETWORK)]
+    pub conn_limit: Option<String>,
+    /// Connections the kernel may keep waiting [default: 1024]
+    #[arg(short = 'b', long, value_name = "NUM", help_heading = NETWORK)]
+    pub listen_backlog: Option<String>,
+    /// Protocol: auto or ascii [default: auto]
+    #[arg(short = 'B', long, value_name = "NAME", help_heading = NETWORK)]
+    pub protocol: Option<String>,
+    /// UDP port; only 0, which is off, is supported
+    #[arg(short = 'U', long, value_name = "NUM", help_heading = NETWORK)]
+    pub udp_port: Option<String>,
+
+    /// Memory for items and their index, in megabytes, or with a unit such as 4g [default: 64]
+    #[arg(short, long, value_name = "SIZE", help_heading = MEMORY)]
+    pub memory_limit: Option<String>,
+    /// Largest item, in bytes or with k, m or g; 1k to 1024m, at most half of -m [default: 1m]
+    #[arg(short = 'I', long, value_name = "SIZE", help_heading = MEMORY)]
+    pub max_item_size: Option<String>,
+    /// Refuse to store rather than evict when the memory is full
+    #[arg(short = 'M', long, help_heading = MEMORY)]
+    pub disable_evictions: bool,
+    /// Lock all pages into memory
+    #[arg(short = 'k', long, help_heading = MEMORY)]
+    pub lock_memory: bool,
+
+    /// Worker threads [default: one per core]
+    #[arg(short, long, value_name = "NUM", help_heading = SERVING)]
+    pub threads: Option<String>,
+    /// Requests served in a row before a connection yields to its neighbours [default: 20]
+    #[arg(short = 'R', long, value_name = "NUM", help_heading = SERVING)]
+    pub max_reqs_per_event: Option<String>,
+    /// Keep no unique value per item: gets shows 0
+    #[arg(short = 'C', long, help_heading = SERVING)]
+    pub disable_cas: bool,
+    /// Refuse flush_all
+    #[arg(short = 'F', long, help_heading = SERVING)]
+    pub disable_flush_all: bool,
+    /// Let clients stop the server with "shutdown"
+    #[arg(short = 'A', long, help_heading = SERVING)]
+    pub enable_shutdown: bool,
+    /// Refuse commands that list keys
+    #[arg(short = 'X', long, help_heading = SERVING)]
+    pub disable_dumping: bool,
+    /// Refuse watch, which this version does anyway
+    #[arg(short = 'W', long, help_heading = SERVING)]
+    pub disable_watch: bool,
+
+    /// User to become; required when started as root
+    #[arg(short, long, value_name = "USER", help_heading = PROCESS)]
+    pub user: Option<String>,
+    /// Write the process id to this file, and remove it on an orderly exit
+    #[arg(short = 'P', long, value_name = "FILE", help_heading = PROCESS)]
+    pub pidfile: Option<PathBuf>,
+    /// Run in the background
+    #[arg(short, long, help_heading = PROCESS)]
+    pub daemon: bool,
+    /// Raise the core file limit as far as it goes
+    #[arg(short = 'r', long, help_heading = PROCESS)]
+    pub enable_coredumps: bool,
+    /// Log more: -v events, -vv details, -vvv everything; never keys or values
+    #[arg(short = 'v', action = ArgAction::Count, help_heading = PROCESS)]
+    pub verbose: u8,
+    /// Like -v, whatever its value
+    #[arg(
+        long = "verbose", value_name = "ANY", help_heading = PROCESS,
+        num_args = 0..=1, require_equals = true, default_missing_value = ""
+    )]
+    pub verbose_long: Vec<String>,
+    /// Print this help and exit
+    #[arg(short, long, action = ArgAction::Help, help_heading = PROCESS)]
+    pub help: Option<bool>,
+    /// Print the licence and exit
+    #[arg(short = 'i', long, help_heading = PROCESS)]
+    pub license: bool,
+    /// Print the version and exit
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = PROCESS)]
+    pub version: Option<bool>,
+
+    /// Comma separated options of memcached (modern, slab_*, lru_*, hash_algorithm=.. and the like)
+    #[arg(short = 'o', long, value_name = "LIST", help_heading = TUNING)]
+    pub extended: Vec<String>,
+    /// Growth factor of slab classes
+    #[arg(short = 'f', long, value_name = "NUM", help_heading = TUNING)]
+    pub slab_growth_factor: Option<String>,
+    /// Smallest slab chunk
+    #[arg(short = 'n', long, value_name = "BYTES", help_heading = TUNING)]
+    pub slab_min_size: Option<String>,
+    /// Large pages
+    #[arg(short = 'L', long, help_heading = TUNING)]
+    pub enable_largepages: bool,
+    /// NAPI ids
+    #[arg(short = 'N', long, value_name = "NUM", help_heading = TUNING)]
+    pub napi_ids: Option<String>,
+    /// Delimiter of key prefixes
+    #[arg(short = 'D', value_name = "CHAR", help_heading = TUNING)]
+    pub prefix_delimiter: Option<String>,
+    /// Access mask of a UNIX socket
+    #[arg(short = 'a', long, value_name = "MASK", help_heading = TUNING)]
+    pub unix_mask: Option<String>,
+
+    /// UNIX socket
+    #[arg(short = 's', long, value_name = "FILE", hide = true)]
+    pub unix_socket: Option<String>,
+    /// SASL authentication
+    #[arg(short = 'S', long, hide = true)]
+    pub enable_sasl: bool,
+    /// Authentication by a file of users
+    #[arg(short = 'Y', long, value_name = "FILE", hide = true)]
+    pub auth_file: Option<String>,
+    /// Memory file for a warm restart
+    #[arg(short = 'e', long, value_name = "FILE", hide = true)]
+    pub memory_file: Option<String>,
+    /// TLS
+    #[arg(short = 'Z', long, hide = true)]
+    pub enable_ssl: bool,
+
+    /// Words that belong to no option, which memcached passes over
+    #[arg(hide = true)]
+    pub stray: Vec<String>,
+}
+
+impl Args {
+    /// Parses `words`, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What clap makes of an unknown option or a missing value; also the texts of `-h` and `-V`,
+    /// which end the program too.
+    pub fn parse_words<W>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error>
+    where
+        W: Into<OsString> + Clone,
+    {
+        // As getopt has it, the word after an option that takes a value is its value, whatever it
+        // looks like: `-p -1`.
+        let command = Self::command().mut_args(|arg| {
+            let takes_next_word = arg.get_action().takes_values() && !arg.is_positional();
+            if takes_next_word && !arg.is_require_equals_set() {
+                arg.allow_hyphen_values(true)
+            } else {
+                arg
+            }
+        });
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    /// How often verbosity was asked for, in either spelling.
+    #[must_use]
+    pub fn verbosity(&self) -> u32 {
+        let long = u32::try_from(self.verbose_long.len()).unwrap_or(u32::MAX);
+        u32::from(self.verbose).saturating_add(long)
+    }
+}
+
+// Scripts look for memcached's version in what `-V` prints.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\n", "compatible with memcached 1.6.45");
+
+const NETWORK: &str = "Network";
+const MEMORY: &str = "Memory";
+const SERVING: &str = "Serving";
+const PROCESS: &str = "Process";
+const TUNING: &str = "Accepted for memcached's sake, without effect";
+
+const EXAMPLES: &str = "\
+Examples:
+  larder                              loopback, port 11211, 64 MB, one thread per core
+  larder -m 4g -c 10000 -l 10.0.0.5   4 GB, on one address of the network
+  larder -l 127.0.0.1,[::1]:11212     two listeners, the second on a port of its own
+  larder -d -u memcache -P /run/larder/larder.pid
+                                      in the background, as another user
+
+SIGTERM, SIGINT and SIGUSR1 stop in order; a second one stops at once.
+Exit codes: 0 stopped in order, 1 bad value, 64 usage, 67 no such user, 71 refused by the system.";

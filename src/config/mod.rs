@@ -1,0 +1,287 @@
+//! What the server runs with: validated once, limits derived once.
+//!
+//! [`Args`] is what was typed; [`Config`] is what it means. Complaints and exit codes are
+//! memcached's, because scripts and unit files were written against them.
+
+mod args;
+mod listen;
+mod suboptions;
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
+
+use crate::failure::Failure;
+
+pub use args::Args;
+
+/// The validated configuration. Sizes are bytes, times seconds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
+    pub listen: Vec<SocketAddr>,
+    /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is
+    /// off.
+    pub tcp_port: u16,
+    /// `-l` as typed, or `None`, for `stats settings` (`inter`).
+    pub listen_typed: Option<String>,
+    /// Worker threads.
+    pub threads: usize,
+    /// The memory limit for items and index.
+    pub memory_bytes: usize,
+    /// The largest item, measured as memcached measures it.
+    pub item_bytes_max: usize,
+    /// Connections served at a time.
+    pub connections_max: usize,
+    /// `listen(2)` backlog.
+    pub backlog: i32,
+    /// Requests served in a row before a connection yields to its neighbours.
+    pub requests_per_turn: usize,
+    /// `false` under `-M`: refuse a store rather than evict.
+    pub evict: bool,
+    /// `false` under `-C`: `gets` shows 0 and `cas` has nothing to compare.
+    pub cas: bool,
+    /// `false` under `-F`.
+    pub flush_allowed: bool,
+    /// `false` under `-X`.
+    pub dump_allowed: bool,
+    /// `shutdown` is understood (`-A`).
+    pub shutdown_allowed: bool,
+    /// Number of `-v`.
+    pub verbosity: u32,
+    /// Where to write the process id.
+    pub pid_file: Option<PathBuf>,
+    /// User to become after binding.
+    pub user: Option<String>,
+    /// Run in the background (`-d`).
+    pub daemonize: bool,
+    /// Raise the core file limit (`-r`).
+    pub core_files: bool,
+    /// Lock all pages into memory (`-k`).
+    pub lock_memory: bool,
+    /// Options as typed that mean nothing here, for one line in the log.
+    pub without_effect: Vec<String>,
+    /// Bytes read from a socket at a time; one buffer of this size per worker.
+    pub input_buffer_bytes: usize,
+    /// Unsent reply bytes at which a connection stops being parsed.
+    pub output_limit_bytes: usize,
+}
+
+impl Config {
+    /// Says what `args` mean, resolving the names of hosts.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be served, with the exit code memcached gives it.
+    pub fn new(args: &Args) -> Result<Self, Failure> {
+        refuse_unsupported(args)?;
+        let port = listen::port(args.port.as_deref())?;
+        let listen = match port {
+            Some(port) => listen::addresses(&args.listen, port)?,
+            None => Vec::new(),
+        };
+        let (memory_bytes, item_bytes_max) = memory_limits(args)?;
+        let config = Self {
+            listen,
+            tcp_port: port.unwrap_or(0),
+            listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
+            threads: positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?,
+            memory_bytes,
+            item_bytes_max,
+            connections_max: positive(
+                args.conn_limit.as_deref(),
+                CONNECTIONS_DEFAULT,
+                CONNECTIONS_COMPLAINT,
+            )?,
+            backlog: backlog(args.listen_backlog.as_deref())?,
+            requests_per_turn: positive(
+                args.max_reqs_per_event.as_deref(),
+                REQUESTS_PER_TURN_DEFAULT,
+                REQUESTS_COMPLAINT,
+            )?,
+            evict: !args.disable_evictions,
+            cas: !args.disable_cas,
+            flush_allowed: !args.disable_flush_all,
+            dump_allowed: !args.disable_dumping,
+            shutdown_allowed: args.enable_shutdown,
+            verbosity: args.verbosity(),
+            pid_file: args.pidfile.clone(),
+            user: args.user.clone(),
+            daemonize: args.daemon,
+            core_files: args.enable_coredumps,
+            lock_memory: args.lock_memory,
+            without_effect: without_effect(args)?,
+            input_buffer_bytes: INPUT_BUFFER_BYTES,
+            output_limit_bytes: OUTPUT_LIMIT_BYTES,
+        };
+        config.check();
+        Ok(config)
+    }
+
+    /// Small constants, so that rare paths become common in tests: port 0, tiny buffers, one
+    /// request per turn.
+    #[must_use]
+    pub fn tiny() -> Self {
+        let config = Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            tcp_port: 0,
+            listen_typed: None,
+            threads: 2,
+            memory_bytes: 64 << 20,
+            item_bytes_max: 1 << 20,
+            connections_max: 64,
+            backlog: 16,
+            requests_per_turn: 1,
+            evict: true,
+            cas: true,
+            flush_allowed: true,
+            dump_allowed: true,
+            shutdown_allowed: true,
+            verbosity: 0,
+            pid_file: None,
+            user: None,
+            daemonize: false,
+            core_files: false,
+            lock_memory: false,
+            without_effect: Vec::new(),
+            input_buffer_bytes: 4096,
+            output_limit_bytes: 4096,
+        };
+        config.check();
+        config
+    }
+
+    /// The relations between limits that every layer below relies on.
+    fn check(&self) {
+        assert!(self.threads > 0 && self.connections_max > 0 && self.requests_per_turn > 0);
+        assert!(self.item_bytes_max <= self.memory_bytes / 2);
+        assert!((ITEM_BYTES_LOWEST..=ITEM_BYTES_HIGHEST).contains(&self.item_bytes_max));
+        assert!(self.input_buffer_bytes > 0 && self.output_limit_bytes > 0);
+    }
+}
+
+/// What memcached can do and this version cannot is refused: a server that pretends to ask for a
+/// password is worse than none.
+fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
+    let udp = args.udp_port.as_deref().is_some_and(|port| port.trim() != "0");
+    let unsupported = [
+        (args.unix_socket.is_some(), "-s (--unix-socket)"),
+        (udp, "-U (--udp-port) other than 0"),
+        (args.enable_sasl, "-S (--enable-sasl)"),
+        (args.auth_file.is_some(), "-Y (--auth-file)"),
+        (args.memory_file.is_some(), "-e (--memory-file)"),
+        (args.enable_ssl, "-Z (--enable-ssl)"),
+    ];
+    if let Some((_, option)) = unsupported.iter().find(|(asked, _)| *asked) {
+        return Err(Failure::usage(format!("{option} is not supported by this version")));
+    }
+    match args.protocol.as_deref().map(str::trim) {
+        None | Some("auto" | "ascii") => Ok(()),
+        Some("binary") => Err(Failure::usage("-B binary is not supported by this version")),
+        Some(other) => Err(Failure::usage(format!(
+            "Invalid value for binding protocol: {other}\n \
+             -- should be one of auto, binary, or ascii"
+        ))),
+    }
+}
+
+fn without_effect(args: &Args) -> Result<Vec<String>, Failure> {
+    let options = [
+        (args.slab_growth_factor.is_some(), "-f"),
+        (args.slab_min_size.is_some(), "-n"),
+        (args.enable_largepages, "-L"),
+        (args.napi_ids.is_some(), "-N"),
+        (args.prefix_delimiter.is_some(), "-D"),
+        (args.unix_mask.is_some(), "-a"),
+    ];
+    let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
+    let mut names: Vec<String> = given.collect();
+    names.extend(suboptions::without_effect(&args.extended)?);
+    names.extend(args.stray.iter().map(|word| format!("{word:?}")));
+    names.dedup();
+    Ok(names)
+}
+
+/// `-m` and `-I` in bytes. They are read together because each limits the other.
+fn memory_limits(args: &Args) -> Result<(usize, usize), Failure> {
+    let memory_bytes = match args.memory_limit.as_deref() {
+        None => MEMORY_BYTES_DEFAULT,
+        Some(typed) => parse_size(typed, MIB).ok_or_else(|| {
+            Failure::usage(format!("-m takes megabytes, or a size such as 4g, not \"{typed}\""))
+        })?,
+    };
+    let item_bytes_max = match args.max_item_size.as_deref() {
+        None => ITEM_BYTES_DEFAULT,
+        Some(typed) => parse_size(typed, 1).ok_or_else(|| {
+            Failure::usage(format!("-I takes bytes, or a size such as 2m, not \"{typed}\""))
+        })?,
+    };
+    if item_bytes_max < ITEM_BYTES_LOWEST {
+        return Err(Failure::usage("Item max size cannot be less than 1024 bytes."));
+    }
+    if item_bytes_max > memory_bytes / 2 {
+        let complaint = "Cannot set item size limit higher than 1/2 of memory max.";
+        return Err(Failure::usage(complaint));
+    }
+    if item_bytes_max > ITEM_BYTES_HIGHEST {
+        return Err(Failure::usage("Cannot set item size limit higher than a gigabyte."));
+    }
+    Ok((memory_bytes, item_bytes_max))
+}
+
+/// A number with a unit of k, m or g, or of `bare_unit_bytes` where none is written. `None` if
+/// unreadable or beyond the machine.
+fn parse_size(typed: &str, bare_unit_bytes: usize) -> Option<usize> {
+    let typed = typed.trim();
+    let units = [(['k', 'K'], KIB), (['m', 'M'], MIB), (['g', 'G'], GIB)];
+    let with_unit = units
+        .iter()
+        .find_map(|(letters, bytes)| typed.strip_suffix(letters).map(|number| (number, *bytes)));
+    let (number, unit_bytes) = with_unit.unwrap_or((typed, bare_unit_bytes));
+    number.parse::<usize>().ok()?.checked_mul(unit_bytes)
+}
+
+/// A number above 0. What is no number earns the same complaint as 0, since memcached reads it as
+/// 0.
+fn positive(typed: Option<&str>, default: usize, complaint: &str) -> Result<usize, Failure> {
+    match typed.map(|typed| typed.trim().parse()) {
+        None => Ok(default),
+        Some(Ok(number)) if number > 0 => Ok(number),
+        Some(_) => Err(Failure::value(complaint)),
+    }
+}
+
+/// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as
+/// many as it may be".
+fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
+    typed.map_or(Ok(BACKLOG_DEFAULT), |typed| {
+        let complaint = || Failure::value(format!("-b takes a number, not \"{typed}\""));
+        typed.trim().parse().map_err(|_| complaint())
+    })
+}
+
+fn threads_default() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+const MEMORY_BYTES_DEFAULT: usize = 64 * MIB;
+const ITEM_BYTES_DEFAULT: usize = MIB;
+const ITEM_BYTES_LOWEST: usize = KIB;
+const ITEM_BYTES_HIGHEST: usize = GIB;
+const CONNECTIONS_DEFAULT: usize = 1024;
+const BACKLOG_DEFAULT: i32 = 1024;
+const REQUESTS_PER_TURN_DEFAULT: usize = 20;
+const INPUT_BUFFER_BYTES: usize = 64 * KIB;
+const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+
+const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";
+const CONNECTIONS_COMPLAINT: &str = "Maximum connections must be greater than 0";
+const REQUESTS_COMPLAINT: &str = "Number of requests per event must be greater than 0";
+
+#[cfg(test)]
+mod tests;

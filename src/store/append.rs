@@ -1,0 +1,219 @@
+//! Where new entries go: a writer's open segment. Each writer has its own, so that writing an item's bytes needs no lock.
+//!
+//! An item of more than a sixteenth of a segment may be split over segments, so that no segment ends with more than a sixteenth
+//! unused: its head takes what is left of one, its fragments take the next ones whole.
+
+use super::OutOfMemory;
+use super::arena::{FIRST_ENTRY, Location, SegmentId};
+use super::item::{self, FRAGMENT_BYTES, Item, Shape, pad};
+use super::segment::Space;
+
+/// Where an appender gets its segments and brings those that it sealed empty.
+pub(super) trait Supply {
+    /// An open segment of the caller's own.
+    ///
+    /// # Errors
+    /// There is none and none can be made free.
+    fn take(&mut self) -> Result<SegmentId, OutOfMemory>;
+
+    /// Takes care of a segment that was retired: it is free when its readers have gone.
+    fn retire(&mut self, segment: SegmentId);
+}
+
+/// A writer's open segment, if it has one.
+#[derive(Debug, Default)]
+pub(super) struct Appender {
+    open: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    segment: SegmentId,
+    offset: usize,
+}
+
+/// Space for an item that nobody else can see yet, and how far its value is written. It must be published or discarded.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Allocation {
+    pub(super) head: Location,
+    // The piece of the value that is being written: its entry, the offset in it, the bytes it still takes.
+    entry: Location,
+    offset: usize,
+    room: usize,
+    // Bytes of the value not written yet.
+    left: usize,
+}
+
+impl Appender {
+    /// Finds a place for an item and writes all of it but the value.
+    ///
+    /// # Errors
+    /// The supply has no segment; nothing is left behind.
+    pub(super) fn allocate(
+        &mut self,
+        space: &Space,
+        shape: &Shape,
+        key: &[u8],
+        supply: &mut impl Supply,
+    ) -> Result<Allocation, OutOfMemory> {
+        let whole = shape.entry_bytes();
+        let mut room = self.room(space);
+        if room < whole && (room < SPLIT_ROOM_MIN || whole <= space.capacity() / SPLIT_FROM) {
+            self.seal(space, supply);
+            self.open = Some(Open { segment: supply.take()?, offset: FIRST_ENTRY });
+            room = space.capacity();
+        }
+        let inline = (whole > room).then(|| room - shape.head_bytes(true));
+        let head_bytes = inline.map_or(whole, |_| room);
+        let head = self.advance(space, head_bytes);
+        // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and its part of the value.
+        let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
+        let allocation = Allocation {
+            head,
+            entry: head,
+            offset,
+            room: inline.unwrap_or(shape.value_bytes),
+            left: shape.value_bytes,
+        };
+        let mut left = inline.map_or(0, |inline| shape.value_bytes - inline);
+        let mut last = head;
+        while left > 0 {
+            // The segment just filled stays unsealed, and so out of reach of eviction, until the item is published.
+            let segment = match supply.take() {
+                Ok(segment) => segment,
+                Err(error) => {
+                    self.open = None;
+                    self.discard(space, &allocation, supply);
+                    return Err(error);
+                }
+            };
+            self.open = Some(Open { segment, offset: FIRST_ENTRY });
+            let bytes = left.min(space.capacity() - FRAGMENT_BYTES);
+            let fragment = self.advance(space, pad(FRAGMENT_BYTES + bytes));
+            // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of this same draft.
+            unsafe {
+                item::write_fragment(&space.arena, fragment, bytes, head);
+                item::link(&space.arena, last, fragment);
+            }
+            last = fragment;
+            left -= bytes;
+        }
+        Ok(allocation)
+    }
+
+    /// Seals the segments that an item filled which has been published, all but the one that is still open.
+    pub(super) fn finish(
+        &mut self,
+        space: &Space,
+        allocation: &Allocation,
+        supply: &mut impl Supply,
+    ) {
+        let item = allocation.item(space);
+        let open = self.open.map(|open| open.segment);
+        item.for_each_entry(|at, bytes| {
+            let segment = space.arena.segment_of(at);
+            if Some(segment) != open {
+                let end = space.arena.offset_of(at) + bytes;
+                if space.seal(segment, end) {
+                    supply.retire(segment);
+                }
+            }
+        });
+    }
+
+    /// Gives up a draft. Its bytes stay behind as dead ones, unless it was the last thing written.
+    pub(super) fn discard(
+        &mut self,
+        space: &Space,
+        allocation: &Allocation,
+        supply: &mut impl Supply,
+    ) {
+        let item = allocation.item(space);
+        let mut entries = 0;
+        item.for_each_entry(|at, bytes| {
+            entries += 1;
+            let is_empty = space.remove_live(at, bytes);
+            debug_assert!(!is_empty, "a draft's segments are not sealed");
+        });
+        if entries == 1
+            && let Some(open) = &mut self.open
+            && open.segment == space.arena.segment_of(allocation.head)
+        {
+            open.offset = space.arena.offset_of(allocation.head);
+            return;
+        }
+        self.finish(space, allocation, supply);
+    }
+
+    /// Closes the open segment: nothing more is written to it.
+    pub(super) fn seal(&mut self, space: &Space, supply: &mut impl Supply) {
+        if let Some(open) = self.open.take()
+            && space.seal(open.segment, open.offset)
+        {
+            supply.retire(open.segment);
+        }
+    }
+
+    fn room(&self, space: &Space) -> usize {
+        self.open.map_or(0, |open| space.arena.segment_bytes() - open.offset)
+    }
+
+    /// The next `bytes` of the open segment, counted as live.
+    fn advance(&mut self, space: &Space, bytes: usize) -> Location {
+        let open = self.open.as_mut().expect("the caller opened one with this much room");
+        assert!(open.offset + bytes <= space.arena.segment_bytes());
+        let at = space.arena.location(open.segment, open.offset);
+        open.offset += bytes;
+        space.add_live(at, bytes);
+        at
+    }
+}
+
+impl Allocation {
+    /// The draft as an item, for the one who owns it.
+    pub(super) fn item<'s>(&self, space: &'s Space) -> Item<'s> {
+        // SAFETY: an allocation exists only from the writing of its head to its publication or end, and its segments are open.
+        unsafe { Item::new(&space.arena, self.head) }
+    }
+
+    /// Appends to the value.
+    ///
+    /// # Panics
+    /// The value gets longer than was said when its place was allocated.
+    pub(super) fn fill(&mut self, space: &Space, mut bytes: &[u8]) {
+        assert!(bytes.len() <= self.left, "a draft takes as many bytes as it was made for");
+        while !bytes.is_empty() {
+            if self.room == 0 {
+                self.next_piece(space);
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.room));
+            // SAFETY: the draft is ours, and `room` counts the bytes that its current entry has behind `offset`.
+            unsafe { item::write_value(&space.arena, self.entry, self.offset, now) };
+            self.offset += now.len();
+            self.room -= now.len();
+            self.left -= now.len();
+            bytes = later;
+        }
+    }
+
+    /// Whether the whole value has been written.
+    pub(super) fn is_filled(&self) -> bool {
+        self.left == 0
+    }
+
+    fn next_piece(&mut self, space: &Space) {
+        // SAFETY: the entry is ours, and split: more of the value follows than it has room for.
+        let (next, bytes) = unsafe { item::following(&space.arena, self.entry) };
+        self.entry = next;
+        self.offset = FRAGMENT_BYTES;
+        self.room = bytes;
+    }
+}
+
+/// Items of at most this part of a segment are not split.
+const SPLIT_FROM: usize = 16;
+
+/// What must be left of a segment for the head of a split item to go there: the longest key with all that may stand before it,
+/// and something of the value.
+const SPLIT_ROOM_MIN: usize = 1024;

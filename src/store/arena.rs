@@ -1,0 +1,124 @@
+//! The arena: one mapping of memory, cut into segments of equal size.
+//!
+//! ```text
+//! | segment 0                      | segment 1                      | ...
+//! | header 64 | entry | entry | .. | header 64 | entry | ...        |
+//! ```
+//!
+//! A segment begins with a header of one cache line that says, to a process that finds the mapping again, what the segment
+//! holds. Entries (see `item.rs`) follow, 8-byte aligned, without gaps. Memory that was never used costs nothing: the system
+//! gives pages on first touch, and takes them back in [`Arena::release`].
+
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use std::io;
+
+/// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an entry: it means "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Location(pub(super) u64);
+
+/// The number of a segment, from 0.
+pub(super) type SegmentId = u32;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Arena {
+    map: MmapRaw,
+    segment_shift: u32,
+    segments: u32,
+}
+
+/// What a segment's first cache line holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    /// [`SEGMENT_MAGIC`] while the segment holds entries.
+    pub(super) magic: u32,
+    /// Bytes in use, this header included. Written when the segment is sealed; 0 before.
+    pub(super) used_bytes: u32,
+    /// Counts segments in the order in which they were opened.
+    pub(super) sequence: u64,
+}
+
+impl Location {
+    pub(super) const NONE: Self = Self(0);
+}
+
+impl Arena {
+    /// Maps `segments` segments of `1 << segment_shift` bytes.
+    ///
+    /// # Errors
+    /// The system refuses the mapping.
+    pub(super) fn new(segments: u32, segment_shift: u32) -> io::Result<Self> {
+        let bytes = (segments as usize) << segment_shift;
+        let map = MmapOptions::new().len(bytes).map_anon()?;
+        Ok(Self { map: MmapRaw::from(map), segment_shift, segments })
+    }
+
+    pub(super) fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    pub(super) fn segment_bytes(&self) -> usize {
+        1 << self.segment_shift
+    }
+
+    /// Where byte `offset` of a segment lies. The offset is a multiple of 8.
+    pub(super) fn location(&self, segment: SegmentId, offset: usize) -> Location {
+        debug_assert!(offset.is_multiple_of(8) && offset < self.segment_bytes());
+        Location((u64::from(segment) << (self.segment_shift - 3)) | (offset as u64 >> 3))
+    }
+
+    pub(super) fn segment_of(&self, at: Location) -> SegmentId {
+        u32::try_from(at.0 >> (self.segment_shift - 3)).expect("a location lies in the arena")
+    }
+
+    pub(super) fn offset_of(&self, at: Location) -> usize {
+        (usize::try_from(at.0).expect("64-bit") << 3) & (self.segment_bytes() - 1)
+    }
+
+    /// The address of a location.
+    pub(super) fn pointer(&self, at: Location) -> *mut u8 {
+        let offset = usize::try_from(at.0).expect("64-bit") << 3;
+        assert!(offset < self.map.len(), "a location lies in the arena");
+        self.map.as_mut_ptr().wrapping_add(offset)
+    }
+
+    /// Gives a segment's pages back to the system; it reads as zeros afterwards.
+    ///
+    /// # Safety
+    /// Nobody reads or writes the segment during the call, and no reference into it is alive.
+    pub(super) unsafe fn release(&self, segment: SegmentId) {
+        let offset = (segment as usize) << self.segment_shift;
+        // SAFETY: the range is whole pages within the mapping (segments are a power of two of at least a page); the caller
+        // vouches that nobody is looking. Private anonymous memory reads as zeros after this.
+        let advised = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, self.segment_bytes())
+        };
+        // Refused advice leaves the pages as they were: more memory than promised, nothing wrong in it.
+        drop(advised);
+    }
+
+    /// # Safety
+    /// The caller is the only one who writes this segment's header, and nobody reads it meanwhile.
+    pub(super) unsafe fn write_header(&self, segment: SegmentId, header: SegmentHeader) {
+        let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
+        // SAFETY: a segment starts at a multiple of its size, so `at` is aligned and in the mapping; the caller has it alone.
+        unsafe { at.write(header) };
+    }
+
+    /// # Safety
+    /// Nobody writes this segment's header meanwhile.
+    pub(super) unsafe fn read_header(&self, segment: SegmentId) -> SegmentHeader {
+        let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
+        // SAFETY: aligned and in the mapping as above; any bit pattern is a header.
+        unsafe { at.read() }
+    }
+}
+
+/// Where the first entry of a segment lies.
+pub(super) const FIRST_ENTRY: usize = 64;
+
+/// Marks a segment that holds entries ("larder", and the version of the layout).
+pub(super) const SEGMENT_MAGIC: u32 = 0x6c61_7201;
+
+const _: () = assert!(size_of::<SegmentHeader>() <= FIRST_ENTRY);

@@ -1,0 +1,159 @@
+//! Everything that changes what a key names: publishing, removing, touching, evicting, moving. Each is one transition of one
+//! slot under its shard's lock, and whoever makes it buries what was there before.
+
+use super::append::Allocation;
+use super::arena::{Location, SegmentId};
+use super::index::{Hash, Locked, Slot};
+use super::item::Item;
+use super::{Expected, Expiry, Removal, Store, Witness};
+use crate::clock::Seconds;
+use crate::sync::Ordering;
+use crossbeam_epoch::Guard;
+
+/// What one writer brings to a change: its guard, its moment, its counters.
+pub(super) struct Change<'a> {
+    pub(super) store: &'a Store,
+    pub(super) guard: &'a Guard,
+    pub(super) now: Seconds,
+    pub(super) counters: &'a super::Counters,
+}
+
+/// The key is not as expected.
+pub(super) struct Unexpected;
+
+impl Change<'_> {
+    /// Makes a filled draft its key's item and returns its cas.
+    pub(super) fn publish(
+        &self,
+        hash: Hash,
+        draft: &Allocation,
+        expiry: Expiry,
+        expected: Expected,
+    ) -> Result<u64, Unexpected> {
+        let space = &self.store.space;
+        let item = draft.item(space);
+        let locked = self.store.index.lock(hash, self.guard);
+        let found = locked.find(hash, item.key(), &space.arena);
+        let old = found.map(|(_, old)| old);
+        if !is_as_expected(old, expected) {
+            return Err(Unexpected);
+        }
+        let slot = self.slot(&locked, hash, found.map(|(slot, _)| slot));
+        let expiry = match expiry {
+            Expiry::At(expiry) => expiry,
+            // Read under the lock, like a touch that changes it: neither is lost.
+            Expiry::Inherit => old.map_or(0, |old| old.expiry()),
+        };
+        // Taken under the lock, so that a key's versions grow in the order in which they are seen.
+        let sequence = self.store.sequence.fetch_add(1, Ordering::AcqRel) + 1;
+        item.finish(sequence, expiry, self.now, false);
+        space.note_expiry(item.location(), expiry);
+        // SAFETY: the slot is of this lock and hash; the item is finished and of this store's arena; segments are retired only
+        // when nothing in the index names them (`bury`, `Clearing::clear`).
+        unsafe { locked.set(slot, hash, item.location()) };
+        drop(locked);
+        self.counters.stored.add(1);
+        self.counters.items.add(1);
+        self.counters.item_bytes.add(item_bytes(item));
+        if let Some(old) = old {
+            self.bury(old);
+        }
+        Ok(sequence)
+    }
+
+    /// Gives a live item another copy of itself to be named by, finished by this; `false` if it is not the key's item any more.
+    pub(super) fn replace_by_copy(&self, hash: Hash, old: Item<'_>, copy: &Allocation) -> bool {
+        let space = &self.store.space;
+        let locked = self.store.index.lock(hash, self.guard);
+        let Some(slot) = locked.find_location(hash, old.location()) else { return false };
+        let copy = copy.item(space);
+        copy.finish(old.cas(), old.expiry(), old.last_access(), old.is_fetched());
+        space.note_expiry(copy.location(), old.expiry());
+        // SAFETY: as in `publish`.
+        unsafe { locked.set(slot, hash, copy.location()) };
+        drop(locked);
+        self.counters.items.add(1);
+        self.counters.item_bytes.add(item_bytes(copy));
+        self.bury(old);
+        true
+    }
+
+    /// Removes a key.
+    pub(super) fn remove(&self, key: &[u8], expected: Expected) -> Removal {
+        let hash = self.store.index.hash(key);
+        let locked = self.store.index.lock(hash, self.guard);
+        let found = locked.find(hash, key, &self.store.space.arena);
+        if !is_as_expected(found.map(|(_, item)| item), expected) {
+            return Removal::Changed;
+        }
+        let Some((slot, item)) = found else { return Removal::Missing };
+        locked.clear(slot);
+        drop(locked);
+        let was_live = self.store.is_live(&item, self.now);
+        self.bury(item);
+        if was_live { Removal::Removed } else { Removal::Missing }
+    }
+
+    /// Sets the expiry of a key's item if it is live.
+    pub(super) fn touch(&self, hash: Hash, key: &[u8], expiry: Seconds) {
+        let locked = self.store.index.lock(hash, self.guard);
+        if let Some((_, item)) = locked.find(hash, key, &self.store.space.arena)
+            && self.store.is_live(&item, self.now)
+        {
+            item.set_expiry(expiry);
+            self.store.space.note_expiry(item.location(), expiry);
+        }
+    }
+
+    /// Takes an item out of the index, if it is still there. Returns whether it was.
+    pub(super) fn drop_item(&self, hash: Hash, item: Item<'_>) -> bool {
+        let locked = self.store.index.lock(hash, self.guard);
+        let Some(slot) = locked.find_location(hash, item.location()) else { return false };
+        locked.clear(slot);
+        drop(locked);
+        self.bury(item);
+        true
+    }
+
+    /// Hands a retired segment to the epoch.
+    pub(super) fn retire(&self, segment: SegmentId) {
+        self.store.space.free_after_readers(segment, self.guard);
+    }
+
+    /// Ends an item that this thread took out of the index: marks it dead in place, so that the arena never brings it back, and
+    /// counts its bytes as dead.
+    fn bury(&self, item: Item<'_>) {
+        self.counters.items.sub(1);
+        self.counters.item_bytes.sub(item_bytes(item));
+        item.mark_dead();
+        item.for_each_entry(|at: Location, bytes| {
+            if self.store.space.remove_live(at, bytes) {
+                self.retire(self.store.space.arena.segment_of(at));
+            }
+        });
+    }
+
+    fn slot<'l>(&self, locked: &Locked<'l>, hash: Hash, found: Option<Slot<'l>>) -> Slot<'l> {
+        found.unwrap_or_else(|| {
+            let (slot, growth) = locked.vacancy(hash);
+            if let Some(growth) = growth {
+                self.store.space.index_resized(growth.bytes_added, growth.bytes_removed);
+            }
+            slot
+        })
+    }
+}
+
+/// What an item takes in the arena.
+pub(super) fn item_bytes(item: Item<'_>) -> u64 {
+    let mut bytes = 0;
+    item.for_each_entry(|_, entry| bytes += entry as u64);
+    bytes
+}
+
+fn is_as_expected(found: Option<Item<'_>>, expected: Expected) -> bool {
+    match expected {
+        Expected::Any => true,
+        Expected::Unchanged(witness) => witness == Witness::of(found),
+    }
+}

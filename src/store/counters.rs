@@ -1,0 +1,78 @@
+//! Counts that a handle keeps for itself and anyone may read: no line of memory is written by two threads.
+
+use crate::counter::Counter;
+
+/// What one handle counted. Differences (`items`, `item_bytes`) wrap: only their sum over all handles means something.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) items: Counter,
+    pub(super) item_bytes: Counter,
+    pub(super) stored: Counter,
+    pub(super) evictions: Counter,
+    pub(super) evicted_unfetched: Counter,
+    pub(super) expired_unfetched: Counter,
+    pub(super) reclaimed: Counter,
+    pub(super) moved: Counter,
+}
+
+/// Figures of a store. Counts are since start (or since they were reset), sizes are bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Items in the index now, those included whose time is over but whom nobody has asked for since.
+    pub items: u64,
+    /// What they take in the arena: header, key, value, padding.
+    pub items_bytes: u64,
+    /// Items ever published.
+    pub stored: u64,
+    /// Live items dropped for room.
+    pub evictions: u64,
+    /// Of these, never fetched.
+    pub evicted_unfetched: u64,
+    /// Items whose room was reclaimed after they had expired or been flushed.
+    pub reclaimed: u64,
+    /// Of these, never fetched.
+    pub expired_unfetched: u64,
+    /// Live items moved to gather what dead ones left.
+    pub moved: u64,
+    /// Bytes of index tables.
+    pub index_bytes: u64,
+    /// Binary logarithm of the number of index slots, rounded down.
+    pub index_power: u32,
+    /// The size of a segment.
+    pub segment_bytes: u64,
+    /// Segments that may be in use, by the memory limit less the index.
+    pub segments: u64,
+    /// Segments that are.
+    pub segments_in_use: u64,
+    /// Bytes of the segments in use that hold nothing live, or nothing yet.
+    pub dead_bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn plus(self, counters: &Counters) -> Self {
+        Self {
+            items: self.items.wrapping_add(counters.items.get()),
+            items_bytes: self.items_bytes.wrapping_add(counters.item_bytes.get()),
+            stored: self.stored + counters.stored.get(),
+            evictions: self.evictions + counters.evictions.get(),
+            evicted_unfetched: self.evicted_unfetched + counters.evicted_unfetched.get(),
+            reclaimed: self.reclaimed + counters.reclaimed.get(),
+            expired_unfetched: self.expired_unfetched + counters.expired_unfetched.get(),
+            moved: self.moved + counters.moved.get(),
+            ..self
+        }
+    }
+
+    /// Counts since `baseline`; sizes as they are.
+    pub(super) fn since(self, baseline: &Self) -> Self {
+        Self {
+            stored: self.stored - baseline.stored,
+            evictions: self.evictions - baseline.evictions,
+            evicted_unfetched: self.evicted_unfetched - baseline.evicted_unfetched,
+            reclaimed: self.reclaimed - baseline.reclaimed,
+            expired_unfetched: self.expired_unfetched - baseline.expired_unfetched,
+            moved: self.moved - baseline.moved,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The index: from a key to the place of its item, read without a lock.
+//!
+//! ```text
+//!  hash of the key:  | shard number ...                    | tag 24 |
+//!
+//!  shard -> table of n buckets;  home = tag * n >> 24;  a key lies in its home bucket or in the one behind it
+//!  bucket: 8 slots of 8 bytes, one cache line
+//!  slot:   | tag 24 | frequency 2 | location 38 |      0 = empty
+//! ```
+//!
+//! # Reader
+//!
+//! Loads the table's pointer, then the sixteen slots. Where the tag agrees it compares the whole key. It writes nothing.
+//!
+//! # Writer
+//!
+//! Holds the shard's lock. It changes one slot by one store: an item replaces another in the same slot, so a reader sees the old
+//! one or the new one and never neither. There is no moving of items between slots, hence no false miss.
+//!
+//! # Growth
+//!
+//! A shard is small (some hundreds of items), so it grows by copying its whole table, an eighth larger, and swapping the
+//! pointer; the tag is all that this needs, no item is touched. Readers that still hold the old table see the shard as it was
+//! when they began. The old table is freed when they have gone. A step of an eighth, and no power of two, keeps tables full:
+//! 11.5 bytes an item on average (simulated with random tags at 256 items a shard), while a table of doubling size that is
+//! grown at the same load would take up to twice as much.
+//!
+//! # Why a reader cannot see a torn item
+//!
+//! The slot is stored with `Release` after the item was written, and loaded with `Acquire` before it is read (`item.rs`). The
+//! item's memory, and a table's, are used again only after all guards that were pinned at the time are gone.
+
+use super::arena::{Arena, Location};
+use super::item::Item;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use ahash::RandomState;
+use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
+use std::{ptr, slice};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Index {
+    shards: Box<[Shard]>,
+    shard_shift: u32,
+    hasher: RandomState,
+    collector: Collector,
+    table_bytes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    // The buckets' number is TABLE_BUCKETS[tag of the pointer]; null before the first item.
+    table: Atomic<Bucket>,
+    lock: Mutex<()>,
+}
+
+/// One cache line of slots.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Bucket([AtomicU64; 8]);
+
+/// A key's hash: which shard, and the tag within it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hash(u64);
+
+/// The writers' access to a shard.
+#[derive(Debug)]
+pub(super) struct Locked<'i> {
+    index: &'i Index,
+    shard: &'i Shard,
+    guard: &'i Guard,
+    _lock: MutexGuard<'i, ()>,
+}
+
+impl Index {
+    /// An index of `2^shards_log2` shards (at least 2).
+    pub(super) fn new(shards_log2: u32) -> Self {
+        assert!((1..=HASH_BITS - TAG_BITS).contains(&shards_log2));
+        Self {
+            shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
+            shard_shift: HASH_BITS - shards_log2,
+            // Seeded from the operating system's randomness: nobody outside can aim keys at one shard.
+            hasher: RandomState::new(),
+            collector: Collector::new(),
+            table_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes that the shards take before the first item.
+    pub(super) fn fixed_bytes(shards_log2: u32) -> usize {
+        size_of::<Shard>() << shards_log2
+    }
+
+    /// Bytes of all tables now.
+    pub(super) fn table_bytes(&self) -> usize {
+        self.table_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A thread's membership among the readers.
+    pub(super) fn register(&self) -> LocalHandle {
+        self.collector.register()
+    }
+
+    pub(super) fn hash(&self, key: &[u8]) -> Hash {
+        Hash(self.hasher.hash_one(key))
+    }
+
+    /// The item of a key, for as long as the guard lasts. The arena is the one whose locations this index holds, the guard one
+    /// of this index's readers.
+    pub(super) fn find<'g>(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        arena: &'g Arena,
+        guard: &'g Guard,
+    ) -> Option<Item<'g>> {
+        let table = self.shard(hash).load(guard);
+        let accept = |at| Some(self.item(at, arena, guard)).filter(|item| item.key() == key);
+        find_slot(table, hash, accept).map(|(_, item)| item)
+    }
+
+    /// Locks the shard of a hash for writing.
+    pub(super) fn lock<'i>(&'i self, hash: Hash, guard: &'i Guard) -> Locked<'i> {
+        let shard = self.shard(hash);
+        Locked { index: self, shard, guard, _lock: lock(&shard.lock) }
+    }
+
+    /// Calls `visit` with every item in the index. Writers wait, shard by shard.
+    pub(super) fn for_each_item(
+        &self,
+        arena: &Arena,
+        guard: &Guard,
+        mut visit: impl FnMut(Item<'_>),
+    ) {
+        for shard in &self.shards {
+            let _lock = lock(&shard.lock);
+            for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
+                let slot = slot.load(Ordering::Acquire);
+                if slot != EMPTY {
+                    visit(self.item(location_of(slot), arena, guard));
+                }
+            }
+        }
+    }
+
+    /// The number of slots in all tables.
+    pub(super) fn slots(&self) -> usize {
+        self.table_bytes() / size_of::<u64>()
+    }
+
+    fn shard(&self, hash: Hash) -> &Shard {
+        let number = usize::try_from(hash.0 >> self.shard_shift).expect("64-bit");
+        &self.shards[number]
+    }
+
+    fn item<'g>(&self, at: Location, arena: &'g Arena, guard: &'g Guard) -> Item<'g> {
+        debug_assert!(guard.collector() == Some(&self.collector));
+        // SAFETY: a slot is only ever set to a published head of this arena (`Locked::set`). We loaded it with `Acquire` from a
+        // table that we reached under this guard, so the head's segment is not used again before the guard is gone.
+        unsafe { Item::new(arena, at) }
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        for shard in &mut self.shards {
+            let table = std::mem::take(&mut shard.table);
+            // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this table.
+            unsafe {
+                let guard = crossbeam_epoch::unprotected();
+                drop_table(table.load(Ordering::Relaxed, guard));
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The table as it is now.
+    fn load<'g>(&self, guard: &'g Guard) -> &'g [Bucket] {
+        let table = self.table.load(Ordering::Acquire, guard);
+        if table.is_null() {
+            return &[];
+        }
+        // SAFETY: a table is published whole, with its length in the pointer's tag, and is freed only after the guard is gone.
+        unsafe { slice::from_raw_parts(table.as_raw(), TABLE_BUCKETS[table.tag()]) }
+    }
+}
+
+impl<'i> Locked<'i> {
+    /// The slot that holds the key, and its item.
+    pub(super) fn find(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        arena: &'i Arena,
+    ) -> Option<(Slot<'i>, Item<'i>)> {
+        let table = self.shard.load(self.guard);
+        let accept =
+            |at| Some(self.index.item(at, arena, self.guard)).filter(|item| item.key() == key);
+        find_slot(table, hash, accept).map(|(slot, item)| (Slot(slot), item))
+    }
+
+    /// The slot that holds this location.
+    pub(super) fn find_location(&self, hash: Hash, at: Location) -> Option<Slot<'i>> {
+        let table = self.shard.load(self.guard);
+        find_slot(table, hash, |found| (found == at).then_some(())).map(|(slot, ())| Slot(slot))
+    }
+
+    /// An empty slot for the hash, and how the table grew if it had to.
+    pub(super) fn vacancy(&self, hash: Hash) -> (Slot<'i>, Option<Growth>) {
+        if let Some(slot) = vacancy_in(self.shard.load(self.guard), hash.tag()) {
+            return (Slot(slot), None);
+        }
+        let growth = self.grow(hash);
+        let slot = vacancy_in(self.shard.load(self.guard), hash.tag());
+        (Slot(slot.expect("the table grew until it had one")), Some(growth))
+    }
+
+    /// Publishes: readers see the item from here on.
+    ///
+    /// # Safety
+    /// The slot came from this lock for this hash; `at` is a finished head, whose key has this hash, in the arena that belongs
+    /// to this index, and its segment is handed to this index's epoch after the slot has changed again, not before.
+    pub(super) unsafe fn set(&self, slot: Slot<'_>, hash: Hash, at: Location) {
+        slot.0.store(hash.tag() << TAG_SHIFT | at.0, Ordering::Release);
+    }
+
+    /// Empties a slot: readers no longer see the item.
+    pub(super) fn clear(&self, slot: Slot<'_>) {
+        slot.0.store(EMPTY, Ordering::Release);
+    }
+
+    /// Copies the table into the next larger one in which every item and one more of this hash finds a place.
+    fn grow(&self, hash: Hash) -> Growth {
+        let old = self.shard.table.load(Ordering::Relaxed, self.guard);
+        let old_buckets = self.shard.load(self.guard);
+        let first_class = if old.is_null() { 0 } else { old.tag() + 1 };
+        for (class, &buckets) in TABLE_BUCKETS.iter().enumerate().skip(first_class) {
+            let new: Box<[Bucket]> = (0..buckets).map(|_| Bucket::default()).collect();
+            if !copy_slots(old_buckets, &new) || vacancy_in(&new, hash.tag()).is_none() {
+                continue;
+            }
+            let growth =
+                Growth { bytes_added: size_of_val(&*new), bytes_removed: size_of_val(old_buckets) };
+            let new = Shared::from(Box::into_raw(new).cast_const().cast::<Bucket>());
+            self.shard.table.store(new.with_tag(class), Ordering::Release);
+            self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
+            self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
+            // SAFETY: the old table was replaced just now, under the shard's lock, so no later load returns it; readers that
+            // hold it are pinned.
+            unsafe {
+                self.guard.defer_unchecked(move || drop_table(old));
+            }
+            return growth;
+        }
+        // The number of shards follows from the memory, so that a shard's share of the smallest items is a twentieth of this.
+        panic!("a shard holds more items than its memory can")
+    }
+}
+
+/// A slot of a shard whose lock is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot<'i>(&'i AtomicU64);
+
+/// How a table's size changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    pub(super) bytes_added: usize,
+    pub(super) bytes_removed: usize,
+}
+
+impl Hash {
+    fn tag(self) -> u64 {
+        self.0 & ((1 << TAG_BITS) - 1)
+    }
+}
+
+/// The first slot, home bucket first, that carries the hash's tag and that `accept` takes, with what it made of it.
+fn find_slot<T>(
+    table: &[Bucket],
+    hash: Hash,
+    mut accept: impl FnMut(Location) -> Option<T>,
+) -> Option<(&AtomicU64, T)> {
+    let tag = hash.tag();
+    for bucket in window(table, tag) {
+        for slot in &bucket.0 {
+            let value = slot.load(Ordering::Acquire);
+            if value >> TAG_SHIFT == tag
+                && value != EMPTY
+                && let Some(accepted) = accept(location_of(value))
+            {
+                return Some((slot, accepted));
+            }
+        }
+    }
+    None
+}
+
+/// An empty slot in the emptier bucket of the window: this is what keeps tables full before they must grow.
+fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
+    let is_empty = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) == EMPTY;
+    let free = |bucket: &Bucket| bucket.0.iter().filter(is_empty).count();
+    let mut emptier: Option<(&Bucket, usize)> = None;
+    for bucket in window(table, tag) {
+        let free = free(bucket);
+        if free > emptier.map_or(0, |(_, free)| free) {
+            emptier = Some((bucket, free));
+        }
+    }
+    emptier?.0.0.iter().find(is_empty)
+}
+
+/// Whether all of the old table's items found a place in the new one.
+fn copy_slots(old: &[Bucket], new: &[Bucket]) -> bool {
+    for slot in old.iter().flat_map(|bucket| &bucket.0) {
+        let value = slot.load(Ordering::Relaxed);
+        if value != EMPTY {
+            let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT) else { return false };
+            vacancy.store(value, Ordering::Relaxed);
+        }
+    }
+    true
+}
+
+/// The buckets in which a tag may lie: its home and the one behind it (a table has at least two, or none).
+fn window(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
+    let home = usize::try_from((tag * table.len() as u64) >> TAG_BITS).expect("64-bit");
+    let behind = if home + 1 == table.len() { 0 } else { home + 1 };
+    [home, behind].into_iter().filter_map(|bucket| table.get(bucket))
+}
+
+fn location_of(slot: u64) -> Location {
+    Location(slot & ((1 << LOCATION_BITS) - 1))
+}
+
+/// # Safety
+/// The table came from `Locked::grow`, is in no shard any more, and nobody holds it.
+unsafe fn drop_table(table: Shared<'_, Bucket>) {
+    if table.is_null() {
+        return;
+    }
+    let buckets =
+        ptr::slice_from_raw_parts_mut(table.as_raw().cast_mut(), TABLE_BUCKETS[table.tag()]);
+    // SAFETY: `grow` made it of a `Box<[Bucket]>` of this length; the caller has it alone.
+    drop(unsafe { Box::from_raw(buckets) });
+}
+
+const HASH_BITS: u32 = 64;
+const TAG_BITS: u32 = 24;
+const TAG_SHIFT: u32 = 40;
+/// In units of 8 bytes: an arena of 2 TiB.
+pub(super) const LOCATION_BITS: u32 = 38;
+const EMPTY: u64 = 0;
+
+/// Table sizes in buckets, each about an eighth larger than the one before. As many as the tag of a pointer to a 64-byte aligned
+/// bucket can number; the largest holds some 25,000 items, where the store plans for some hundreds.
+const TABLE_BUCKETS: [usize; 64] = table_buckets();
+
+const fn table_buckets() -> [usize; 64] {
+    let mut sizes = [2; 64];
+    let mut class = 1;
+    while class < sizes.len() {
+        let size = sizes[class - 1];
+        sizes[class] = size + if size < 8 { 1 } else { size / 8 };
+        class += 1;
+    }
+    sizes
+}
+
+const _: () = assert!(align_of::<Bucket>() >= TABLE_BUCKETS.len());
+// Shard bits and tag bits are different bits of the hash as long as there are at most 2^40 shards.
+const _: () = assert!(TAG_SHIFT + TAG_BITS == HASH_BITS);

@@ -1,0 +1,465 @@
+//! An item as it lies in the arena, and the only code that reads or writes its bytes.
+//!
+//! ```text
+//!  0       4        8      12         16            20
+//!  | expiry | access | bits | sequence | value bytes | [flags 4] [inline 4, next 8] key value-part | pad to 8
+//!
+//!  bits: marks 8 | key length 8 | upper half of the sequence 16
+//! ```
+//!
+//! Client flags are stored only where they are not zero. An item that does not fit what is left of its segment is *split*: its
+//! head holds the first `inline` bytes of the value and `next` names a *fragment*, an entry elsewhere that holds more:
+//!
+//! ```text
+//!  | header (fragment mark, value bytes = those in here) | pad 4 | next 8 | owner 8 | value-part | pad to 8
+//! ```
+//!
+//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds the key of every byte in it.
+//!
+//! # Why reading without a lock is sound
+//!
+//! While an entry is a draft, one thread owns it and nobody else knows where it lies. Publishing stores its location in an index
+//! slot with `Release`; a reader gets it with `Acquire`, so it sees every byte. From then on key, value, flags and lengths never
+//! change; expiry, access time and marks do, and are atomics. The memory is used again only after every reader that could have
+//! seen the location has gone (`segment.rs`). So what a reader copies cannot change under it.
+
+use super::arena::{Arena, Location};
+use crate::clock::Seconds;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{ptr, slice};
+
+/// An item, borrowed from the store for as long as a batch lasts. Its key, value, flags and cas never change.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'b> {
+    // Invariant: `at` is a written head (published, or a draft of this thread) that stays in place during 'b.
+    arena: &'b Arena,
+    at: Location,
+}
+
+/// What must be known of an entry before it gets its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
+    pub(super) flags: u32,
+}
+
+#[repr(C)]
+struct Header {
+    expiry: AtomicU32,
+    access: AtomicU32,
+    bits: AtomicU32,
+    sequence: AtomicU32,
+    value_bytes: u32,
+}
+
+impl Shape {
+    /// The shape of an item that is there.
+    pub(super) fn of(item: &Item<'_>) -> Self {
+        Self { key_bytes: item.key().len(), value_bytes: item.value_bytes(), flags: item.flags() }
+    }
+
+    /// Bytes of the head with nothing of the value in it.
+    pub(super) fn head_bytes(&self, split: bool) -> usize {
+        let flags = if self.flags == 0 { 0 } else { FLAGS_BYTES };
+        let split = if split { SPLIT_BYTES } else { 0 };
+        HEADER_BYTES + flags + split + self.key_bytes
+    }
+
+    /// Bytes of the whole item in one piece, padding included.
+    pub(super) fn entry_bytes(&self) -> usize {
+        pad(self.head_bytes(false) + self.value_bytes)
+    }
+}
+
+impl<'b> Item<'b> {
+    /// # Safety
+    /// `at` is a head that [`write_head`] wrote, in a segment that is not used again while `'b` lasts; if another thread wrote it,
+    /// its location came by way of an acquiring load that saw the publishing store.
+    pub(super) unsafe fn new(arena: &'b Arena, at: Location) -> Self {
+        Self { arena, at }
+    }
+
+    pub(super) fn location(&self) -> Location {
+        self.at
+    }
+
+    /// The key, 1 to 250 bytes.
+    #[must_use]
+    pub fn key(&self) -> &'b [u8] {
+        let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes();
+        // SAFETY: a head holds `key_bytes` bytes of key from there on, written before it was published, never after.
+        unsafe { slice::from_raw_parts(self.pointer().add(start), self.key_bytes()) }
+    }
+
+    /// The client's flags.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        if self.marks() & MARK_FLAGS == 0 {
+            return 0;
+        }
+        // SAFETY: the mark says that four bytes of flags follow the header; they never change after publication.
+        unsafe { ptr::read_unaligned(self.pointer().add(HEADER_BYTES).cast::<u32>()) }
+    }
+
+    /// The value's length in bytes.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.header().value_bytes as usize
+    }
+
+    /// The value, in the pieces in which it lies: one, unless it is large.
+    #[must_use]
+    pub fn value_chunks(&self) -> Chunks<'b> {
+        let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes() + self.key_bytes();
+        let (inline, next) = self.inline_and_next();
+        // SAFETY: a head holds `inline` bytes of value behind its key, written before it was published, never after.
+        let first = unsafe { slice::from_raw_parts(self.pointer().add(start), inline) };
+        Chunks { arena: self.arena, first: Some(first), next }
+    }
+
+    /// The version: unique in the store, growing from store to store, never 0.
+    #[must_use]
+    pub fn cas(&self) -> u64 {
+        let header = self.header();
+        let high = header.bits.load(Ordering::Relaxed) >> SEQUENCE_HIGH_SHIFT;
+        (u64::from(high) << 32) | u64::from(header.sequence.load(Ordering::Relaxed))
+    }
+
+    /// When it ends (0: never).
+    #[must_use]
+    pub fn expiry(&self) -> Seconds {
+        self.header().expiry.load(Ordering::Relaxed)
+    }
+
+    /// When it was last fetched or, if never, stored.
+    #[must_use]
+    pub fn last_access(&self) -> Seconds {
+        self.header().access.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was ever fetched.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        self.marks() & MARK_FETCHED != 0
+    }
+
+    /// Whether it was marked dead, or is a draft.
+    pub(super) fn is_dead(&self) -> bool {
+        self.marks() & MARK_DEAD != 0
+    }
+
+    /// Records a use. Writes only what changes: a key that everybody reads stays in everybody's cache.
+    pub(super) fn mark_fetched(&self, now: Seconds) {
+        let header = self.header();
+        if header.bits.load(Ordering::Relaxed) & MARK_FETCHED == 0 {
+            header.bits.fetch_or(MARK_FETCHED, Ordering::Relaxed);
+        }
+        if header.access.load(Ordering::Relaxed) != now {
+            header.access.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the expiry in place. The caller holds the key's shard lock, as everyone does who copies it to another item.
+    pub(super) fn set_expiry(&self, expiry: Seconds) {
+        self.header().expiry.store(expiry, Ordering::Relaxed);
+    }
+
+    /// Gives a draft what it gets last, under the shard lock, just before its location is published.
+    pub(super) fn finish(&self, sequence: u64, expiry: Seconds, access: Seconds, fetched: bool) {
+        let header = self.header();
+        let low = u32::try_from(sequence & u64::from(u32::MAX)).expect("masked");
+        let high = u32::try_from(sequence >> 32).expect("shifted") << SEQUENCE_HIGH_SHIFT;
+        let bits = header.bits.load(Ordering::Relaxed) & !MARK_DEAD;
+        header.expiry.store(expiry, Ordering::Relaxed);
+        header.access.store(access, Ordering::Relaxed);
+        header.sequence.store(low, Ordering::Relaxed);
+        header.bits.store(bits | high | if fetched { MARK_FETCHED } else { 0 }, Ordering::Relaxed);
+        self.for_each_fragment(|fragment| {
+            fragment.bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+        });
+    }
+
+    /// Marks head and fragments as no longer, or not yet, part of the cache, so that nothing that finds the arena again takes
+    /// them for live.
+    pub(super) fn mark_dead(&self) {
+        self.header().bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
+        self.for_each_fragment(|fragment| {
+            fragment.bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
+        });
+    }
+
+    /// Calls `visit` with place and size in bytes of the head and of every fragment.
+    pub(super) fn for_each_entry(&self, mut visit: impl FnMut(Location, usize)) {
+        let (inline, mut next) = self.inline_and_next();
+        let head = HEADER_BYTES + self.flags_bytes() + self.split_bytes() + self.key_bytes();
+        visit(self.at, pad(head + inline));
+        while next != Location::NONE {
+            let at = next;
+            // SAFETY: `next` of a head or fragment is 0 or a fragment of the same item, which lives as long as its head.
+            let (bytes, following) = unsafe { fragment_parts(self.arena, at) };
+            visit(at, pad(FRAGMENT_BYTES + bytes.len()));
+            next = following;
+        }
+    }
+
+    fn for_each_fragment(&self, mut visit: impl FnMut(&Header)) {
+        let (_, mut next) = self.inline_and_next();
+        while next != Location::NONE {
+            // SAFETY: as in `for_each_entry`; a fragment begins with a header.
+            let (header, following) =
+                unsafe { (header_at(self.arena, next), fragment_parts(self.arena, next).1) };
+            visit(header);
+            next = following;
+        }
+    }
+
+    fn pointer(&self) -> *const u8 {
+        self.arena.pointer(self.at)
+    }
+
+    fn header(&self) -> &'b Header {
+        // SAFETY: by the type's invariant a written head lies there during 'b.
+        unsafe { header_at(self.arena, self.at) }
+    }
+
+    fn marks(&self) -> u32 {
+        self.header().bits.load(Ordering::Relaxed)
+    }
+
+    fn key_bytes(&self) -> usize {
+        ((self.marks() >> KEY_SHIFT) & 0xff) as usize
+    }
+
+    fn flags_bytes(&self) -> usize {
+        if self.marks() & MARK_FLAGS == 0 { 0 } else { FLAGS_BYTES }
+    }
+
+    fn split_bytes(&self) -> usize {
+        if self.marks() & MARK_SPLIT == 0 { 0 } else { SPLIT_BYTES }
+    }
+
+    fn inline_and_next(&self) -> (usize, Location) {
+        if self.marks() & MARK_SPLIT == 0 {
+            return (self.value_bytes(), Location::NONE);
+        }
+        let at = HEADER_BYTES + self.flags_bytes();
+        // SAFETY: the mark says that twelve bytes (how much is inline, where the rest lies) stand there.
+        unsafe {
+            let split = self.pointer().add(at);
+            let inline = ptr::read_unaligned(split.cast::<u32>());
+            (inline as usize, Location(ptr::read_unaligned(split.add(4).cast::<u64>())))
+        }
+    }
+}
+
+/// The pieces of a value.
+#[derive(Clone, Debug)]
+pub struct Chunks<'b> {
+    arena: &'b Arena,
+    first: Option<&'b [u8]>,
+    next: Location,
+}
+
+impl<'b> Iterator for Chunks<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.next == Location::NONE {
+            return None;
+        }
+        // SAFETY: `next` names a fragment of an item that stays in place during 'b.
+        let (bytes, next) = unsafe { fragment_parts(self.arena, self.next) };
+        self.next = next;
+        Some(bytes)
+    }
+}
+
+/// What the walk over a segment meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) bytes: usize,
+    /// The item's head: this entry, or the owner of this fragment.
+    pub(super) head: Location,
+    pub(super) is_dead: bool,
+}
+
+/// Writes the head of a draft at `at` and returns where its part of the value begins, as an offset from `at`. `inline` is what
+/// it holds of the value if the item is split.
+///
+/// # Safety
+/// The caller owns the bytes of the entry (`shape.head_bytes` plus the inline value, padded), which lie within one segment.
+pub(super) unsafe fn write_head(
+    arena: &Arena,
+    at: Location,
+    shape: &Shape,
+    key: &[u8],
+    inline: Option<usize>,
+) -> usize {
+    let mut marks = MARK_DEAD;
+    let mut position = HEADER_BYTES;
+    let base = arena.pointer(at);
+    // SAFETY: all writes below stay within `head_bytes` of `base`, which the caller owns; `base` is 8-byte aligned.
+    unsafe {
+        if shape.flags != 0 {
+            marks |= MARK_FLAGS;
+            ptr::write_unaligned(base.add(position).cast::<u32>(), shape.flags);
+            position += FLAGS_BYTES;
+        }
+        if let Some(inline) = inline {
+            marks |= MARK_SPLIT;
+            let inline = u32::try_from(inline).expect("a segment is smaller than 4 GiB");
+            ptr::write_unaligned(base.add(position).cast::<u32>(), inline);
+            ptr::write_unaligned(base.add(position + 4).cast::<u64>(), 0);
+            position += SPLIT_BYTES;
+        }
+        write_header(base, marks, key.len(), shape.value_bytes);
+        ptr::copy_nonoverlapping(key.as_ptr(), base.add(position), key.len());
+    }
+    position + key.len()
+}
+
+/// Writes a fragment of a draft and returns where its bytes begin, as an offset from `at`.
+///
+/// # Safety
+/// The caller owns [`FRAGMENT_BYTES`] plus `bytes`, padded, at `at`, within one segment.
+pub(super) unsafe fn write_fragment(
+    arena: &Arena,
+    at: Location,
+    bytes: usize,
+    owner: Location,
+) -> usize {
+    let base = arena.pointer(at);
+    // SAFETY: within the bytes that the caller owns; `base` is 8-byte aligned and so are the two words.
+    unsafe {
+        write_header(base, MARK_DEAD | MARK_FRAGMENT, 0, bytes);
+        ptr::write(base.add(FRAGMENT_NEXT).cast::<u64>(), 0);
+        ptr::write(base.add(FRAGMENT_OWNER).cast::<u64>(), owner.0);
+    }
+    FRAGMENT_BYTES
+}
+
+/// Makes `next` the fragment that follows the draft's entry `at`.
+///
+/// # Safety
+/// `at` is a split head or a fragment of a draft that the caller owns.
+pub(super) unsafe fn link(arena: &Arena, at: Location, next: Location) {
+    let base = arena.pointer(at);
+    // SAFETY: the caller owns the entry; the word lies where its marks say.
+    unsafe {
+        let marks = header_at(arena, at).bits.load(Ordering::Relaxed);
+        let position = if marks & MARK_FRAGMENT != 0 {
+            FRAGMENT_NEXT
+        } else if marks & MARK_FLAGS != 0 {
+            HEADER_BYTES + FLAGS_BYTES + 4
+        } else {
+            HEADER_BYTES + 4
+        };
+        ptr::write_unaligned(base.add(position).cast::<u64>(), next.0);
+    }
+}
+
+/// Copies `bytes` into a draft's entry.
+///
+/// # Safety
+/// The caller owns the entry, and `offset + bytes.len()` lies within it.
+pub(super) unsafe fn write_value(arena: &Arena, at: Location, offset: usize, bytes: &[u8]) {
+    // SAFETY: the target is the caller's alone, so it cannot overlap a borrowed source.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), arena.pointer(at).add(offset), bytes.len());
+    }
+}
+
+/// The fragment that follows the entry `at` of a draft, and how much of the value it holds.
+///
+/// # Safety
+/// `at` is a split head or a fragment of a draft that the caller owns, and a fragment follows it.
+pub(super) unsafe fn following(arena: &Arena, at: Location) -> (Location, usize) {
+    // SAFETY: the caller's promise; the marks tell a head from a fragment.
+    unsafe {
+        let marks = header_at(arena, at).bits.load(Ordering::Relaxed);
+        let next = if marks & MARK_FRAGMENT != 0 {
+            fragment_parts(arena, at).1
+        } else {
+            Item::new(arena, at).inline_and_next().1
+        };
+        debug_assert_ne!(next, Location::NONE);
+        (next, fragment_parts(arena, next).0.len())
+    }
+}
+
+/// The entry at `at`, for a walk from entry to entry.
+///
+/// # Safety
+/// A written entry begins at `at`, in a segment that is not used again meanwhile.
+pub(super) unsafe fn entry_at(arena: &Arena, at: Location) -> Entry {
+    // SAFETY: the caller's promise is that of both branches; the marks tell a head from a fragment.
+    unsafe {
+        let bits = header_at(arena, at).bits.load(Ordering::Relaxed);
+        let is_dead = bits & MARK_DEAD != 0;
+        if bits & MARK_FRAGMENT != 0 {
+            let owner = arena.pointer(at).add(FRAGMENT_OWNER).cast::<u64>();
+            let bytes = pad(FRAGMENT_BYTES + fragment_parts(arena, at).0.len());
+            return Entry { bytes, head: Location(ptr::read(owner)), is_dead };
+        }
+        let item = Item::new(arena, at);
+        let head = HEADER_BYTES + item.flags_bytes() + item.split_bytes() + item.key_bytes();
+        Entry { bytes: pad(head + item.inline_and_next().0), head: at, is_dead }
+    }
+}
+
+/// Rounds up to the unit of a [`Location`].
+pub(super) const fn pad(bytes: usize) -> usize {
+    bytes.next_multiple_of(8)
+}
+
+unsafe fn write_header(base: *mut u8, marks: u32, key_bytes: usize, value_bytes: usize) {
+    let key_bytes = u32::from(u8::try_from(key_bytes).expect("keys are at most 250 bytes"));
+    let header = Header {
+        expiry: AtomicU32::new(0),
+        access: AtomicU32::new(0),
+        bits: AtomicU32::new(marks | key_bytes << KEY_SHIFT),
+        sequence: AtomicU32::new(0),
+        value_bytes: u32::try_from(value_bytes).expect("items are at most 1 GiB"),
+    };
+    // SAFETY: the caller owns these bytes, and `base` is 8-byte aligned.
+    unsafe { ptr::write(base.cast::<Header>(), header) };
+}
+
+unsafe fn header_at(arena: &Arena, at: Location) -> &Header {
+    // SAFETY: the caller knows that a header was written there and stays; after publication only its atomics change.
+    unsafe { &*arena.pointer(at).cast::<Header>() }
+}
+
+/// The value bytes in a fragment, and the fragment behind it.
+unsafe fn fragment_parts(arena: &Arena, at: Location) -> (&[u8], Location) {
+    // SAFETY: the caller knows that a fragment was written there and stays; these words and bytes do not change once published.
+    unsafe {
+        let base = arena.pointer(at);
+        let bytes = header_at(arena, at).value_bytes as usize;
+        let next = ptr::read(base.add(FRAGMENT_NEXT).cast::<u64>());
+        (slice::from_raw_parts(base.add(FRAGMENT_BYTES), bytes), Location(next))
+    }
+}
+
+/// Bytes of a fragment before its part of the value.
+pub(super) const FRAGMENT_BYTES: usize = 40;
+
+const HEADER_BYTES: usize = 20;
+const FLAGS_BYTES: usize = 4;
+const SPLIT_BYTES: usize = 12;
+const FRAGMENT_NEXT: usize = 24;
+const FRAGMENT_OWNER: usize = 32;
+
+const MARK_DEAD: u32 = 1;
+const MARK_FETCHED: u32 = 1 << 1;
+const MARK_FLAGS: u32 = 1 << 2;
+const MARK_SPLIT: u32 = 1 << 3;
+const MARK_FRAGMENT: u32 = 1 << 4;
+const KEY_SHIFT: u32 = 8;
+const SEQUENCE_HIGH_SHIFT: u32 = 16;
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
