@@ -1,0 +1,134 @@
+//! Servers for the tests: larder, or the memcached it is measured against, as a child process on a port of its own.
+//!
+//! Both are started by the same flags and report their port through `MEMCACHED_PORT_FILENAME`, so a test that runs against
+//! one runs against the other. The child dies with its handle.
+
+#![expect(dead_code, reason = "each of the test programs uses its part of this")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{env, fs};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+/// The longest a test waits for a reply before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The program under test: larder, unless `LARDER_TEST_PROGRAM` names another one.
+pub(crate) fn larder() -> PathBuf {
+    env::var_os("LARDER_TEST_PROGRAM")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
+}
+
+/// memcached 1.6.45: `LARDER_REFERENCE`, or what `scripts/setup-tests` put into `target/reference`.
+///
+/// `None`, loudly, if it is neither: the caller then proves larder only, not the table.
+pub(crate) fn reference() -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/reference/memcached");
+    let program = env::var_os("LARDER_REFERENCE").map_or(fetched, PathBuf::from);
+    let version = Command::new(&program).arg("-V").output();
+    let found = version.is_ok_and(|output| output.stdout.starts_with(b"memcached 1.6.45"));
+    if !found {
+        eprintln!(
+            "WARNING: {} is not memcached 1.6.45: the expectations stay unproven in this run; \
+             scripts/setup-tests fetches it",
+            program.display()
+        );
+    }
+    found.then_some(program)
+}
+
+/// A running server; dropping it kills the process.
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `program` on an ephemeral loopback port and returns once it listens.
+    pub(crate) fn start(program: &Path, flags: &[&str]) -> Self {
+        let folder = scratch_folder();
+        let port_file = folder.join("port");
+        let mut child = Command::new(program)
+            .args(["-l", "127.0.0.1", "-p", "-1"])
+            .args(if nix::unistd::Uid::effective().is_root() { &["-u", "root"][..] } else { &[] })
+            .args(flags)
+            .env("MEMCACHED_PORT_FILENAME", &port_file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let Some(port) = await_port(&folder, &port_file) else {
+            let _ = child.kill();
+            let status = child.wait();
+            panic!("{} {flags:?} wrote no port: {status:?}", program.display());
+        };
+        let _ = fs::remove_dir_all(&folder);
+        Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
+    }
+
+    /// The port on loopback where the server listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The process, for a look at its memory or its end.
+    pub(crate) fn process(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// A connection that gives up reading and writing after [`PATIENCE`].
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream.set_nodelay(true).expect("a socket takes its options");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes its options");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket takes its options");
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder of this process and this call alone.
+fn scratch_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("server-{}-{number}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).expect("the target folder is writable");
+    folder
+}
+
+/// The TCP port that appears in `file` within `folder`, or `None` after [`PATIENCE`].
+fn await_port(folder: &Path, file: &Path) -> Option<u16> {
+    let watcher = Inotify::init(InitFlags::IN_CLOEXEC).expect("inotify");
+    let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
+    watcher.add_watch(folder, events).expect("the folder exists");
+    let timeout = PollTimeout::try_from(PATIENCE).expect("a few seconds");
+    loop {
+        let port = fs::read_to_string(file).ok().and_then(|text| port_in(&text));
+        if port.is_some() {
+            return port;
+        }
+        let ready = poll(&mut [PollFd::new(watcher.as_fd(), PollFlags::POLLIN)], timeout);
+        if ready.is_ok_and(|count| count == 0) {
+            return None;
+        }
+        watcher.read_events().ok()?;
+    }
+}
+
+/// Finds the port in lines such as `TCP INET: 11211`.
+fn port_in(text: &str) -> Option<u16> {
+    text.lines().find_map(|line| line.strip_prefix("TCP INET: ")?.trim().parse().ok())
+}
