@@ -12,4 +12,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod server;
+mod worker;
+mod connection;
+pub mod serve;
+pub mod protocol;
+pub mod command;
 pub mod store;
+pub mod shared;
+pub mod stats;
