@@ -285,8 +285,9 @@ fn last(rest: &[u8]) -> &[u8] {
 }
 
 /// Flags beyond 32 bits lose what is beyond.
+#[expect(clippy::cast_possible_truncation, reason = "memcached truncates them, and says STORED")]
 fn truncated_flags(flags: u64) -> u32 {
-    (flags & u64::from(u32::MAX)) as u32
+    flags as u32
 }
 
 /// An expiry beyond 32 bits loses what is beyond.
