@@ -180,11 +180,7 @@ fn store_if(
 }
 
 /// `append` and `prepend`: flags and time to live stay those of the item.
-fn join(
-    context: &mut Context<'_>,
-    storage: &Storage<'_>,
-    value: &[u8],
-) -> Result<Outcome, Fault> {
+fn join(context: &mut Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Result<Outcome, Fault> {
     let key = storage.key;
     loop {
         let State::Hit(item) = context.batch.peek(key).state else {

@@ -12,13 +12,13 @@ use crate::shared::{ConnectionRecord, State};
 use crate::stats::Count;
 use crate::worker::{Desk, Worker};
 use std::future::Future;
-use std::{io, mem};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::{io, mem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -137,8 +137,7 @@ impl Connection {
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served =
-            desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }

@@ -11,13 +11,13 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
-pub mod config;
-pub mod server;
-mod worker;
-mod connection;
-pub mod serve;
-pub mod protocol;
 pub mod command;
-pub mod store;
+pub mod config;
+mod connection;
+pub mod protocol;
+pub mod serve;
+pub mod server;
 pub mod shared;
 pub mod stats;
+pub mod store;
+mod worker;

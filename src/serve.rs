@@ -369,3 +369,6 @@ impl PartialValue {
 fn before_last_blank(keys: &[u8]) -> &[u8] {
     memrchr(b' ', keys).map_or(&[], |blank| &keys[..=blank])
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,8 +157,8 @@ fn accept_until(
 ) {
     runtime.block_on(async {
         for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)
-                .expect("a listener can be waited for");
+            let listener =
+                tokio::net::TcpListener::from_std(listener).expect("a listener can be waited for");
             tokio::spawn(Arc::clone(acceptor).accept_all(listener));
         }
         let _ = stopped.await;

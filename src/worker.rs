@@ -116,8 +116,7 @@ impl Worker {
     }
 
     fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Connection> {
-        let record =
-            ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
+        let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
         let stream = tokio::net::TcpStream::from_std(stream)?;
         Ok(Connection::new(stream, Rc::clone(self), record))
     }
