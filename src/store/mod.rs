@@ -377,14 +377,19 @@ impl Batch<'_> {
     /// Tells the store that these keys will be looked up next, so that it can wait for memory once for many of them. Takes as many
     /// keys as are worth it, [`PREFETCH_KEYS`] at most, and returns how many.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
-        let mut hashes = [Hash::default(); PREFETCH_KEYS];
+        let mut taken: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
         let mut count = 0;
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = self.store().index.hash(key);
+        for (place, key) in taken.iter_mut().zip(keys) {
+            *place = key;
             count += 1;
         }
         if count > 1 {
-            self.store().index.prefetch(&hashes[..count], &self.store().space.arena, &self.guard);
+            let index = &self.store().index;
+            let mut hashes = [Hash::default(); PREFETCH_KEYS];
+            for (hash, key) in hashes.iter_mut().zip(&taken[..count]) {
+                *hash = index.hash(key);
+            }
+            index.prefetch(&hashes[..count], &self.store().space.arena, &self.guard);
         }
         count
     }
