@@ -1,7 +1,8 @@
 //! Figures that the threads keep: each worker its own, summed when somebody asks.
 //!
-//! A counter has one writer, so counting is a load and a store without a lock prefix, and no two cores fight for a cache
-//! line. Starting over would be a second writer; it is therefore a matter of remembering what was counted until then.
+//! A counter has one writer, so counting is a load and a store without a lock prefix, and no two
+//! cores fight for a cache line. Starting over would be a second writer; it is therefore a matter
+//! of remembering what was counted until then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
