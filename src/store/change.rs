@@ -35,7 +35,10 @@ impl Change<'_> {
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, item.key(), &space.arena);
         let old = found.map(|(_, old)| old);
-        if !is_as_expected(old, expected) {
+        // Taken under the lock, so that a key's versions grow in the order in which they are seen; and before the check, so that
+        // a flush either is seen by it or kills what is published here (`Store::flush_now`).
+        let sequence = self.store.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }
         let slot = self.slot(&locked, hash, found.map(|(slot, _)| slot));
@@ -44,8 +47,6 @@ impl Change<'_> {
             // Read under the lock, like a touch that changes it: neither is lost.
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        // Taken under the lock, so that a key's versions grow in the order in which they are seen.
-        let sequence = self.store.sequence.fetch_add(1, Ordering::AcqRel) + 1;
         item.finish(sequence, expiry, self.now, false);
         space.note_expiry(item.location(), expiry);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's arena; segments are retired only
@@ -83,7 +84,7 @@ impl Change<'_> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, key, &self.store.space.arena);
-        if !is_as_expected(found.map(|(_, item)| item), expected) {
+        if !self.is_as_expected(found.map(|(_, item)| item), expected) {
             return Removal::Changed;
         }
         let Some((slot, item)) = found else { return Removal::Missing };
@@ -133,6 +134,16 @@ impl Change<'_> {
         });
     }
 
+    /// The shard is locked.
+    fn is_as_expected(&self, found: Option<Item<'_>>, expected: Expected) -> bool {
+        match expected {
+            Expected::Any => true,
+            Expected::Unchanged(witness) => {
+                witness == Witness::of(found.filter(|item| self.store.is_live(item, self.now)))
+            }
+        }
+    }
+
     fn slot<'l>(&self, locked: &Locked<'l>, hash: Hash, found: Option<Slot<'l>>) -> Slot<'l> {
         found.unwrap_or_else(|| {
             let (slot, growth) = locked.vacancy(hash);
@@ -149,11 +160,4 @@ pub(super) fn item_bytes(item: Item<'_>) -> u64 {
     let mut bytes = 0;
     item.for_each_entry(|_, entry| bytes += entry as u64);
     bytes
-}
-
-fn is_as_expected(found: Option<Item<'_>>, expected: Expected) -> bool {
-    match expected {
-        Expected::Any => true,
-        Expected::Unchanged(witness) => witness == Witness::of(found),
-    }
 }

@@ -120,8 +120,9 @@ pub enum State<'b> {
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", or "nothing". Equal again within the batch means that
-/// nothing happened to the key in between, a change of expiry and the marks of use aside.
+/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live. Equal again means that nothing
+/// happened to the key in between, a change of expiry and the marks of use aside. It names the item by its cas, which is never
+/// used again, and not by its place, which is: reserving room may let go of what the batch has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
 
@@ -289,7 +290,7 @@ impl Store {
         let expiry = item.expiry();
         if expiry != 0 && expiry <= now {
             State::Expired
-        } else if item.cas() <= self.flushed.load(Ordering::Acquire) {
+        } else if item.cas() <= self.flushed.load(Ordering::SeqCst) {
             State::Flushed
         } else {
             State::Hit(item)
@@ -322,7 +323,18 @@ impl Store {
 
     fn flush_now(&self) {
         self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
-        self.flushed.fetch_max(self.sequence.load(Ordering::Acquire), Ordering::AcqRel);
+        // Whoever publishes on a condition takes a version first and then looks whether what it saw was flushed. When no version
+        // was taken since the flush could be seen, everybody is on one side of it: published before it and dead, or bound to
+        // see it.
+        let mut sequence = self.sequence.load(Ordering::SeqCst);
+        loop {
+            self.flushed.fetch_max(sequence, Ordering::SeqCst);
+            let now = self.sequence.load(Ordering::SeqCst);
+            if now == sequence {
+                break;
+            }
+            sequence = now;
+        }
         self.flush_at.store(0, Ordering::Release);
     }
 }
@@ -373,7 +385,9 @@ impl Batch<'_> {
         let Some(item) = self.find(self.store().index.hash(key), key) else {
             return Lookup::NOTHING;
         };
-        Lookup { state: self.store().state(item, self.now), witness: Witness::of(Some(item)) }
+        let state = self.store().state(item, self.now);
+        let live = matches!(state, State::Hit(_)).then_some(item);
+        Lookup { state, witness: Witness::of(live) }
     }
 
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or discard it.
@@ -496,7 +510,7 @@ impl Lookup<'_> {
 
 impl Witness {
     fn of(item: Option<Item<'_>>) -> Self {
-        Self(item.map_or(0, |item| item.location().0))
+        Self(item.map_or(0, |item| item.cas()))
     }
 }
 
