@@ -108,8 +108,21 @@ impl Change<'_> {
 
     /// Takes an item out of the index, if it is still there. Returns whether it was.
     pub(super) fn drop_item(&self, hash: Hash, item: Item<'_>) -> bool {
+        self.drop_item_if(hash, item, || true)
+    }
+
+    /// Takes an item out of the index, if it is still there and not live. That is asked again under the lock: a touch from a batch
+    /// of a moment ago may have prolonged it.
+    pub(super) fn drop_dead(&self, hash: Hash, item: Item<'_>) -> bool {
+        self.drop_item_if(hash, item, || !self.store.is_live(&item, self.now))
+    }
+
+    fn drop_item_if(&self, hash: Hash, item: Item<'_>, condition: impl Fn() -> bool) -> bool {
         let locked = self.store.index.lock(hash, self.guard);
         let Some(slot) = locked.find_location(hash, item.location()) else { return false };
+        if !condition() {
+            return false;
+        }
         locked.clear(slot);
         drop(locked);
         self.bury(item);

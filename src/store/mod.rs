@@ -375,7 +375,7 @@ impl Batch<'_> {
             item.mark_fetched(self.now);
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
-        self.change().drop_item(hash, item);
+        self.change().drop_dead(hash, item);
         Lookup { state, witness: Witness::of(None) }
     }
 

@@ -137,13 +137,11 @@ impl Foreground<'_> {
         let change = self.change();
         for item in self.store.space.live_items(segment, self.guard) {
             let hash = self.store.index.hash(item.key());
-            if !self.store.is_live(&item, self.now) {
-                if change.drop_item(hash, item) {
-                    self.counters.reclaimed.add(1);
-                    self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
-                }
+            if !self.store.is_live(&item, self.now) && change.drop_dead(hash, item) {
+                self.counters.reclaimed.add(1);
+                self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
             } else if fate == Fate::Moved && self.move_item(item, mover).is_ok() {
-                self.counters.moved.add(1);
+                // Its copy is in the index now, or something newer.
             } else if !self.store.evict {
                 if self.store.space.stop_clearing(segment) {
                     change.retire(segment);
@@ -172,6 +170,7 @@ impl Foreground<'_> {
             copy.fill(space, chunk);
         }
         if self.change().replace_by_copy(hash, item, &copy) {
+            self.counters.moved.add(1);
             mover.appender.finish(space, &copy, &mut supply);
         } else {
             mover.appender.discard(space, &copy, &mut supply);
