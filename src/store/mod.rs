@@ -231,6 +231,8 @@ impl Store {
     /// Figures, summed over all handles.
     #[must_use]
     pub fn totals(&self) -> Totals {
+        // Held while counting, so that what is subtracted was counted earlier.
+        let baseline = lock(&self.baseline);
         let counted = self.counted();
         let index_bytes = self.index.table_bytes() as u64;
         Totals {
@@ -240,13 +242,14 @@ impl Store {
             segments: u64::from(self.space.segments_allowed()),
             segments_in_use: u64::from(self.space.in_use()),
             dead_bytes: self.space.dead_bytes(counted.items_bytes),
-            ..counted.since(&lock(&self.baseline))
+            ..counted.since(&baseline)
         }
     }
 
     /// Starts the counts (not the sizes) anew.
     pub fn reset_totals(&self) {
-        *lock(&self.baseline) = self.counted();
+        let mut baseline = lock(&self.baseline);
+        *baseline = self.counted();
     }
 
     /// Checks every invariant that can be recounted. Nobody else may use the store meanwhile.
@@ -282,7 +285,9 @@ impl Store {
     }
 
     fn counted(&self) -> Totals {
-        lock(&self.counters).iter().fold(Totals::default(), |sum, counters| sum.plus(counters))
+        let sum =
+            lock(&self.counters).iter().fold(Totals::default(), |sum, counters| sum.plus(counters));
+        Totals { items: at_least_0(sum.items), items_bytes: at_least_0(sum.items_bytes), ..sum }
     }
 
     /// The state in which an item is at a moment.
@@ -512,6 +517,11 @@ impl Witness {
     fn of(item: Option<Item<'_>>) -> Self {
         Self(item.map_or(0, |item| item.cas()))
     }
+}
+
+/// A sum of wrapping differences that were read while others count may be below 0 for a moment.
+fn at_least_0(sum: u64) -> u64 {
+    if sum > u64::MAX / 2 { 0 } else { sum }
 }
 
 /// The memory is cut into about so many segments, of 64 to 256 KiB ...
