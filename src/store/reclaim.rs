@@ -52,7 +52,8 @@ impl Supply for Foreground<'_> {
             }
             let (_, soon) = self.store.space.available();
             if soon == 0 {
-                if clearings == CLEARINGS_MAX {
+                // With eviction there is an end of itself: when nothing is left to evict.
+                if clearings == CLEARINGS_MAX && !self.store.evict {
                     return Err(OutOfMemory);
                 }
                 self.clear_one(1, clearings >= MOVES_MAX)?;
@@ -195,7 +196,7 @@ const RESERVE_PART: u32 = 16;
 /// So many compactions for one segment, then eviction.
 const MOVES_MAX: u32 = 16;
 
-/// So many clearings without one free segment to show for them, then the store refuses.
+/// So many clearings without one free segment to show for them, then a store that may not evict refuses.
 const CLEARINGS_MAX: u32 = 32;
 
 /// Rounds of waiting for readers before the processor is given to them.
