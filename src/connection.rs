@@ -282,7 +282,7 @@ impl Drop for Connection {
         let figures = self.worker.figures();
         figures.forget(self.stream.as_raw_fd());
         figures.buffered_bytes.set(figures.buffered_bytes.get() - self.buffered_bytes);
-        figures.leave();
+        self.worker.part();
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 
 /// A running server. Dropping it stops it.
@@ -52,11 +52,7 @@ impl Server {
         for number in 0..shared.config.threads {
             let (sender, arrivals) = mpsc::channel(shared.config.connections_max.max(1));
             workers.push(sender);
-            let runtime = worker::event_loop()?;
-            let shared = Arc::clone(&shared);
-            threads.push(spawn(format!("worker {number}"), move || {
-                worker::run(shared, number, &runtime, arrivals);
-            })?);
+            threads.push(start_worker(Arc::clone(&shared), number, arrivals)?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -151,6 +147,26 @@ impl Acceptor {
         figures.paused.store(false, Ordering::Relaxed);
         figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// Starts a worker and waits until it runs.
+fn start_worker(
+    shared: Arc<Shared>,
+    number: usize,
+    arrivals: Receiver<TcpStream>,
+) -> io::Result<JoinHandle<()>> {
+    let (started, starting) = std::sync::mpsc::channel();
+    let thread = spawn(format!("worker {number}"), move || match worker::event_loop() {
+        Ok(runtime) => {
+            let _ = started.send(Ok(()));
+            worker::run(shared, number, &runtime, arrivals);
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+        }
+    })?;
+    starting.recv().expect("a worker says how it started")?;
+    Ok(thread)
 }
 
 fn accept_until(

@@ -12,10 +12,11 @@ use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
-use tokio::task::LocalSet;
 
 /// What a worker's connections have in common.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     number: usize,
     stopping: Cell<bool>,
+    /// Told of each connection that is over while the worker stops.
+    parting: Notify,
     desk: RefCell<Desk>,
 }
 
@@ -44,29 +47,26 @@ pub(crate) struct Engine {
 
 /// Runs a worker on the calling thread, until nobody can send it connections any more and those it
 /// has are over.
-///
-/// # Errors
-/// The event loop cannot be had.
 pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
-    runtime: &Runtime,
+    runtime: &LocalRuntime,
     arrivals: Receiver<TcpStream>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
-    let connections = LocalSet::new();
-    connections.block_on(runtime, welcome(&worker, arrivals));
+    runtime.block_on(welcome(&worker, arrivals));
     worker.stop();
     // A client that does not read must not keep the server from stopping.
-    let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, connections).await });
+    let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, worker.deserted()).await });
 }
 
-/// A worker's event loop.
+/// The calling thread's event loop. (A `LocalRuntime` polls the connections itself; in a `LocalSet`
+/// each would be woken by way of a queue more.)
 ///
 /// # Errors
 /// The system has no file descriptors left for it.
-pub(crate) fn event_loop() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_io().enable_time().build()
+pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
 async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
@@ -85,7 +85,13 @@ impl Worker {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
             engine: Engine { handle: shared.store.register(), output: Vec::new() },
         };
-        Self { number, stopping: Cell::new(false), desk: RefCell::new(desk), shared }
+        Self {
+            number,
+            stopping: Cell::new(false),
+            parting: Notify::new(),
+            desk: RefCell::new(desk),
+            shared,
+        }
     }
 
     pub(crate) fn figures(&self) -> &WorkerFigures {
@@ -121,6 +127,21 @@ impl Worker {
         let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
         let stream = tokio::net::TcpStream::from_std(stream)?;
         Ok(Connection::new(stream, Rc::clone(self), record))
+    }
+
+    /// Takes leave of a connection.
+    pub(crate) fn part(&self) {
+        self.figures().leave();
+        if self.stopping() {
+            self.parting.notify_one();
+        }
+    }
+
+    /// Waits until no connection is left.
+    async fn deserted(&self) {
+        while self.figures().connections.load(Ordering::Relaxed) > 0 {
+            self.parting.notified().await;
+        }
     }
 
     /// Has all connections see that it is over.
