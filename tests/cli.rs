@@ -22,7 +22,9 @@ fn larder(line: &str) -> Command {
 /// The program with `line` as its arguments and nothing else.
 fn bare(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(line.split_whitespace()).env_remove("MEMCACHED_PORT_FILENAME");
+    command.args(line.split_whitespace());
+    // What the caller's environment, or cargo's, says is not part of these command lines.
+    command.env_remove("MEMCACHED_PORT_FILENAME").env_remove("LARDER_USER");
     command
 }
 
@@ -270,7 +272,15 @@ fn root_must_become_somebody() {
     assert_eq!((code, stderr.as_str()), (67, "can't find the user no-such-user to switch to\n"));
 
     let nobody = User::from_name("nobody").unwrap().unwrap();
-    let server = Running::start(bare("-p -1 -u nobody"));
+    let mut by_environment = bare("-p -1");
+    by_environment.env("LARDER_USER", "nobody");
+    for server in [bare("-p -1 -u nobody"), by_environment] {
+        has_become(&nobody, &Running::start(server));
+    }
+}
+
+/// Every thread counts: the system knows users of threads, not of processes.
+fn has_become(nobody: &User, server: &Running) {
     for thread in fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
         let ids = |name: &str, id: u32| format!("{name}:\t{id}\t{id}\t{id}\t{id}\n");

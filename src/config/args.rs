@@ -78,7 +78,7 @@ pub struct Args {
     pub disable_watch: bool,
 
     /// User to become; required when started as root
-    #[arg(short, long, value_name = "USER", help_heading = PROCESS)]
+    #[arg(short, long, value_name = "USER", env = "LARDER_USER", help_heading = PROCESS)]
     pub user: Option<String>,
     /// Write the process id to this file, and remove it on an orderly exit
     #[arg(short = 'P', long, value_name = "FILE", help_heading = PROCESS)]

@@ -1,0 +1,16 @@
+# What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
+# make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
+.PHONY: run test lint bench
+
+run: ; cargo run --release -- $(ARGS)
+
+test: ; scripts/setup-tests && cargo test --workspace
+
+lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && $(DENY)
+
+bench: ; cargo build --release --workspace && $(REFERENCE) && $(COMPARE) $(ARGS)
+
+DENY = if command -v cargo-deny; then cargo deny check; \
+	else echo 'cargo-deny is not installed: dependencies go unchecked' >&2; fi
+REFERENCE = reference=$$(scripts/reference-memcached target/reference)
+COMPARE = target/release/compare --memcached "$$reference"

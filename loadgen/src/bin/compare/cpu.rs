@@ -1,0 +1,248 @@
+//! Server CPU per request: one worker alone on its core, the load on another, so that neither takes
+//! the other's time.
+
+use std::io;
+use std::num::NonZeroU64;
+
+use loadgen::client::{self, Client};
+use loadgen::null_server;
+use loadgen::process::{Server, allowed_cores, on_cores};
+use loadgen::report::Report;
+use loadgen::workload::{Limit, Mix, Workload};
+
+use crate::Effort;
+use crate::servers::{Contestant, Kind};
+use crate::summary::{Goal, Table, Takes};
+
+/// A shape of load and larder's goals under it.
+struct Case {
+    name: &'static str,
+    mix: Mix,
+    pipeline: usize,
+    keys_per_get: usize,
+    over_memcached: Goal,
+    over_null: Option<Goal>,
+}
+
+impl Case {
+    fn workload(&self, contestant: &Contestant, seed: u64) -> Workload {
+        Workload {
+            mix: self.mix,
+            pipeline: self.pipeline,
+            keys_per_get: self.keys_per_get,
+            ..workload(contestant, seed)
+        }
+    }
+}
+
+/// What all figures under load have in common.
+pub(crate) fn workload(contestant: &Contestant, seed: u64) -> Workload {
+    Workload {
+        connections: CONNECTIONS,
+        pipeline: 1,
+        keys_per_get: 1,
+        mix: Mix::GETS,
+        value_bytes: null_server::VALUE_BYTES,
+        keys: KEYS,
+        seed,
+        values: contestant.values(),
+    }
+}
+
+/// Refuses a report with misses: they cost less than hits, so the figure would be another one.
+pub(crate) fn all_found(report: Report) -> io::Result<Report> {
+    match report.misses {
+        0 => Ok(report),
+        misses => Err(io::Error::other(format!("{misses} keys that were stored are gone"))),
+    }
+}
+
+pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<Table> {
+    let (server_core, client_core) = two_cores()?;
+    let servers = contestants
+        .iter()
+        .map(|contestant| {
+            let server = contestant.start(1, &[server_core], CONNECTIONS_MAX)?;
+            client::preload(server.address, &workload(contestant, effort.seed))?;
+            Ok(server)
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut takes = vec![vec![Figures::default(); contestants.len()]; CASES.len()];
+    on_cores(&[client_core], || {
+        for round in 0..effort.rounds {
+            for (case, takes) in CASES.iter().zip(&mut takes) {
+                for turn in 0..contestants.len() {
+                    // Another server begins each round, in case the first turn is not like the
+                    // others.
+                    let index = (turn + round) % contestants.len();
+                    let workload = case.workload(&contestants[index], effort.seed);
+                    takes[index].take(&servers[index], &workload, effort)?;
+                }
+            }
+        }
+        Ok::<_, io::Error>(())
+    })??;
+    Ok(table(contestants, &takes))
+}
+
+/// What is measured of one server in one case.
+#[derive(Clone, Default)]
+struct Figures {
+    /// Per request, or per key where a get asks for several.
+    cpu_micros: Takes,
+    requests_per_second: Takes,
+}
+
+impl Figures {
+    fn take(&mut self, server: &Server, workload: &Workload, effort: Effort) -> io::Result<()> {
+        let mut client = Client::connect(server.address, workload, workload.connections, 0)?;
+        client.run(Limit::Time(effort.duration / 5))?;
+        let before = server.cpu_time()?;
+        let report = all_found(client.run(Limit::Time(effort.duration))?)?;
+        let cpu = server.cpu_time()? - before;
+        let units = report.requests as f64 * workload.keys_per_get as f64;
+        self.cpu_micros.push(cpu.as_secs_f64() * 1e6 / units);
+        self.requests_per_second.push(report.requests_per_second());
+        Ok(())
+    }
+}
+
+fn table(contestants: &[Contestant], takes: &[Vec<Figures>]) -> Table {
+    let mut header = vec!["server CPU, µs; requests/s".to_owned()];
+    header.extend(contestants.iter().map(|contestant| contestant.title.clone()));
+    header.extend(["over memcached".to_owned(), "over the null server".to_owned()]);
+    let title = format!(
+        "One worker, {CONNECTIONS} connections, {KEYS} keys, values of {} bytes",
+        null_server::VALUE_BYTES
+    );
+    let mut table = Table::new(title, header);
+    for (case, figures) in CASES.iter().zip(takes) {
+        let cpu = |kind| {
+            let index = contestants.iter().position(|contestant| contestant.kind == kind)?;
+            Some(figures[index].cpu_micros.median())
+        };
+        let ratio = |to, goal| verdict(cpu(Kind::Larder)?, cpu(to)?, goal);
+        let none = || "-".to_owned();
+        let mut row = vec![case.name.to_owned()];
+        row.extend(figures.iter().map(|figures| {
+            format!("{:.3}; {:.0}", figures.cpu_micros, figures.requests_per_second.median())
+        }));
+        row.push(ratio(Kind::Memcached, Some(case.over_memcached)).unwrap_or_else(none));
+        row.push(ratio(Kind::Null, case.over_null).unwrap_or_else(none));
+        table.push(row);
+    }
+    table
+}
+
+fn verdict(figure: f64, reference: f64, goal: Option<Goal>) -> Option<String> {
+    let ratio = figure / reference;
+    let verdict = goal.map_or("no goal".to_owned(), |goal| goal.verdict(ratio));
+    Some(format!("{ratio:.2} {verdict}"))
+}
+
+/// One core for the server, another for the load; the same where there is only one.
+fn two_cores() -> io::Result<(usize, usize)> {
+    let cores = allowed_cores()?;
+    if cores.len() < 2 {
+        eprintln!("warning: one core only, so the server and the load disturb each other");
+    }
+    Ok((cores[0], cores[cores.len().min(2) - 1]))
+}
+
+const CONNECTIONS: usize = 50;
+/// memcached's own default.
+pub(crate) const CONNECTIONS_MAX: usize = 1024;
+const KEYS: NonZeroU64 = NonZeroU64::new(100_000).expect("not zero");
+const CASES: [Case; 5] = [
+    Case {
+        name: "get, one at a time",
+        mix: Mix::GETS,
+        pipeline: 1,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.85),
+        over_null: Some(Goal::AtMost(1.10)),
+    },
+    Case {
+        name: "get, 16 pipelined",
+        mix: Mix::GETS,
+        pipeline: 16,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.40),
+        over_null: Some(Goal::AtMost(1.60)),
+    },
+    Case {
+        name: "get of 100 keys, per key",
+        mix: Mix::GETS,
+        pipeline: 1,
+        keys_per_get: 100,
+        over_memcached: Goal::AtMost(0.25),
+        over_null: Some(Goal::AtMost(2.50)),
+    },
+    Case {
+        name: "set, one at a time",
+        mix: Mix::SETS,
+        pipeline: 1,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.85),
+        over_null: None,
+    },
+    Case {
+        name: "set, 16 pipelined",
+        mix: Mix::SETS,
+        pipeline: 16,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.45),
+        over_null: None,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn contestant(kind: Kind) -> Contestant {
+        Contestant { kind, title: format!("{kind:?}"), program: PathBuf::new() }
+    }
+
+    fn figures(cpu_micros: f64) -> Figures {
+        let mut figures = Figures::default();
+        figures.cpu_micros.push(cpu_micros);
+        figures.requests_per_second.push(1000.0);
+        figures
+    }
+
+    #[test]
+    fn goals_are_judged_by_the_ratio_of_medians() {
+        let contestants = [Kind::Null, Kind::Larder, Kind::Memcached].map(contestant);
+        let takes = vec![[4.0, 6.0, 8.0].map(figures).to_vec(); CASES.len()];
+        let table = table(&contestants, &takes).to_string();
+        let row = table.lines().find(|line| line.contains("get, one at a time")).unwrap();
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2..5], ["4.000; 1000", "6.000; 1000", "8.000; 1000"]);
+        assert_eq!(cells[5], "0.75 met (at most 0.85)");
+        assert_eq!(cells[6], "1.50 missed (at most 1.1)");
+    }
+
+    #[test]
+    fn a_report_with_misses_is_refused() {
+        let mut report = Report::default();
+        assert!(all_found(report.clone()).is_ok());
+        report.misses = 1;
+        assert!(all_found(report).is_err());
+    }
+
+    #[test]
+    fn a_server_left_out_leaves_its_ratios_open() {
+        let takes = vec![vec![figures(4.0)]; CASES.len()];
+        let table = table(&[contestant(Kind::Larder)], &takes).to_string();
+        assert!(
+            table
+                .lines()
+                .skip(4)
+                .all(|line| line.ends_with("| -              | -                    |")),
+            "{table}"
+        );
+    }
+}

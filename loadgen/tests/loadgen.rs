@@ -1,0 +1,101 @@
+//! The load generator against the null server, each as a program of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use loadgen::process::Server;
+
+fn null_server() -> Server {
+    let program = Path::new(env!("CARGO_BIN_EXE_null-server"));
+    Server::start(program, &["--listen", "127.0.0.1:0"], None).unwrap()
+}
+
+fn loadgen(server: SocketAddr, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--server", &server.to_string(), "--keys", "1000"]).args(args);
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn assert_succeeds(output: &Output, line: &str) {
+    let (stdout, stderr) = texts(output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.lines().any(|found| found == line), "no `{line}` in:\n{stdout}");
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, message: &str) {
+    let (stdout, stderr) = texts(output);
+    assert!(!output.status.success(), "{stdout}");
+    assert!(stderr.contains(message), "no `{message}` in:\n{stderr}");
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn every_shape_of_load_is_answered_in_full() {
+    let server = null_server();
+    let shapes: [&[&str]; 5] = [
+        &[],
+        &["--pipeline", "16"],
+        &["--keys-per-get", "100"],
+        &["--connections", "7", "--threads", "3", "--pipeline", "4"],
+        &["--pipeline", "2000", "--keys-per-get", "50", "--connections", "1"],
+    ];
+    for shape in shapes {
+        let common = ["--values", "constant", "--requests", "6000", "--preload"];
+        let output = loadgen(server.address, &[&common, shape].concat());
+        let keys = if shape.contains(&"100") {
+            600_000
+        } else if shape.contains(&"50") {
+            300_000
+        } else {
+            6_000
+        };
+        assert_succeeds(&output, &format!("keys found     {keys} of {keys}"));
+    }
+}
+
+#[test]
+fn sets_are_answered_too() {
+    let args = ["--mix", "0:1", "--requests", "1000", "--pipeline", "10"];
+    assert_succeeds(&loadgen(null_server().address, &args), "keys found     0 of 0");
+}
+
+#[test]
+fn a_debug_build_says_that_its_numbers_mean_nothing() {
+    let args = ["--values", "constant", "--requests", "1"];
+    let (_, stderr) = texts(&loadgen(null_server().address, &args));
+    assert_eq!(stderr.contains("debug build"), cfg!(debug_assertions), "{stderr}");
+}
+
+#[test]
+fn a_server_that_lies_is_caught() {
+    // The null server has one value for every key, which no server that stores values has.
+    let output = loadgen(null_server().address, &["--seconds", "5"]);
+    assert_fails(&output, "wrong reply: for key:");
+}
+
+#[test]
+fn a_server_that_hangs_up_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        // The first connection asks for the build, the second is the load.
+        for _ in 0..2 {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0; 64];
+            let bytes = socket.read(&mut request).unwrap();
+            assert!(bytes > 0);
+            socket.write_all(b"E").unwrap();
+        }
+    });
+    let output = loadgen(address, &["--connections", "1", "--seconds", "5"]);
+    server.join().unwrap();
+    assert_fails(&output, "closed");
+}
