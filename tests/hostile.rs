@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::{fs, thread};
 
-use larder::clock::Clock;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
 use support::Server;
 
@@ -192,14 +192,15 @@ fn twenty_thousand_connects_leave_no_trace() {
         // A reset rather than a farewell, which also keeps the port from waiting.
         SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("an option");
     }
-    await_true(|| open_files(&mut server) <= files_before, "connections are left open");
+    support::await_true(|| open_files(&mut server) <= files_before, "connections are left open");
     assert_flat(&mut server, before, 8 << 20);
     assert_served(&server);
 }
 
 #[test]
 fn junk_is_answered_or_closed() {
-    let mut server = start(&[]);
+    // Loudly, since what is logged of junk is a way in as well.
+    let mut server = start(&["-vv"]);
     let before = resident_bytes(&mut server);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1500 {
@@ -248,8 +249,59 @@ fn connections_over_the_limit_are_told_and_closed() {
         assert!(takes(stream, b"VERSION 1.6.45\r\n"));
     }
     served.truncate(10);
-    await_true(|| open_files(&mut server) < 50, "closed connections are kept");
+    support::await_true(|| open_files(&mut server) < 50, "closed connections are kept");
     assert_served(&server);
+}
+
+#[test]
+fn idle_connections_cost_little() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit can be read");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a limit can be raised");
+    let mut server = start(&["-c", "20000"]);
+    assert_served(&server);
+    let before = resident_bytes(&mut server);
+    let mut idle: Vec<_> = (0..IDLE_CONNECTIONS).map(|_| server.connect()).collect();
+    for stream in &mut idle {
+        stream.write_all(b"set a 0 0 1000\r\n").expect("a fresh connection is writable");
+        stream.write_all(&[b'v'; 1000]).expect("a fresh connection is writable");
+        stream.write_all(b"\r\nversion\r\n").expect("a fresh connection is writable");
+        assert!(takes(stream, b"STORED\r\nVERSION 1.6.45\r\n"));
+    }
+    assert_flat(&mut server, before, IDLE_CONNECTIONS * 2048);
+}
+
+#[test]
+fn a_full_server_evicts_rather_than_refuses() {
+    let mut server = start(&["-m", "16", "-I", "1m"]);
+    let mut random = Random(16);
+    for number in 0..2000 {
+        let length = 1 << random.below(18);
+        store(&server, &format!("key{number}"), &random.bytes(length));
+    }
+    assert_flat(&mut server, 0, (16 + 24) << 20);
+    assert_served(&server);
+}
+
+#[test]
+fn a_full_server_that_must_not_evict_keeps_what_it_took() {
+    let server = start(&["-M", "-m", "8", "-I", "512k"]);
+    let mut taken = Vec::new();
+    for number in 0..20_000 {
+        let request = format!("set key{number} 0 0 1000\r\n{number:01000}\r\n");
+        match ask(&server, &request).as_slice() {
+            b"STORED\r\n" => taken.push(number),
+            answer => {
+                assert_eq!(answer, b"SERVER_ERROR out of memory storing object\r\n");
+                break;
+            }
+        }
+    }
+    assert!((4000..20_000).contains(&taken.len()), "{} of 1000 bytes in 8 MiB", taken.len());
+    for number in taken {
+        let answer = ask(&server, &format!("get key{number}\r\n"));
+        let expected = format!("VALUE key{number} 0 1000\r\n{number:01000}\r\nEND\r\n");
+        assert!(answer == expected.as_bytes(), "key{number} is gone");
+    }
 }
 
 #[test]
@@ -339,15 +391,6 @@ fn is_closed(outcome: &io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|error| closed.contains(&error.kind()))
 }
 
-/// Asks until the answer is yes; fails after the usual patience.
-fn await_true(mut condition: impl FnMut() -> bool, otherwise: &str) {
-    let clock = Clock::start();
-    while !condition() {
-        assert!(clock.uptime() < support::PATIENCE, "{otherwise}");
-        thread::yield_now();
-    }
-}
-
 /// The memory of the process that is in RAM, in bytes.
 fn resident_bytes(server: &mut Server) -> u64 {
     let path = format!("/proc/{}/status", server.process().id());
@@ -406,6 +449,7 @@ impl Random {
     }
 }
 
+const IDLE_CONNECTIONS: u64 = 5000;
 const UNREADABLE_LENGTHS: [&str; 11] = [
     "-1",
     "-2147483648",
