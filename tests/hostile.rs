@@ -7,6 +7,7 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -144,6 +145,28 @@ fn a_slow_reader_costs_others_nothing() {
         assert!(takes(&mut listed, &value), "value {number}");
     }
     assert!(takes(&mut listed, b"END\r\n"), "the end of the list");
+}
+
+#[test]
+fn a_greedy_client_leaves_others_their_turn() {
+    let server = start(&["-t", "1"]);
+    store(&server, "a", b"1");
+    let requests = b"get a\r\n".repeat(100_000);
+    let answers = b"VALUE a 0 1\r\n1\r\nEND\r\n".repeat(100_000);
+    let greedy = server.connect();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| (0..20).try_for_each(|_| (&greedy).write_all(&requests)));
+        scope.spawn(|| {
+            let right = (0..20).all(|_| takes(&mut &greedy, &answers));
+            done.store(true, Ordering::SeqCst);
+            assert!(right, "a wrong answer");
+        });
+        for _ in 0..50 {
+            assert_served(&server);
+        }
+        assert!(!done.load(Ordering::SeqCst), "others had to wait for the end");
+    });
 }
 
 #[test]
