@@ -5,21 +5,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Counts up. Only the thread that owns the counter may.
-    pub(crate) fn add(&self, amount: u64) {
+    pub fn add(&self, amount: u64) {
         self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
     }
 
     /// Counts down. Only the thread that owns the counter may.
-    pub(crate) fn sub(&self, amount: u64) {
+    pub fn sub(&self, amount: u64) {
         self.0.store(self.get().wrapping_sub(amount), Ordering::Relaxed);
     }
 
+    /// Replaces the count. Only the thread that owns the counter may.
+    pub fn set(&self, amount: u64) {
+        self.0.store(amount, Ordering::Relaxed);
+    }
+
     /// The count, as it was a moment ago.
-    pub(crate) fn get(&self) -> u64 {
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,21 +1,32 @@
 //! larder: a memcached-compatible cache server.
 //!
 //! ```text
-//! socket -> buffer(in)  -> parse -> Request<'a> -> command -> store
-//! socket <- buffer(out) <-------------- Encoder <-----'     (the store lends the item while it is copied)
+//! socket -> scratch buffer -> parse -> Request<'a> -> command -> store
+//! socket <- output buffer  <--------- Encoder <---------'    (the store lends the item while it is copied)
 //! ```
 //!
-//! Imports point one way: `main -> server -> worker -> connection -> command -> {protocol, store, stats}`. `protocol` and
-//! `store` know nothing of each other; `command` is the only place that understands both.
+//! Imports point one way: `main -> server -> worker -> connection -> serve -> command -> {protocol, store, stats}`. `protocol`
+//! and `store` know nothing of each other; `command` is the only place that understands both. ARCHITECTURE.md has the map, the
+//! decisions with their measurements, and the invariants with what holds each of them.
+//!
+//! The modules, in the order in which a request meets them; then what they stand on.
 
 #![deny(unsafe_code)]
 
-pub mod clock;
+pub mod command;
 pub mod config;
-mod counter;
-pub mod failure;
-pub mod log;
+mod connection;
+pub mod protocol;
+pub mod serve;
 pub mod server;
 pub mod store;
+mod worker;
+
+pub mod clock;
+pub mod counter;
+pub mod failure;
+pub mod log;
+pub mod shared;
+pub mod stats;
 mod sync;
 pub mod system;

@@ -15,7 +15,7 @@ pub(super) struct Counters {
     pub(super) moved: Counter,
 }
 
-/// Figures of a store. Counts are since start (or since they were reset), sizes are bytes.
+/// Figures of a store. Counts are since start, sizes are bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// Items in the index now, those included whose time is over but whom nobody has asked for since.
@@ -59,19 +59,6 @@ impl Totals {
             reclaimed: self.reclaimed + counters.reclaimed.get(),
             expired_unfetched: self.expired_unfetched + counters.expired_unfetched.get(),
             moved: self.moved + counters.moved.get(),
-            ..self
-        }
-    }
-
-    /// Counts since `baseline`; sizes as they are.
-    pub(super) fn since(self, baseline: &Self) -> Self {
-        Self {
-            stored: self.stored - baseline.stored,
-            evictions: self.evictions - baseline.evictions,
-            evicted_unfetched: self.evicted_unfetched - baseline.evicted_unfetched,
-            reclaimed: self.reclaimed - baseline.reclaimed,
-            expired_unfetched: self.expired_unfetched - baseline.expired_unfetched,
-            moved: self.moved - baseline.moved,
             ..self
         }
     }

@@ -77,7 +77,6 @@ pub struct Store {
     mover: Mutex<Mover>,
     writers: AtomicUsize,
     counters: Mutex<Vec<Arc<Counters>>>,
-    baseline: Mutex<Totals>,
 }
 
 /// One thread's access to the store.
@@ -120,8 +119,9 @@ pub enum State<'b> {
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", or "nothing". Equal again within the batch means that
-/// nothing happened to the key in between, a change of expiry and the marks of use aside.
+/// Names the exact state of a key that a [`Lookup`] saw: "this very version", or "nothing". Versions are never used twice, so equal
+/// again means that the item is the same, its expiry and the marks of use aside. (Places are used again, and items move: a place
+/// would say less.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
 
@@ -208,7 +208,6 @@ impl Store {
             mover: Mutex::new(Mover::default()),
             writers: AtomicUsize::new(0),
             counters: Mutex::new(Vec::new()),
-            baseline: Mutex::new(Totals::default()),
         }))
     }
 
@@ -239,13 +238,8 @@ impl Store {
             segments: u64::from(self.space.segments_allowed()),
             segments_in_use: u64::from(self.space.in_use()),
             dead_bytes: self.space.dead_bytes(counted.items_bytes),
-            ..counted.since(&lock(&self.baseline))
+            ..counted
         }
-    }
-
-    /// Starts the counts (not the sizes) anew.
-    pub fn reset_totals(&self) {
-        *lock(&self.baseline) = self.counted();
     }
 
     /// Checks every invariant that can be recounted. Nobody else may use the store meanwhile.
@@ -496,7 +490,7 @@ impl Lookup<'_> {
 
 impl Witness {
     fn of(item: Option<Item<'_>>) -> Self {
-        Self(item.map_or(0, |item| item.location().0))
+        Self(item.map_or(0, |item| item.cas()))
     }
 }
 

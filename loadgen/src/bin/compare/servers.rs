@@ -86,7 +86,7 @@ impl Contestant {
     }
 }
 
-/// One line on what the figures were taken on.
+/// One line on what the figures were taken on, and on how much else it had to do.
 pub(crate) fn machine() -> io::Result<String> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = cpuinfo
@@ -94,7 +94,10 @@ pub(crate) fn machine() -> io::Result<String> {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown processor", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    Ok(format!("{model}, {} cores, Linux {}", allowed_cores()?.len(), kernel.trim()))
+    let loads = std::fs::read_to_string("/proc/loadavg")?;
+    let load = loads.split(' ').next().unwrap_or_default();
+    let cores = allowed_cores()?.len();
+    Ok(format!("{model}, {cores} cores, Linux {}; load average before: {load}", kernel.trim()))
 }
 
 fn beside_this_program(name: &str) -> io::Result<PathBuf> {

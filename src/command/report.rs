@@ -1,0 +1,342 @@
+//! The figures that `stats` shows, under the names that memcached's tools look for.
+//!
+//! Tools count on every name being there. What has no counterpart in this engine, such as slabs and their movements, is shown
+//! as 0; where a slab class is asked for, all items are in the one class 1.
+
+use super::Context;
+use crate::protocol::encode::Encoder;
+use crate::protocol::{COMPATIBLE_VERSION, Fault, Outcome};
+use crate::shared::Baseline;
+use crate::stats::Count;
+use crate::store::Totals;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use std::sync::atomic::Ordering;
+
+mod settings;
+
+/// Writes the figures of a topic, or what became of the request.
+pub(super) fn report(context: &Context<'_>, topic: &[u8], encoder: &mut Encoder<'_>) {
+    match topic {
+        b"" => general(context, encoder),
+        b"items" => items(context, encoder),
+        b"slabs" => slabs(context, encoder),
+        b"sizes" => encoder.stat("sizes_status", "disabled"),
+        b"larder" => own(context, encoder),
+        // Resetting destroys, so it takes the whole word; what only shows can be abbreviated.
+        b"reset" => {
+            context.shared.reset();
+            encoder.outcome(Outcome::Reset);
+            return;
+        }
+        _ if b"settings".starts_with(topic) => settings::settings(context.shared, encoder),
+        _ if b"conns".starts_with(topic) => connections(context, encoder),
+        _ => {
+            encoder.fault(Fault::UnknownCommand);
+            return;
+        }
+    }
+    encoder.end();
+}
+
+fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    let counted = context.shared.counted();
+    let baseline = context.shared.baseline();
+    process(context, encoder);
+    traffic(context, &counted, &baseline, encoder);
+    let sums = counted.sums.since(&baseline.sums);
+    let hits = sums.get(Count::GetHits) + sums.get(Count::GetMisses);
+    let touches = sums.get(Count::TouchHits) + sums.get(Count::TouchMisses);
+    encoder.stat("cmd_get", hits);
+    encoder.stat("cmd_set", sums.get(Count::CmdSet));
+    encoder.stat("cmd_flush", sums.get(Count::CmdFlush));
+    encoder.stat("cmd_touch", touches);
+    encoder.stat("cmd_meta", 0);
+    for (name, count) in COMMAND_COUNTS {
+        encoder.stat(name, sums.get(*count));
+    }
+    zeros(&["auth_cmds", "auth_errors"], encoder);
+    encoder.stat("bytes_read", sums.get(Count::BytesRead));
+    encoder.stat("bytes_written", sums.get(Count::BytesWritten));
+    threads(context, sums.get(Count::ConnYields), encoder);
+    engine(&counted.totals, &baseline.totals, encoder);
+}
+
+fn process(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
+    let seconds = |time: Option<TimeVal>| {
+        time.map_or_else(
+            || "0.000000".to_owned(),
+            |time| format!("{}.{:06}", time.tv_sec(), time.tv_usec()),
+        )
+    };
+    encoder.stat("pid", std::process::id());
+    encoder.stat("uptime", context.shared.clock.uptime().as_secs());
+    encoder.stat("time", context.batch.now());
+    encoder.stat("version", COMPATIBLE_VERSION);
+    encoder.stat("libevent", 0);
+    encoder.stat("pointer_size", usize::BITS);
+    encoder.stat("rusage_user", seconds(usage.map(|usage| usage.user_time())));
+    encoder.stat("rusage_system", seconds(usage.map(|usage| usage.system_time())));
+}
+
+fn traffic(
+    context: &Context<'_>,
+    counted: &Baseline,
+    baseline: &Baseline,
+    encoder: &mut Encoder<'_>,
+) {
+    let config = &context.shared.config;
+    let connections = context.shared.connections();
+    let buffers_bytes = config.threads.saturating_mul(config.input_buffer_bytes);
+    encoder.stat("max_connections", config.connections_max);
+    encoder.stat("curr_connections", connections);
+    encoder.stat("total_connections", counted.accepted.wrapping_sub(baseline.accepted));
+    encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    encoder.stat("connection_structures", connections);
+    zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"], encoder);
+    encoder.stat("read_buf_count", config.threads);
+    encoder.stat("read_buf_bytes", buffers_bytes);
+    encoder.stat("read_buf_bytes_free", buffers_bytes);
+    zeros(&["read_buf_oom", "reserved_fds"], encoder);
+}
+
+fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
+    let acceptor = &context.shared.acceptor;
+    let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
+    encoder.stat("limit_maxbytes", context.shared.config.memory_bytes);
+    encoder.stat("accepting_conns", accepting);
+    encoder.stat("listen_disabled_num", acceptor.pauses.get());
+    encoder.stat("time_in_listen_disabled_us", acceptor.pause_micros.get());
+    encoder.stat("threads", context.shared.config.threads);
+    encoder.stat("conn_yields", yields);
+}
+
+fn engine(totals: &Totals, baseline: &Totals, encoder: &mut Encoder<'_>) {
+    encoder.stat("hash_power_level", totals.index_power);
+    encoder.stat("hash_bytes", totals.index_bytes);
+    zeros(SLAB_NAMES, encoder);
+    encoder.stat("slab_reassign_last_busy_status", "none");
+    zeros(MAINTENANCE_NAMES, encoder);
+    encoder.stat("bytes", totals.items_bytes);
+    encoder.stat("curr_items", totals.items);
+    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.stored));
+    zeros(&["slab_global_page_pool"], encoder);
+    for (name, count) in losses(totals, baseline) {
+        encoder.stat(name, count);
+    }
+    zeros(LRU_NAMES, encoder);
+}
+
+/// Names and counts of items that are no more.
+fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
+    let since = |now: u64, earlier: u64| now.wrapping_sub(earlier);
+    [
+        ("expired_unfetched", since(totals.expired_unfetched, baseline.expired_unfetched)),
+        ("evicted_unfetched", since(totals.evicted_unfetched, baseline.evicted_unfetched)),
+        ("evicted_active", 0),
+        ("evictions", since(totals.evictions, baseline.evictions)),
+        ("reclaimed", since(totals.reclaimed, baseline.reclaimed)),
+    ]
+}
+
+fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    let totals = context.shared.store.totals();
+    if totals.items == 0 {
+        return;
+    }
+    let baseline = context.shared.baseline().totals;
+    let no_memory = context.shared.counted().sums.get(Count::StoreNoMemory);
+    let losses = losses(&totals, &baseline);
+    for name in ITEMS_NAMES {
+        let value = match *name {
+            "number" | "number_cold" => totals.items,
+            "mem_requested" => totals.items_bytes,
+            "evicted" => totals.evictions.wrapping_sub(baseline.evictions),
+            "outofmemory" => no_memory,
+            name => losses.iter().find(|(loss, _)| *loss == name).map_or(0, |(_, count)| *count),
+        };
+        encoder.stat(format_args!("items:{CLASS}:{name}"), value);
+    }
+}
+
+fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    let totals = context.shared.store.totals();
+    let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
+    let memory_bytes = context.shared.config.memory_bytes;
+    if totals.items > 0 {
+        for name in SLABS_NAMES {
+            let value = match *name {
+                "chunk_size" | "chunks_per_page" | "total_pages" => 1,
+                "total_chunks" | "used_chunks" => totals.items,
+                _ => 0,
+            };
+            encoder.stat(format_args!("{CLASS}:{name}"), value);
+        }
+        for (name, count) in SLABS_COUNTS {
+            encoder.stat(format_args!("{CLASS}:{name}"), sums.get(*count));
+        }
+    }
+    encoder.stat("active_slabs", u8::from(totals.items > 0));
+    encoder.stat("total_malloced", memory_bytes);
+}
+
+fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    for worker in &context.shared.workers {
+        for (fd, record) in worker.records() {
+            let family = if record.peer.is_ipv6() { "tcp6" } else { "tcp" };
+            let idle = record.last_request.load(Ordering::Relaxed);
+            let idle_seconds = context.batch.now().saturating_sub(idle);
+            let state = usize::from(record.state.load(Ordering::Relaxed));
+            encoder.stat(format_args!("{fd}:addr"), format_args!("{family}:{}", record.peer));
+            let local = format_args!("{family}:{}", record.local).to_string();
+            encoder.stat(format_args!("{fd}:listen_addr"), local);
+            let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
+            encoder.stat(format_args!("{fd}:state"), state);
+            encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
+        }
+    }
+}
+
+/// What memcached has no names for.
+fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+    let shared = context.shared;
+    let totals = shared.store.totals();
+    let buffered: u64 = shared.workers.iter().map(|worker| worker.buffered_bytes.get()).sum();
+    encoder.stat("version", env!("CARGO_PKG_VERSION"));
+    encoder.stat("build", if cfg!(debug_assertions) { "debug" } else { "release" });
+    encoder.stat("index_bytes", totals.index_bytes);
+    encoder.stat("items_bytes", totals.items_bytes);
+    encoder.stat("items_moved", totals.moved);
+    encoder.stat("segment_bytes", totals.segment_bytes);
+    encoder.stat("segments", totals.segments);
+    encoder.stat("segments_in_use", totals.segments_in_use);
+    encoder.stat("dead_bytes", totals.dead_bytes);
+    encoder.stat("connection_buffer_bytes", buffered);
+    for (number, worker) in shared.workers.iter().enumerate() {
+        let connections = worker.connections.load(Ordering::Relaxed);
+        encoder.stat(format_args!("worker:{number}:connections"), connections);
+    }
+}
+
+fn zeros(names: &[&str], encoder: &mut Encoder<'_>) {
+    for name in names {
+        encoder.stat(name, 0);
+    }
+}
+
+/// Where all items are when a slab class is asked for.
+const CLASS: u32 = 1;
+
+/// By [`crate::shared::State`].
+const CONNECTION_STATES: [&str; 5] =
+    ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite"];
+
+const COMMAND_COUNTS: &[(&str, Count)] = &[
+    ("get_hits", Count::GetHits),
+    ("get_misses", Count::GetMisses),
+    ("get_expired", Count::GetExpired),
+    ("get_flushed", Count::GetFlushed),
+    ("delete_misses", Count::DeleteMisses),
+    ("delete_hits", Count::DeleteHits),
+    ("incr_misses", Count::IncrMisses),
+    ("incr_hits", Count::IncrHits),
+    ("decr_misses", Count::DecrMisses),
+    ("decr_hits", Count::DecrHits),
+    ("cas_misses", Count::CasMisses),
+    ("cas_hits", Count::CasHits),
+    ("cas_badval", Count::CasBadval),
+    ("touch_hits", Count::TouchHits),
+    ("touch_misses", Count::TouchMisses),
+    ("store_too_large", Count::StoreTooLarge),
+    ("store_no_memory", Count::StoreNoMemory),
+];
+
+const SLAB_NAMES: &[&str] = &[
+    "hash_is_expanding",
+    "slab_reassign_rescues",
+    "slab_reassign_chunk_rescues",
+    "slab_reassign_inline_reclaim",
+    "slab_reassign_busy_items",
+    "slab_reassign_busy_deletes",
+    "slab_reassign_busy_nomem",
+];
+
+const MAINTENANCE_NAMES: &[&str] = &[
+    "slab_reassign_running",
+    "slabs_moved",
+    "lru_crawler_running",
+    "lru_crawler_starts",
+    "lru_maintainer_juggles",
+    "malloc_fails",
+    "log_worker_dropped",
+    "log_worker_written",
+    "log_watcher_skipped",
+    "log_watcher_sent",
+    "log_watchers",
+    "unexpected_napi_ids",
+    "round_robin_fallback",
+];
+
+const LRU_NAMES: &[&str] = &[
+    "crawler_reclaimed",
+    "crawler_items_checked",
+    "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "lru_bumps_dropped",
+];
+
+const ITEMS_NAMES: &[&str] = &[
+    "number",
+    "number_hot",
+    "number_warm",
+    "number_cold",
+    "age_hot",
+    "age_warm",
+    "age",
+    "mem_requested",
+    "evicted",
+    "evicted_nonzero",
+    "evicted_time",
+    "outofmemory",
+    "tailrepairs",
+    "reclaimed",
+    "expired_unfetched",
+    "evicted_unfetched",
+    "evicted_active",
+    "crawler_reclaimed",
+    "crawler_items_checked",
+    "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "hits_to_hot",
+    "hits_to_warm",
+    "hits_to_cold",
+    "hits_to_temp",
+];
+
+const SLABS_NAMES: &[&str] = &[
+    "chunk_size",
+    "chunks_per_page",
+    "total_pages",
+    "total_chunks",
+    "used_chunks",
+    "free_chunks",
+    "free_chunks_end",
+];
+
+const SLABS_COUNTS: &[(&str, Count)] = &[
+    ("get_hits", Count::GetHits),
+    ("cmd_set", Count::CmdSet),
+    ("delete_hits", Count::DeleteHits),
+    ("incr_hits", Count::IncrHits),
+    ("decr_hits", Count::DecrHits),
+    ("cas_hits", Count::CasHits),
+    ("cas_badval", Count::CasBadval),
+    ("touch_hits", Count::TouchHits),
+];

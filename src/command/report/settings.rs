@@ -1,0 +1,104 @@
+//! `stats settings`: what the server runs with, under memcached's names.
+
+use crate::protocol::encode::Encoder;
+use crate::shared::Shared;
+
+/// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at memcached's default, so that
+/// tools which compare the two find nothing amiss.
+pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
+    let config = &shared.config;
+    let yes = |yes| if yes { "yes" } else { "no" };
+    encoder.stat("maxbytes", config.memory_bytes);
+    encoder.stat("maxconns", config.connections_max);
+    encoder.stat("tcpport", config.tcp_port);
+    encoder.stat("udpport", 0);
+    encoder.stat("inter", config.listen_typed.as_deref().unwrap_or("NULL"));
+    encoder.stat("verbosity", shared.verbosity());
+    encoder.stat("oldest", 0);
+    encoder.stat("evictions", if config.evict { "on" } else { "off" });
+    encoder.stat("domain_socket", "NULL");
+    encoder.stat("umask", "700");
+    encoder.stat("shutdown_command", yes(config.shutdown_allowed));
+    encoder.stat("growth_factor", "1.25");
+    encoder.stat("chunk_size", 48);
+    encoder.stat("num_threads", config.threads);
+    encoder.stat("num_threads_per_udp", config.threads);
+    encoder.stat("stat_key_prefix", ":");
+    encoder.stat("detail_enabled", "no");
+    encoder.stat("reqs_per_event", config.requests_per_turn);
+    encoder.stat("cas_enabled", yes(config.cas));
+    encoder.stat("tcp_backlog", config.backlog);
+    encoder.stat("binding_protocol", "auto-negotiate");
+    encoder.stat("auth_enabled_sasl", "no");
+    encoder.stat("auth_enabled_ascii", "no");
+    encoder.stat("item_size_max", config.item_bytes_max);
+    encoder.stat("maxconns_fast", "yes");
+    encoder.stat("hashpower_init", 0);
+    constants(&SLABS_AND_CRAWLER, encoder);
+    encoder.stat("flush_enabled", yes(config.flush_allowed));
+    constants(&THE_REST, encoder);
+}
+
+fn constants(settings: &[(&str, &str)], encoder: &mut Encoder<'_>) {
+    for (name, value) in settings {
+        encoder.stat(name, value);
+    }
+}
+
+const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
+    ("slab_reassign", "yes"),
+    ("slab_automove", "1"),
+    ("slab_automove_ratio", "0.80"),
+    ("slab_automove_window", "10"),
+    ("slab_chunk_max", "524288"),
+    ("lru_crawler", "yes"),
+    ("lru_crawler_sleep", "100"),
+    ("lru_crawler_tocrawl", "0"),
+    ("tail_repair_time", "0"),
+];
+
+const THE_REST: [(&str, &str); 43] = [
+    ("dump_enabled", "yes"),
+    ("hash_algorithm", "murmur3"),
+    ("lru_maintainer_thread", "yes"),
+    ("lru_segmented", "yes"),
+    ("hot_lru_pct", "20"),
+    ("warm_lru_pct", "40"),
+    ("hot_max_factor", "0.20"),
+    ("warm_max_factor", "2.00"),
+    ("temp_lru", "no"),
+    ("temporary_ttl", "61"),
+    ("idle_timeout", "0"),
+    ("watcher_logbuf_size", "262144"),
+    ("worker_logbuf_size", "65536"),
+    ("read_buf_mem_limit", "0"),
+    ("track_sizes", "no"),
+    ("inline_ascii_response", "no"),
+    ("ext_item_size", "512"),
+    ("ext_item_age", "4294967295"),
+    ("ext_low_ttl", "0"),
+    ("ext_recache_rate", "2000"),
+    ("ext_wbuf_size", "4194304"),
+    ("ext_compact_under", "0"),
+    ("ext_drop_under", "0"),
+    ("ext_max_sleep", "1000000"),
+    ("ext_max_frag", "0.80"),
+    ("slab_automove_freeratio", "0.010"),
+    ("ext_drop_unread", "no"),
+    ("ssl_enabled", "no"),
+    ("ssl_chain_cert", "(null)"),
+    ("ssl_key", "(null)"),
+    ("ssl_verify_mode", "0"),
+    ("ssl_keyformat", "1"),
+    ("ssl_ciphers", "NULL"),
+    ("ssl_ca_cert", "NULL"),
+    ("ssl_wbuf_size", "16384"),
+    ("ssl_session_cache", "no"),
+    ("ssl_kernel_tls", "no"),
+    ("ssl_min_version", "tlsv1.2"),
+    ("proxy_enabled", "no"),
+    ("proxy_uring_enabled", "no"),
+    ("num_napi_ids", "0"),
+    ("memory_file", "(null)"),
+    ("client_flags_size", "4"),
+];

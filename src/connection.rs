@@ -1,0 +1,280 @@
+//! One client: a socket, the phase its requests are in, and what could not be served or sent yet.
+//!
+//! A connection is a future written by hand. Whatever it needs while it runs, above all the buffer that the socket is read
+//! into and the one that replies are collected in, is the worker's and is shared with the worker's other connections; between
+//! two runs a connection keeps only the bytes that are not done with, mostly none. Ten thousand idle connections
+//! therefore cost ten thousand small structs, and the buffers that do exist stay in the processor's cache.
+//!
+//! A connection that has output to send does nothing else: neither reads nor serves. That is all the backpressure there is.
+
+use crate::serve::{Limits, Phase, Stop};
+use crate::shared::{ConnectionRecord, State};
+use crate::stats::Count;
+use crate::worker::{Desk, Worker};
+use std::future::Future;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::{io, mem};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Serves one client until it leaves or must. Errors of the socket end here.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    worker: Rc<Worker>,
+    record: Arc<ConnectionRecord>,
+    phase: Phase,
+    next: Next,
+    /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
+    input: Vec<u8>,
+    consumed: usize,
+    scanned: usize,
+    /// Output that is not sent: `output[sent..]`.
+    output: Vec<u8>,
+    sent: usize,
+    /// Bytes of the buffers above, as the worker's figures count them.
+    buffered_bytes: u64,
+}
+
+/// What a connection does once its output is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Reads.
+    Read,
+    /// Goes on with the input it has.
+    Serve,
+    /// Tells the client that nothing more will come.
+    Close,
+    /// Ends, once the client has nothing more to say.
+    Part,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
+        let record = Arc::new(record);
+        worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
+        Self {
+            stream,
+            worker,
+            record,
+            phase: Phase::default(),
+            next: Next::Read,
+            input: Vec::new(),
+            consumed: 0,
+            scanned: 0,
+            output: Vec::new(),
+            sent: 0,
+            buffered_bytes: 0,
+        }
+    }
+
+    /// Runs until there is nothing to do or others must have their turn. Ready when the connection is over.
+    fn run(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut limits = worker.limits();
+        for _ in 0..READS_PER_TURN {
+            ready!(self.send(worker, task))?;
+            if worker.stopping() {
+                self.wind_up(&mut limits);
+            }
+            let stop = match self.next {
+                Next::Read => match ready!(self.read_and_serve(worker, desk, task, &mut limits))? {
+                    Some(stop) => stop,
+                    None => return Poll::Ready(Ok(())),
+                },
+                Next::Serve => self.serve_again(worker, desk, &mut limits),
+                Next::Close | Next::Part => return self.close(worker, desk, task),
+            };
+            self.next = match stop {
+                Stop::Input => Next::Read,
+                Stop::Turn | Stop::Output => Next::Serve,
+                Stop::Close => Next::Close,
+            };
+            ready!(self.send_new(worker, desk, task))?;
+            if stop == Stop::Turn && !worker.stopping() {
+                worker.figures().counters.count(Count::ConnYields);
+                break;
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The server stops: a reply that was begun is finished if its request is there, and nothing else is begun.
+    fn wind_up(&mut self, limits: &mut Limits) {
+        limits.requests = 0;
+        let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
+        if !mid_reply && self.next != Next::Part {
+            self.next = Next::Close;
+        }
+    }
+
+    /// Reads once, behind what is left of earlier input, and serves what is there. `None` at the end of all input.
+    fn read_and_serve(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+        limits: &mut Limits,
+    ) -> Poll<io::Result<Option<Stop>>> {
+        let mut buffer = ReadBuf::new(&mut desk.scratch);
+        buffer.put_slice(&self.input);
+        ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
+        let input = buffer.filled();
+        let read_bytes = input.len() - self.input.len();
+        if read_bytes == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
+        let now = worker.now();
+        self.record.last_request.store(now, Ordering::Relaxed);
+        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        self.keep(&input[served.consumed..], served.scanned);
+        Poll::Ready(Ok(Some(served.stop)))
+    }
+
+    /// Serves what is left of earlier input.
+    fn serve_again(&mut self, worker: &Worker, desk: &mut Desk, limits: &mut Limits) -> Stop {
+        let input = mem::take(&mut self.input);
+        let rest = &input[self.consumed..];
+        let served =
+            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+        if served.stop == Stop::Input {
+            self.keep(&rest[served.consumed..], served.scanned);
+        } else {
+            self.consumed += served.consumed;
+            self.scanned = served.scanned;
+            self.input = input;
+        }
+        served.stop
+    }
+
+    fn keep(&mut self, rest: &[u8], scanned: usize) {
+        self.input = rest.to_vec();
+        self.consumed = 0;
+        self.scanned = scanned;
+    }
+
+    /// Sends what was just written. What the socket does not take at once becomes the connection's own.
+    fn send_new(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let output = &mut desk.engine.output;
+        if output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write(task, output);
+        let sent = match result {
+            Poll::Ready(Ok(sent)) => sent,
+            Poll::Ready(Err(error)) => {
+                output.clear();
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => 0,
+        };
+        worker.figures().counters.add(Count::BytesWritten, sent as u64);
+        if sent == output.len() {
+            output.clear();
+            output.shrink_to(worker.output_bytes_kept());
+            return Poll::Ready(Ok(()));
+        }
+        self.output = mem::take(output);
+        self.sent = sent;
+        if result.is_pending() { Poll::Pending } else { self.send(worker, task) }
+    }
+
+    /// Sends what is left of earlier output.
+    fn send(&mut self, worker: &Worker, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            let rest = &self.output[self.sent..];
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(task, rest))?;
+            worker.figures().counters.add(Count::BytesWritten, sent as u64);
+            self.sent += sent;
+        }
+        self.output = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes such that all that was sent arrives: the kernel throws it away if there is input left that nobody read.
+    fn close(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut had_more_to_say = self.next == Next::Part;
+        if self.next == Next::Close {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(task))?;
+            self.next = Next::Part;
+        }
+        for _ in 0..READS_PER_TURN {
+            let mut buffer = ReadBuf::new(&mut desk.scratch);
+            match Pin::new(&mut self.stream).poll_read(task, &mut buffer)? {
+                Poll::Ready(()) if buffer.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(()) => had_more_to_say = true,
+                // A client in the middle of a stream of requests is waited for; the worker says how long.
+                Poll::Pending if had_more_to_say && worker.stopping() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
+        if worker.stopping() {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes known what the connection waits for, and with how much memory.
+    fn account(&mut self, worker: &Worker) {
+        let state = match (&self.phase, self.output.is_empty()) {
+            (_, false) => State::Writing,
+            (Phase::Value(_), _) => State::ReadingValue,
+            (Phase::Swallow(_), _) => State::Swallowing,
+            _ => State::Reading,
+        };
+        self.record.state.store(state as u8, Ordering::Relaxed);
+        let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
+        let figure = &worker.figures().buffered_bytes;
+        figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
+        self.buffered_bytes = bytes as u64;
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self;
+        let worker = Rc::clone(&connection.worker);
+        connection.record.state.store(State::Serving as u8, Ordering::Relaxed);
+        connection.record.waker.get_or_init(|| task.waker().clone());
+        let polled = connection.run(&worker, &mut worker.desk(), task);
+        connection.account(&worker);
+        polled.map(drop)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let figures = self.worker.figures();
+        figures.forget(self.stream.as_raw_fd());
+        figures.buffered_bytes.set(figures.buffered_bytes.get() - self.buffered_bytes);
+        figures.leave();
+    }
+}
+
+/// Reads in a row before others have their turn. A request may be larger than a read, so requests are not enough to count.
+const READS_PER_TURN: usize = 16;

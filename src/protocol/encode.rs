@@ -1,0 +1,129 @@
+//! Outcomes, faults, items and figures as the classic text protocol writes them.
+
+use super::{COMPATIBLE_VERSION, Fault, Outcome};
+use std::fmt::Display;
+use std::io::Write;
+
+/// Appends replies to an output buffer.
+#[derive(Debug)]
+pub struct Encoder<'o> {
+    output: &'o mut Vec<u8>,
+    quiet: bool,
+}
+
+impl<'o> Encoder<'o> {
+    /// With `quiet`, neither outcomes nor faults nor numbers are written: the client asked for no reply.
+    #[must_use]
+    pub fn new(output: &'o mut Vec<u8>, quiet: bool) -> Self {
+        Self { output, quiet }
+    }
+
+    /// How a request ended.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        self.line(match outcome {
+            Outcome::Stored => b"STORED\r\n",
+            Outcome::NotStored => b"NOT_STORED\r\n",
+            Outcome::Exists => b"EXISTS\r\n",
+            Outcome::NotFound => b"NOT_FOUND\r\n",
+            Outcome::Deleted => b"DELETED\r\n",
+            Outcome::Touched => b"TOUCHED\r\n",
+            Outcome::Ok => b"OK\r\n",
+            Outcome::Reset => b"RESET\r\n",
+        });
+    }
+
+    /// Why a request was not carried out.
+    pub fn fault(&mut self, fault: Fault) {
+        self.line(match fault {
+            Fault::UnknownCommand => b"ERROR\r\n",
+            Fault::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
+            Fault::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Fault::InvalidExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
+            Fault::InvalidDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Fault::NonNumeric => {
+                b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+            }
+            Fault::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            Fault::InvalidShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Fault::ShutdownNotEnabled => b"SERVER_ERROR: shutdown not enabled\r\n",
+            Fault::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
+            Fault::OutOfMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
+            Fault::OutOfMemory => b"SERVER_ERROR out of memory\r\n",
+        });
+    }
+
+    /// The number that a counter reached.
+    pub fn number(&mut self, number: u64) {
+        if !self.quiet {
+            self.digits(number);
+            self.output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// An item, its value in pieces that together have `value_bytes` bytes.
+    pub fn value<'v>(
+        &mut self,
+        key: &[u8],
+        flags: u32,
+        cas: Option<u64>,
+        value_bytes: usize,
+        pieces: impl Iterator<Item = &'v [u8]>,
+    ) {
+        self.output.reserve(key.len() + value_bytes + VALUE_FRAME_BYTES_MAX);
+        self.output.extend_from_slice(b"VALUE ");
+        self.output.extend_from_slice(key);
+        self.output.push(b' ');
+        self.digits(u64::from(flags));
+        self.output.push(b' ');
+        self.digits(value_bytes as u64);
+        if let Some(cas) = cas {
+            self.output.push(b' ');
+            self.digits(cas);
+        }
+        self.output.extend_from_slice(b"\r\n");
+        for piece in pieces {
+            self.output.extend_from_slice(piece);
+        }
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// A figure.
+    pub fn stat(&mut self, name: impl Display, value: impl Display) {
+        write!(self.output, "STAT {name} {value}\r\n").expect("a Vec takes all that is written");
+    }
+
+    /// The end of items or figures.
+    pub fn end(&mut self) {
+        self.output.extend_from_slice(b"END\r\n");
+    }
+
+    /// The version that this server is compatible with.
+    pub fn version(&mut self) {
+        write!(self.output, "VERSION {COMPATIBLE_VERSION}\r\n")
+            .expect("a Vec takes all that is written");
+    }
+
+    /// Bytes of output that wait to be sent.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Takes back what was written beyond the first `length` bytes.
+    pub fn retract(&mut self, length: usize) {
+        self.output.truncate(length);
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        if !self.quiet {
+            self.output.extend_from_slice(line);
+        }
+    }
+
+    fn digits(&mut self, number: u64) {
+        self.output.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+}
+
+/// What surrounds key and value: `VALUE `, flags, length, cas, blanks and line ends.
+const VALUE_FRAME_BYTES_MAX: usize = 6 + 1 + 10 + 1 + 20 + 1 + 20 + 2 + 2;

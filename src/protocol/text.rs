@@ -1,0 +1,305 @@
+//! The parser of the classic text protocol: a command on a line, and for some a value behind it.
+//!
+//! Parsing is pure and borrows from the line. It counts nothing and knows nothing of what was stored. Only blanks separate
+//! tokens: a tab, a NUL or any byte above 127 is part of a key.
+
+use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
+use super::{Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use memchr::memchr;
+
+/// Input in which a line may stay without an end. Only a retrieval may be longer.
+pub const LINE_BYTES_MAX: usize = 2048;
+
+/// A line, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// What it asks for.
+    pub parsed: Parsed<'a>,
+    /// The client wants no reply.
+    pub quiet: bool,
+}
+
+/// What a line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// A request. That of a [`Retrieval`] is followed by its keys: the rest of the line, as blanks and tokens.
+    Request(Request<'a>, &'a [u8]),
+    /// Nothing that can be done.
+    Refused {
+        /// Why.
+        fault: Fault,
+        /// Bytes behind the line that belong to it and are not to be taken for commands.
+        swallow_bytes: usize,
+    },
+    /// Not this protocol: a web browser that was led here must not make it further.
+    Alien,
+}
+
+/// What may be behind input that has no line end within [`LINE_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongLine {
+    /// A retrieval, whose keys begin at this offset.
+    Keys(Retrieval, usize),
+    /// A retrieval, were it not for the blanks before it. It is read to its end and refused.
+    Indented,
+    /// Something that will not be waited for.
+    Hostile,
+}
+
+/// Understands a line, given with its end (`\n`, or `\r\n`).
+#[must_use]
+pub fn parse(line: &[u8]) -> Line<'_> {
+    if line.len() < SHORTEST_LINE_BYTES {
+        return Line::refused(Fault::BadFormat, false);
+    }
+    let line = without_end(line);
+    let length = memchr(b' ', line).unwrap_or(line.len());
+    let (command, rest) = line.split_at(length);
+    match command {
+        b"get" => keys(Retrieval { cas: false, touch: None }, rest),
+        b"gets" => keys(Retrieval { cas: true, touch: None }, rest),
+        b"gat" => touched_keys(false, rest),
+        b"gats" => touched_keys(true, rest),
+        b"set" => storage(Mode::Set, rest),
+        b"add" => storage(Mode::Add, rest),
+        b"replace" => storage(Mode::Replace, rest),
+        b"append" => storage(Mode::Append, rest),
+        b"prepend" => storage(Mode::Prepend, rest),
+        b"cas" => storage(Mode::Cas(0), rest),
+        b"delete" => keyed(rest, 1, |key, _| Ok(Request::Delete { key })),
+        b"touch" => keyed(rest, 2, touch),
+        b"incr" => keyed(rest, 2, |key, delta| count(Direction::Up, key, delta)),
+        b"decr" => keyed(rest, 2, |key, delta| count(Direction::Down, key, delta)),
+        b"flush_all" => flush(rest),
+        b"verbosity" => verbosity(rest),
+        b"version" => Line::request(Request::Version, false),
+        b"quit" => Line::request(Request::Quit, false),
+        b"stats" => Line::request(Request::Stats { topic: first(rest) }, false),
+        b"shutdown" => shutdown(rest),
+        _ => unknown(line),
+    }
+}
+
+/// Judges input that has no line end, although it is longer than [`LINE_BYTES_MAX`].
+#[must_use]
+pub fn judge_long_line(input: &[u8]) -> LongLine {
+    let blanks = input.iter().take_while(|&&byte| byte == b' ').count();
+    let line = &input[blanks..];
+    let (cas, length) = if line.starts_with(b"get ") {
+        (false, 4)
+    } else if line.starts_with(b"gets ") {
+        (true, 5)
+    } else {
+        return LongLine::Hostile;
+    };
+    match blanks {
+        0 => LongLine::Keys(Retrieval { cas, touch: None }, length),
+        1..=LEADING_BLANKS_MAX => LongLine::Indented,
+        _ => LongLine::Hostile,
+    }
+}
+
+/// A line less its end.
+#[must_use]
+pub fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// What stands between blanks.
+#[derive(Clone, Debug)]
+pub struct Tokens<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Tokens<'a> {
+    /// The tokens of `text`.
+    #[must_use]
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { rest: text }
+    }
+
+    /// What follows the token that was taken last.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&byte| byte != b' ')?;
+        let text = &self.rest[start..];
+        let (token, rest) = text.split_at(memchr(b' ', text).unwrap_or(text.len()));
+        self.rest = rest;
+        Some(token)
+    }
+}
+
+impl<'a> Line<'a> {
+    fn request(request: Request<'a>, quiet: bool) -> Self {
+        Self { parsed: Parsed::Request(request, &[]), quiet }
+    }
+
+    fn refused(fault: Fault, quiet: bool) -> Self {
+        Self { parsed: Parsed::Refused { fault, swallow_bytes: 0 }, quiet }
+    }
+}
+
+/// `get <key>+`. There is one at least; how long each is, is seen when its turn comes.
+fn keys(retrieval: Retrieval, keys: &[u8]) -> Line<'_> {
+    if first(keys).is_empty() {
+        return Line::refused(Fault::BadFormat, false);
+    }
+    Line { parsed: Parsed::Request(Request::Retrieve(retrieval), keys), quiet: false }
+}
+
+/// `gat <exptime> <key>+`
+fn touched_keys(cas: bool, rest: &[u8]) -> Line<'_> {
+    let mut tokens = Tokens::new(rest);
+    let exptime = tokens.next().unwrap_or_default();
+    if first(tokens.rest()).is_empty() {
+        return Line::refused(Fault::BadFormat, false);
+    }
+    match strict_i32(exptime) {
+        Some(exptime) => keys(Retrieval { cas, touch: Some(exptime) }, tokens.rest()),
+        None => Line::refused(Fault::InvalidExptime, false),
+    }
+}
+
+/// `set <key> <flags> <exptime> <bytes> [<cas>] [noreply]`
+fn storage(mode: Mode, rest: &[u8]) -> Line<'_> {
+    let mut tokens = Tokens::new(rest);
+    let mut token = || tokens.next().unwrap_or_default();
+    let (key, flags, exptime, value_bytes) = (token(), token(), token(), token());
+    // A line whose length cannot be read has no value behind it that could be found, and its `noreply` is not believed.
+    let Some(value_bytes) = strict_i32(value_bytes).and_then(|bytes| usize::try_from(bytes).ok())
+    else {
+        return Line::refused(Fault::BadFormat, false);
+    };
+    if value_bytes > VALUE_BYTES_MAX {
+        return Line::refused(Fault::BadFormat, false);
+    }
+    let cas = tokens.next().unwrap_or_default();
+    let quiet = asks_for_no_reply(tokens.last().unwrap_or(cas));
+    let understood = || {
+        let mode = if let Mode::Cas(_) = mode { Mode::Cas(strict_u64(cas)?) } else { mode };
+        let flags = truncated_flags(lenient_u64(flags)?);
+        let exptime = truncated_exptime(lenient_i64(exptime)?);
+        (key.len() <= KEY_BYTES_MAX).then_some(Storage { mode, key, flags, exptime, value_bytes })
+    };
+    match understood() {
+        Some(storage) => Line::request(Request::Store(storage), quiet),
+        None => {
+            let fault = Fault::BadFormat;
+            let swallow_bytes = value_bytes + VALUE_END.len();
+            Line { parsed: Parsed::Refused { fault, swallow_bytes }, quiet }
+        }
+    }
+}
+
+/// `<command> <key> [<argument>] [noreply]`, of which `arity` tokens must be there.
+fn keyed<'a>(
+    rest: &'a [u8],
+    arity: usize,
+    understand: impl FnOnce(&'a [u8], &'a [u8]) -> Result<Request<'a>, Fault>,
+) -> Line<'a> {
+    let mut tokens = Tokens::new(rest);
+    let Some(key) = tokens.next() else {
+        return Line::refused(Fault::BadFormat, false);
+    };
+    let argument = tokens.next();
+    if argument.is_none() && arity > 1 {
+        return Line::refused(Fault::BadFormat, false);
+    }
+    let quiet = asks_for_no_reply(tokens.last().or(argument).unwrap_or(key));
+    if key.len() > KEY_BYTES_MAX {
+        return Line::refused(Fault::BadFormat, quiet);
+    }
+    match understand(key, argument.unwrap_or_default()) {
+        Ok(request) => Line::request(request, quiet),
+        Err(fault) => Line::refused(fault, quiet),
+    }
+}
+
+fn touch<'a>(key: &'a [u8], exptime: &[u8]) -> Result<Request<'a>, Fault> {
+    let exptime = strict_i32(exptime).ok_or(Fault::InvalidExptime)?;
+    Ok(Request::Touch { key, exptime })
+}
+
+fn count<'a>(direction: Direction, key: &'a [u8], delta: &[u8]) -> Result<Request<'a>, Fault> {
+    let delta = strict_u64(delta).ok_or(Fault::InvalidDelta)?;
+    Ok(Request::Count { key, direction, delta })
+}
+
+/// `flush_all [<exptime>] [noreply]`
+fn flush(rest: &[u8]) -> Line<'_> {
+    let quiet = asks_for_no_reply(last(rest));
+    let exptime = match Tokens::new(rest).count() {
+        0 => Some(0),
+        1 if quiet => Some(0),
+        _ => strict_i32(first(rest)),
+    };
+    match exptime {
+        Some(exptime) => Line::request(Request::Flush { exptime }, quiet),
+        None => Line::refused(Fault::InvalidExptime, quiet),
+    }
+}
+
+/// `verbosity <level> [noreply]`
+fn verbosity(rest: &[u8]) -> Line<'_> {
+    let quiet = asks_for_no_reply(last(rest));
+    match strict_u32(first(rest)) {
+        Some(level) => Line::request(Request::Verbosity { level }, quiet),
+        None => Line::refused(Fault::BadFormat, quiet),
+    }
+}
+
+/// `shutdown [graceful]`
+fn shutdown(rest: &[u8]) -> Line<'_> {
+    let quiet = asks_for_no_reply(last(rest));
+    Line::request(Request::Shutdown { manner: first(rest) }, quiet)
+}
+
+fn unknown(line: &[u8]) -> Line<'_> {
+    let last_token = last(line);
+    let quiet = asks_for_no_reply(last_token);
+    if last_token.starts_with(b"HTTP/") && Tokens::new(line).count() > 1 {
+        return Line { parsed: Parsed::Alien, quiet };
+    }
+    Line::refused(Fault::UnknownCommand, quiet)
+}
+
+fn asks_for_no_reply(last_token: &[u8]) -> bool {
+    last_token == b"noreply"
+}
+
+fn first(rest: &[u8]) -> &[u8] {
+    Tokens::new(rest).next().unwrap_or_default()
+}
+
+fn last(rest: &[u8]) -> &[u8] {
+    Tokens::new(rest).last().unwrap_or_default()
+}
+
+/// Flags beyond 32 bits lose what is beyond.
+fn truncated_flags(flags: u64) -> u32 {
+    (flags & u64::from(u32::MAX)) as u32
+}
+
+/// An expiry beyond 32 bits loses what is beyond.
+#[expect(clippy::cast_possible_truncation, reason = "memcached truncates it, and says STORED")]
+fn truncated_exptime(exptime: i64) -> i32 {
+    exptime as i32
+}
+
+/// What follows every value.
+pub const VALUE_END: &[u8] = b"\r\n";
+/// The longest value that can be announced: with its end it is still a 31-bit length.
+const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
+/// Two bytes of a command and a full line end: what is shorter is no command.
+const SHORTEST_LINE_BYTES: usize = 4;
+/// Blanks that a long retrieval may begin with.
+const LEADING_BLANKS_MAX: usize = 100;

@@ -1,0 +1,371 @@
+//! Bytes in, bytes out: serves the requests in a piece of input, appending the replies to a piece of output.
+//!
+//! There is no socket here and nothing waits. A request may begin in one piece of input and end in a later one; what must be
+//! remembered in between is the connection's [`Phase`]. Only what cannot be understood yet is left in the input, and that is
+//! never more than [`text::LINE_BYTES_MAX`] bytes and a little: keys are looked up as they come, a value is taken over
+//! into a buffer of its own, and what is to be ignored is dropped at once.
+
+use crate::command::{self, Context, Then};
+use crate::protocol::encode::Encoder;
+use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
+use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use memchr::{memchr, memrchr};
+
+/// Where a connection stands in what its client sends.
+#[derive(Debug, Default)]
+pub enum Phase {
+    /// A command comes next.
+    #[default]
+    Command,
+    /// Keys of a retrieval come next, and the end of their line.
+    Keys(Retrieval),
+    /// The rest of a line comes next. It earns this fault at its end.
+    Refusal(Fault),
+    /// The rest of a value comes next.
+    Value(Box<PartialValue>),
+    /// As many bytes come next that mean nothing.
+    Swallow(usize),
+}
+
+/// A value of which a part has arrived.
+#[derive(Debug)]
+pub struct PartialValue {
+    mode: Mode,
+    flags: u32,
+    exptime: i32,
+    quiet: bool,
+    key_bytes: usize,
+    /// Key, value and line end; it has its final capacity from the beginning.
+    bytes: Vec<u8>,
+    total_bytes: usize,
+}
+
+/// The limits within which [`serve`] stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that may still be begun; it is counted down.
+    pub requests: usize,
+    /// Bytes of output above which nothing further is begun.
+    pub output_bytes: usize,
+}
+
+/// How far [`serve`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// Bytes behind those that are known to hold no line end.
+    pub scanned: usize,
+    /// Why it came no further.
+    pub stop: Stop,
+}
+
+/// Why [`serve`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The rest of the input is not yet a request.
+    Input,
+    /// There is more input, but it is the turn of others.
+    Turn,
+    /// There is more input, but the output must be sent first.
+    Output,
+    /// The connection is to be closed when the output is sent.
+    Close,
+}
+
+/// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
+pub fn serve(
+    context: &mut Context<'_>,
+    phase: &mut Phase,
+    input: &[u8],
+    scanned: usize,
+    output: &mut Vec<u8>,
+    limits: &mut Limits,
+) -> Served {
+    let mut server = Server { context, phase, input, position: 0, scanned, output };
+    let stop = server.run(limits);
+    Served { consumed: server.position, scanned: server.scanned, stop }
+}
+
+struct Server<'s, 'w> {
+    context: &'s mut Context<'w>,
+    phase: &'s mut Phase,
+    input: &'s [u8],
+    position: usize,
+    /// From `position`.
+    scanned: usize,
+    output: &'s mut Vec<u8>,
+}
+
+impl<'s> Server<'s, '_> {
+    fn run(&mut self, limits: &mut Limits) -> Stop {
+        loop {
+            if self.rest().is_empty() {
+                return Stop::Input;
+            }
+            if self.output.len() >= limits.output_bytes {
+                return Stop::Output;
+            }
+            let stop = match self.phase {
+                Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command => {
+                    limits.requests -= 1;
+                    self.command(limits.output_bytes)
+                }
+                Phase::Keys(retrieval) => {
+                    let retrieval = *retrieval;
+                    self.more_keys(retrieval, limits.output_bytes)
+                }
+                Phase::Refusal(fault) => {
+                    let fault = *fault;
+                    self.refuse_line(fault);
+                    None
+                }
+                Phase::Value(_) => {
+                    self.more_value();
+                    None
+                }
+                Phase::Swallow(left) => {
+                    let left = *left;
+                    self.swallow(left);
+                    None
+                }
+            };
+            if let Some(stop) = stop {
+                return stop;
+            }
+        }
+    }
+
+    fn rest(&self) -> &'s [u8] {
+        &self.input[self.position..]
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.position += bytes;
+        self.scanned = 0;
+    }
+
+    /// The next line with its end, which is consumed, or what to do for want of one.
+    fn line(&mut self) -> Option<&'s [u8]> {
+        let rest = self.rest();
+        let Some(newline) = memchr(b'\n', &rest[self.scanned..]) else {
+            self.scanned = rest.len();
+            return None;
+        };
+        let line = &rest[..=self.scanned + newline];
+        self.consume(line.len());
+        Some(line)
+    }
+
+    fn command(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Some(line) = self.line() else {
+            return self.unfinished_line();
+        };
+        let text::Line { parsed, quiet } = text::parse(line);
+        match parsed {
+            Parsed::Request(Request::Retrieve(retrieval), keys) => {
+                let end = self.position;
+                self.position -= keys.len() + line.len() - text::without_end(line).len();
+                return self.keys(retrieval, Some(end), output_bytes);
+            }
+            Parsed::Request(Request::Store(storage), _) => self.storage(&storage, quiet),
+            Parsed::Request(request, _) => {
+                let mut encoder = Encoder::new(self.output, quiet);
+                if command::execute(self.context, request, &mut encoder) == Then::Close {
+                    return Some(Stop::Close);
+                }
+            }
+            Parsed::Refused { fault, swallow_bytes } => {
+                Encoder::new(self.output, quiet).fault(fault);
+                self.swallow(swallow_bytes);
+            }
+            Parsed::Alien => return Some(Stop::Close),
+        }
+        None
+    }
+
+    fn unfinished_line(&mut self) -> Option<Stop> {
+        let rest = self.rest();
+        if rest.len() <= text::LINE_BYTES_MAX {
+            return Some(Stop::Input);
+        }
+        match text::judge_long_line(rest) {
+            LongLine::Keys(retrieval, offset) => {
+                self.consume(offset);
+                *self.phase = Phase::Keys(retrieval);
+                None
+            }
+            LongLine::Indented => {
+                *self.phase = Phase::Refusal(Fault::UnknownCommand);
+                None
+            }
+            LongLine::Hostile => Some(Stop::Close),
+        }
+    }
+
+    /// Looks up the keys that come next. Their line ends just before `end`, or has not arrived yet as a whole.
+    fn keys(
+        &mut self,
+        retrieval: Retrieval,
+        end: Option<usize>,
+        output_bytes: usize,
+    ) -> Option<Stop> {
+        let keys = match end {
+            Some(end) => text::without_end(&self.input[self.position..end]),
+            None => before_last_blank(self.rest()),
+        };
+        let mut tokens = Tokens::new(keys);
+        let output_start = self.output.len();
+        let mut encoder = Encoder::new(self.output, false);
+        let mut too_long = false;
+        while let Some(key) = tokens.next() {
+            too_long = key.len() > KEY_BYTES_MAX;
+            if too_long {
+                break;
+            }
+            command::retrieve(self.context, retrieval, key, &mut encoder);
+            if encoder.written() >= output_bytes {
+                self.consume(keys.len() - tokens.rest().len());
+                *self.phase = Phase::Keys(retrieval);
+                return Some(Stop::Output);
+            }
+        }
+        let Some(end) = end else {
+            self.consume(keys.len());
+            return self.unfinished_keys(retrieval, too_long, output_start);
+        };
+        if too_long {
+            // Clients expect the fault in the place of the items.
+            encoder.retract(output_start);
+            encoder.fault(Fault::BadFormat);
+        } else {
+            encoder.end();
+        }
+        self.consume(end - self.position);
+        *self.phase = Phase::Command;
+        None
+    }
+
+    /// What follows is at most the beginning of a key, with the carriage return of the line's end.
+    fn unfinished_keys(
+        &mut self,
+        retrieval: Retrieval,
+        too_long: bool,
+        output_start: usize,
+    ) -> Option<Stop> {
+        if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
+            self.output.truncate(output_start);
+            *self.phase = Phase::Refusal(Fault::BadFormat);
+            return None;
+        }
+        *self.phase = Phase::Keys(retrieval);
+        self.scanned = self.rest().len();
+        Some(Stop::Input)
+    }
+
+    fn more_keys(&mut self, retrieval: Retrieval, output_bytes: usize) -> Option<Stop> {
+        let newline = memchr(b'\n', &self.rest()[self.scanned..]);
+        let end = newline.map(|newline| self.position + self.scanned + newline + 1);
+        self.keys(retrieval, end, output_bytes)
+    }
+
+    fn refuse_line(&mut self, fault: Fault) {
+        if self.line().is_some() {
+            Encoder::new(self.output, false).fault(fault);
+            *self.phase = Phase::Command;
+        } else {
+            self.consume(self.rest().len());
+        }
+    }
+
+    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) {
+        let total_bytes = storage.value_bytes + VALUE_END.len();
+        if let Err(fault) = command::admit(self.context, storage) {
+            Encoder::new(self.output, quiet).fault(fault);
+            self.swallow(total_bytes);
+            return;
+        }
+        let rest = self.rest();
+        if let Some(value) = rest.get(..total_bytes) {
+            self.value(storage, value, quiet);
+            self.consume(total_bytes);
+        } else {
+            *self.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
+        }
+    }
+
+    fn more_value(&mut self) {
+        let rest = self.rest();
+        let Phase::Value(partial) = &mut *self.phase else {
+            return;
+        };
+        let taken = rest.len().min(partial.total_bytes - partial.bytes.len());
+        partial.bytes.extend_from_slice(&rest[..taken]);
+        if partial.bytes.len() == partial.total_bytes
+            && let Phase::Value(partial) = std::mem::take(self.phase)
+        {
+            let (storage, value) = partial.split();
+            self.value(&storage, value, partial.quiet);
+        }
+        self.consume(taken);
+    }
+
+    /// Stores a value that has arrived together with its end.
+    fn value(&mut self, storage: &Storage<'_>, value: &[u8], quiet: bool) {
+        let mut encoder = Encoder::new(self.output, quiet);
+        let Some(value) = value.strip_suffix(VALUE_END) else {
+            encoder.fault(Fault::BadDataChunk);
+            return;
+        };
+        match command::store(self.context, storage, value) {
+            Ok(outcome) => encoder.outcome(outcome),
+            Err(fault) => encoder.fault(fault),
+        }
+    }
+
+    fn swallow(&mut self, bytes: usize) {
+        let swallowed = bytes.min(self.rest().len());
+        self.consume(swallowed);
+        *self.phase = match bytes - swallowed {
+            0 => Phase::Command,
+            left => Phase::Swallow(left),
+        };
+    }
+}
+
+impl Phase {
+    /// A reply has been begun that a client must not be left with.
+    #[must_use]
+    pub fn is_mid_reply(&self) -> bool {
+        matches!(self, Self::Keys(_))
+    }
+
+    /// Bytes of buffers that it holds.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        if let Self::Value(partial) = self { partial.bytes.len() } else { 0 }
+    }
+}
+
+impl PartialValue {
+    fn new(storage: &Storage<'_>, quiet: bool) -> Self {
+        let Storage { mode, key, flags, exptime, value_bytes } = *storage;
+        let total_bytes = key.len() + value_bytes + VALUE_END.len();
+        let mut bytes = Vec::with_capacity(total_bytes);
+        bytes.extend_from_slice(key);
+        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes, total_bytes }
+    }
+
+    /// The request, and the value with its end.
+    fn split(&self) -> (Storage<'_>, &[u8]) {
+        let Self { mode, flags, exptime, .. } = *self;
+        let (key, value) = self.bytes.split_at(self.key_bytes);
+        let value_bytes = value.len() - VALUE_END.len();
+        (Storage { mode, key, flags, exptime, value_bytes }, value)
+    }
+}
+
+fn before_last_blank(keys: &[u8]) -> &[u8] {
+    memrchr(b' ', keys).map_or(&[], |blank| &keys[..=blank])
+}

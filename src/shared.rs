@@ -1,0 +1,223 @@
+//! What all threads share: the configuration, the store, the clock, and everybody's figures.
+
+use crate::clock::{Clock, Seconds};
+use crate::config::Config;
+use crate::counter::Counter;
+use crate::log;
+use crate::stats::{Counters, Sums};
+use crate::store::{Options, Store, Totals};
+use crate::sync::lock;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+use tokio::sync::Notify;
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What the server runs with.
+    pub config: Config,
+    /// The source of time.
+    pub clock: Clock,
+    /// The items.
+    pub store: Arc<Store>,
+    /// The figures of the workers.
+    pub workers: Vec<WorkerFigures>,
+    /// The figures of the acceptor.
+    pub acceptor: AcceptorFigures,
+    verbosity: AtomicU32,
+    baseline: Mutex<Baseline>,
+    stop: Notify,
+}
+
+/// What was counted when counting last started over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Baseline {
+    /// By the workers.
+    pub sums: Sums,
+    /// By the store.
+    pub totals: Totals,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections refused.
+    pub rejected: u64,
+}
+
+/// Figures that the acceptor keeps.
+#[derive(Debug, Default)]
+pub struct AcceptorFigures {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections refused because there were too many.
+    pub rejected: Counter,
+    /// Times that accepting had to pause for want of file descriptors or memory.
+    pub pauses: Counter,
+    /// Microseconds that it paused.
+    pub pause_micros: Counter,
+    /// Accepting pauses now.
+    pub paused: AtomicBool,
+}
+
+/// Figures that a worker keeps.
+#[derive(Debug, Default)]
+pub struct WorkerFigures {
+    /// What its connections did.
+    pub counters: Counters,
+    /// Bytes of buffers that its connections hold while they wait.
+    pub buffered_bytes: Counter,
+    /// Its connections: the acceptor adds, the worker takes away.
+    pub connections: AtomicUsize,
+    records: Mutex<HashMap<RawFd, Arc<ConnectionRecord>>>,
+}
+
+/// What others may know of a connection.
+#[derive(Debug)]
+pub struct ConnectionRecord {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// The server's end.
+    pub local: SocketAddr,
+    /// What it waits for.
+    pub state: AtomicU8,
+    /// The second of the last request.
+    pub last_request: AtomicU32,
+    /// Wakes its task. All wakers of a task are equal, so the first serves for good.
+    pub waker: OnceLock<Waker>,
+}
+
+/// What a connection is at, for `stats conns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Waits for a request.
+    Reading,
+    /// Is being served.
+    Serving,
+    /// Waits for the rest of a value.
+    ReadingValue,
+    /// Waits for the rest of something to be ignored.
+    Swallowing,
+    /// Waits for the client to read.
+    Writing,
+}
+
+impl Shared {
+    /// Starts the clock and creates the store.
+    ///
+    /// # Errors
+    /// The store's memory cannot be had.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
+        Ok(Self {
+            clock: Clock::start(),
+            store,
+            workers: (0..config.threads).map(|_| WorkerFigures::default()).collect(),
+            acceptor: AcceptorFigures::default(),
+            verbosity: AtomicU32::new(config.verbosity),
+            baseline: Mutex::default(),
+            stop: Notify::new(),
+            config,
+        })
+    }
+
+    /// The number of `-v`, as it is now.
+    #[must_use]
+    pub fn verbosity(&self) -> u32 {
+        self.verbosity.load(Ordering::Relaxed)
+    }
+
+    /// Sets it; there is nothing to say above 2.
+    pub fn set_verbosity(&self, level: u32) {
+        let level = level.min(VERBOSITY_MAX);
+        self.verbosity.store(level, Ordering::Relaxed);
+        log::set_verbosity(level);
+    }
+
+    /// Connections being served.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What was counted since start.
+    #[must_use]
+    pub fn counted(&self) -> Baseline {
+        let mut sums = Sums::default();
+        self.workers.iter().for_each(|worker| sums.add(&worker.counters));
+        Baseline {
+            sums,
+            totals: self.store.totals(),
+            accepted: self.acceptor.accepted.get(),
+            rejected: self.acceptor.rejected.get(),
+        }
+    }
+
+    /// What was counted when counting last started over.
+    #[must_use]
+    pub fn baseline(&self) -> Baseline {
+        *lock(&self.baseline)
+    }
+
+    /// Starts counting over.
+    pub fn reset(&self) {
+        *lock(&self.baseline) = self.counted();
+    }
+
+    /// Asks for the server to be stopped.
+    pub fn request_stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits until somebody asks for the server to be stopped.
+    pub async fn stop_requested(&self) {
+        self.stop.notified().await;
+    }
+}
+
+impl WorkerFigures {
+    /// Counts a connection that is given to the worker.
+    pub fn enter(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is over.
+    pub fn leave(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Makes a connection known, until it is [forgotten](Self::forget).
+    pub fn remember(&self, fd: RawFd, record: Arc<ConnectionRecord>) {
+        lock(&self.records).insert(fd, record);
+    }
+
+    /// The opposite of [`Self::remember`].
+    pub fn forget(&self, fd: RawFd) {
+        lock(&self.records).remove(&fd);
+    }
+
+    /// The connections that are known, by file descriptor.
+    #[must_use]
+    pub fn records(&self) -> Vec<(RawFd, Arc<ConnectionRecord>)> {
+        lock(&self.records).iter().map(|(fd, record)| (*fd, Arc::clone(record))).collect()
+    }
+}
+
+impl ConnectionRecord {
+    /// Of a connection that was accepted at `now`.
+    #[must_use]
+    pub fn new(peer: SocketAddr, local: SocketAddr, now: Seconds) -> Self {
+        Self {
+            peer,
+            local,
+            state: AtomicU8::default(),
+            last_request: AtomicU32::new(now),
+            waker: OnceLock::new(),
+        }
+    }
+}
+
+const VERBOSITY_MAX: u32 = 2;

@@ -1,0 +1,156 @@
+//! One thread, one event loop, and the connections that were given to it. Workers share nothing but the store and figures.
+
+use crate::clock::Seconds;
+use crate::command::Context;
+use crate::connection::Connection;
+use crate::serve::{Limits, Phase, Served, serve};
+use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
+use crate::store::Handle;
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::LocalSet;
+
+/// What a worker's connections have in common.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    stopping: Cell<bool>,
+    desk: RefCell<Desk>,
+}
+
+/// What a worker's connections use in turn, each for as long as it runs and never across a wait.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// What a socket is read into.
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) engine: Engine,
+}
+
+/// What turns input into output.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    handle: Handle,
+    /// Replies of the connection that is running; empty in between.
+    pub(crate) output: Vec<u8>,
+}
+
+/// Runs a worker on the calling thread, until nobody can send it connections any more and those it has are over.
+///
+/// # Errors
+/// The event loop cannot be had.
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    number: usize,
+    runtime: &Runtime,
+    arrivals: Receiver<TcpStream>,
+) {
+    let worker = Rc::new(Worker::new(shared, number));
+    let connections = LocalSet::new();
+    connections.block_on(runtime, welcome(&worker, arrivals));
+    worker.stop();
+    // A client that does not read must not keep the server from stopping.
+    let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, connections).await });
+}
+
+/// A worker's event loop.
+///
+/// # Errors
+/// The system has no file descriptors left for it.
+pub(crate) fn event_loop() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
+    while let Some(stream) = arrivals.recv().await {
+        match worker.connection(stream) {
+            Ok(connection) => drop(tokio::task::spawn_local(connection)),
+            Err(_) => worker.figures().leave(),
+        }
+    }
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, number: usize) -> Self {
+        let config = &shared.config;
+        let desk = Desk {
+            scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
+            engine: Engine { handle: shared.store.register(), output: Vec::new() },
+        };
+        Self { number, stopping: Cell::new(false), desk: RefCell::new(desk), shared }
+    }
+
+    pub(crate) fn figures(&self) -> &WorkerFigures {
+        &self.shared.workers[self.number]
+    }
+
+    pub(crate) fn desk(&self) -> RefMut<'_, Desk> {
+        self.desk.borrow_mut()
+    }
+
+    /// The limits of a connection's turn.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            requests: self.shared.config.requests_per_turn,
+            output_bytes: self.shared.config.output_limit_bytes,
+        }
+    }
+
+    /// How much memory for output is kept for the next replies.
+    pub(crate) fn output_bytes_kept(&self) -> usize {
+        self.shared.config.output_limit_bytes.saturating_mul(2)
+    }
+
+    pub(crate) fn now(&self) -> Seconds {
+        self.shared.clock.now_seconds()
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Connection> {
+        let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        Ok(Connection::new(stream, Rc::clone(self), record))
+    }
+
+    /// Has all connections see that it is over.
+    fn stop(&self) {
+        self.stopping.set(true);
+        for (_, record) in self.figures().records() {
+            if let Some(waker) = record.waker.get() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Serves input at a moment; the replies are added to the output.
+    pub(crate) fn serve(
+        &mut self,
+        worker: &Worker,
+        now: Seconds,
+        phase: &mut Phase,
+        input: &[u8],
+        scanned: usize,
+        limits: &mut Limits,
+    ) -> Served {
+        let mut context = Context {
+            shared: &worker.shared,
+            counters: &worker.figures().counters,
+            batch: self.handle.batch(now),
+        };
+        serve(&mut context, phase, input, scanned, &mut self.output, limits)
+    }
+}
+
+/// How long clients may take to read what was written when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
