@@ -21,7 +21,7 @@ pub(super) struct Change<'a> {
 /// The key is not as expected.
 pub(super) struct Unexpected;
 
-impl Change<'_> {
+impl<'a> Change<'a> {
     /// Makes a filled draft its key's item and returns its cas.
     pub(super) fn publish(
         &self,
@@ -94,15 +94,16 @@ impl Change<'_> {
         if was_live { Removal::Removed } else { Removal::Missing }
     }
 
-    /// Sets the expiry of a key's item if it is live.
-    pub(super) fn touch(&self, hash: Hash, key: &[u8], expiry: Seconds) {
+    /// Sets the expiry of a key's item if it is live, and gives the item that was touched.
+    pub(super) fn touch(&self, hash: Hash, key: &[u8], expiry: Seconds) -> Option<Item<'a>> {
         let locked = self.store.index.lock(hash, self.guard);
-        if let Some((_, item)) = locked.find(hash, key, &self.store.space.arena)
-            && self.store.is_live(&item, self.now)
-        {
-            item.set_expiry(expiry);
-            self.store.space.note_expiry(item.location(), expiry);
+        let (_, item) = locked.find(hash, key, &self.store.space.arena)?;
+        if !self.store.is_live(&item, self.now) {
+            return None;
         }
+        item.set_expiry(expiry);
+        self.store.space.note_expiry(item.location(), expiry);
+        Some(item)
     }
 
     /// Takes an item out of the index, if it is still there. Returns whether it was.
@@ -123,8 +124,13 @@ impl Change<'_> {
     /// Ends an item that this thread took out of the index: marks it dead in place, so that the arena never brings it back, and
     /// counts its bytes as dead.
     fn bury(&self, item: Item<'_>) {
+        let bytes = item_bytes(item);
         self.counters.items.sub(1);
-        self.counters.item_bytes.sub(item_bytes(item));
+        self.counters.item_bytes.sub(bytes);
+        if self.store.is_flushed(&item) {
+            self.counters.flushed_items.add(1);
+            self.counters.flushed_bytes.add(bytes);
+        }
         item.mark_dead();
         item.for_each_entry(|at: Location, bytes| {
             if self.store.space.remove_live(at, bytes) {

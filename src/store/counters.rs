@@ -13,12 +13,16 @@ pub(super) struct Counters {
     pub(super) expired_unfetched: Counter,
     pub(super) reclaimed: Counter,
     pub(super) moved: Counter,
+    /// Items taken out of the index that a flush had passed over.
+    pub(super) flushed_items: Counter,
+    pub(super) flushed_bytes: Counter,
 }
 
 /// Figures of a store. Counts are since start, sizes are bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
-    /// Items in the index now, those included whose time is over but whom nobody has asked for since.
+    /// Items in the index now that no flush has passed over; those are among them whose time is over but whom nobody has asked
+    /// for since. (While a flush and stores run side by side, it may be off by those.)
     pub items: u64,
     /// What they take in the arena: header, key, value, padding.
     pub items_bytes: u64,
@@ -48,11 +52,43 @@ pub struct Totals {
     pub dead_bytes: u64,
 }
 
-impl Totals {
+/// What the index holds, and of what it held how much a flush had passed over. All handles together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) items: u64,
+    pub(super) bytes: u64,
+    pub(super) flushed_items: u64,
+    pub(super) flushed_bytes: u64,
+}
+
+impl Held {
     pub(super) fn plus(self, counters: &Counters) -> Self {
         Self {
             items: self.items.wrapping_add(counters.items.get()),
-            items_bytes: self.items_bytes.wrapping_add(counters.item_bytes.get()),
+            bytes: self.bytes.wrapping_add(counters.item_bytes.get()),
+            flushed_items: self.flushed_items + counters.flushed_items.get(),
+            flushed_bytes: self.flushed_bytes + counters.flushed_bytes.get(),
+        }
+    }
+
+    /// What the index held or had lost to flushes: at a flush, this is all that the flush passes over.
+    pub(super) fn flushable(&self) -> (u64, u64) {
+        (self.items.wrapping_add(self.flushed_items), self.bytes.wrapping_add(self.flushed_bytes))
+    }
+
+    /// Items and bytes that no flush has passed over, where the last one found `flushable`.
+    pub(super) fn unflushed(&self, flushable: (u64, u64)) -> (u64, u64) {
+        let left = |flushable: u64, flushed| flushable.saturating_sub(flushed);
+        (
+            self.items.saturating_sub(left(flushable.0, self.flushed_items)),
+            self.bytes.saturating_sub(left(flushable.1, self.flushed_bytes)),
+        )
+    }
+}
+
+impl Totals {
+    pub(super) fn plus(self, counters: &Counters) -> Self {
+        Self {
             stored: self.stored + counters.stored.get(),
             evictions: self.evictions + counters.evictions.get(),
             evicted_unfetched: self.evicted_unfetched + counters.evicted_unfetched.get(),

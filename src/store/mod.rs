@@ -35,7 +35,7 @@ pub use self::item::{Chunks, Item};
 
 use self::append::{Allocation, Appender};
 use self::change::Change;
-use self::counters::Counters;
+use self::counters::{Counters, Held};
 use self::index::{Hash, Index, LOCATION_BITS};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
@@ -74,6 +74,8 @@ pub struct Store {
     flushing: Mutex<()>,
     /// How many segments had been opened at the last flush.
     flushed_segments: AtomicU64,
+    /// What the last flush passed over: items, bytes.
+    flushable: Mutex<(u64, u64)>,
     mover: Mutex<Mover>,
     writers: AtomicUsize,
     counters: Mutex<Vec<Arc<Counters>>>,
@@ -205,6 +207,7 @@ impl Store {
             flush_at: AtomicU32::new(0),
             flushing: Mutex::new(()),
             flushed_segments: AtomicU64::new(0),
+            flushable: Mutex::default(),
             mover: Mutex::new(Mover::default()),
             writers: AtomicUsize::new(0),
             counters: Mutex::new(Vec::new()),
@@ -229,15 +232,20 @@ impl Store {
     /// Figures, summed over all handles.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let counted = self.counted();
+        let held = self.held();
+        let (items, items_bytes) = held.unflushed(*lock(&self.flushable));
+        let counters = lock(&self.counters);
+        let counted = counters.iter().fold(Totals::default(), |sum, one| sum.plus(one));
         let index_bytes = self.index.table_bytes() as u64;
         Totals {
+            items,
+            items_bytes,
             index_bytes,
             index_power: self.index.slots().checked_ilog2().unwrap_or(0),
             segment_bytes: self.space.arena.segment_bytes() as u64,
             segments: u64::from(self.space.segments_allowed()),
             segments_in_use: u64::from(self.space.in_use()),
-            dead_bytes: self.space.dead_bytes(counted.items_bytes),
+            dead_bytes: self.space.dead_bytes(held.bytes),
             ..counted
         }
     }
@@ -269,13 +277,13 @@ impl Store {
             });
             items += 1;
         });
-        let counted = self.counted();
-        assert_eq!((counted.items, counted.items_bytes), (items, items_bytes));
+        let held = self.held();
+        assert_eq!((held.items, held.bytes), (items, items_bytes));
         self.space.check(&live);
     }
 
-    fn counted(&self) -> Totals {
-        lock(&self.counters).iter().fold(Totals::default(), |sum, counters| sum.plus(counters))
+    fn held(&self) -> Held {
+        lock(&self.counters).iter().fold(Held::default(), |sum, one| sum.plus(one))
     }
 
     /// The state in which an item is at a moment.
@@ -283,11 +291,15 @@ impl Store {
         let expiry = item.expiry();
         if expiry != 0 && expiry <= now {
             State::Expired
-        } else if item.cas() <= self.flushed.load(Ordering::Acquire) {
+        } else if self.is_flushed(&item) {
             State::Flushed
         } else {
             State::Hit(item)
         }
+    }
+
+    fn is_flushed(&self, item: &Item<'_>) -> bool {
+        item.cas() <= self.flushed.load(Ordering::Acquire)
     }
 
     fn is_live(&self, item: &Item<'_>, now: Seconds) -> bool {
@@ -296,7 +308,7 @@ impl Store {
 
     fn is_an_eighth_dead(&self) -> bool {
         let in_use = u64::from(self.space.in_use()) * self.space.capacity() as u64;
-        self.space.dead_bytes(self.counted().items_bytes) > in_use / 8
+        self.space.dead_bytes(self.held().bytes) > in_use / 8
     }
 
     /// Carries out the pending flush if its time has come.
@@ -316,6 +328,7 @@ impl Store {
 
     fn flush_now(&self) {
         self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
+        *lock(&self.flushable) = self.held().flushable();
         self.flushed.fetch_max(self.sequence.load(Ordering::Acquire), Ordering::AcqRel);
         self.flush_at.store(0, Ordering::Release);
     }
@@ -437,10 +450,12 @@ impl Batch<'_> {
         self.change().remove(key, expected)
     }
 
-    /// Sets a live item's expiry and marks it as fetched; the lookup is that of the item as it is now.
+    /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is over with that.
     pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> Lookup<'_> {
-        self.change().touch(self.store().index.hash(key), key, expiry);
-        self.fetch(key)
+        let hash = self.store().index.hash(key);
+        let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
+        item.mark_fetched(self.now);
+        Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
     }
 
     /// Kills everything that was published before this call: at once if `at` is 0 or not later than now, else when the second
