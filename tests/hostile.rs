@@ -12,7 +12,7 @@ use std::{fs, thread};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
-use support::Server;
+use support::{Random, Server};
 
 #[test]
 fn a_line_without_end_closes() {
@@ -227,7 +227,7 @@ fn junk_is_answered_or_closed() {
     let before = resident_bytes(&mut server);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1500 {
-        let junk = if round % 3 == 0 { random.bytes(4000) } else { random.words(200) };
+        let junk = if round % 3 == 0 { random.bytes(4000) } else { words(&mut random, 200) };
         let mut stream = server.connect();
         // The server may close in the middle of it.
         let _ = stream.write_all(&junk);
@@ -435,41 +435,21 @@ fn open_files(server: &mut Server) -> usize {
     fs::read_dir(path).expect("the server lives").count()
 }
 
-/// A seeded source of junk (xorshift), so that what fails once fails again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 1).expect("64 bits") % limit
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
-    }
-
-    /// A sequence of words that mean something to the protocol, in an order that does not.
-    fn words(&mut self, most: usize) -> Vec<u8> {
-        let mut text = String::new();
-        for _ in 0..self.below(most) {
-            match self.below(8) {
-                0 => text.push_str("\r\n"),
-                1 => write!(text, "{}", self.next()).expect("a string takes all"),
-                2 => write!(text, "{}", self.below(100)).expect("a string takes all"),
-                _ => text.push_str(WORDS[self.below(WORDS.len())]),
-            }
-            if self.below(4) > 0 {
-                text.push(' ');
-            }
+/// A sequence of words that mean something to the protocol, in an order that does not.
+fn words(random: &mut Random, most: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for _ in 0..random.below(most) {
+        match random.below(8) {
+            0 => text.push_str("\r\n"),
+            1 => write!(text, "{}", random.next()).expect("a string takes all"),
+            2 => write!(text, "{}", random.below(100)).expect("a string takes all"),
+            _ => text.push_str(WORDS[random.below(WORDS.len())]),
         }
-        text.into_bytes()
+        if random.below(4) > 0 {
+            text.push(' ');
+        }
     }
+    text.into_bytes()
 }
 
 const IDLE_CONNECTIONS: u64 = 5000;

@@ -112,6 +112,27 @@ pub(crate) fn await_true(mut condition: impl FnMut() -> bool, otherwise: &str) {
     }
 }
 
+/// A seeded source of numbers (xorshift), so that what fails once fails again.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number under `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() >> 1).expect("64 bits") % limit
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
+    }
+}
+
 /// A folder of this process and this call alone.
 fn scratch_folder() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
