@@ -145,7 +145,7 @@ const COMMANDS_PER_ROUND: usize = 200;
 const LONGEST_LENGTH: usize = 77;
 const SHOWN_LEN: usize = 60;
 const SHOWN_COMMANDS: usize = 5;
-const KEYS: [&str; 6] = ["a", "b", "c", "\u{e9}", "noreply", "k\tk"];
+const KEYS: [&str; 6] = ["a", "b", "c", "\u{e9}", "norepl", "k\tk"];
 /// What must have come up if the commands are any good.
 const ANSWERS: [&str; 14] = [
     "\nSTORED",
