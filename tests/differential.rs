@@ -27,7 +27,8 @@ fn random_commands_have_equal_answers() {
         let ours = answers(&larder, &commands);
         let theirs = answers(&memcached, &commands);
         if ours != theirs {
-            panic!("round {round}: {}", first_difference(&larder, &memcached, &commands));
+            let first = first_difference(&larder, &memcached, &commands);
+            panic!("round {round}:\n{}\n{first}", compared(&ours, &theirs));
         }
         all.extend(ours);
     }
@@ -59,16 +60,17 @@ fn first_difference(larder: &Server, memcached: &Server, commands: &[String]) ->
         let ours = answers(larder, &commands[..count]);
         let theirs = answers(memcached, &commands[..count]);
         if ours != theirs {
-            let common = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
-            return format!(
-                "after {:?}\n  larder    {}\n  memcached {}",
-                &commands[count.saturating_sub(SHOWN_COMMANDS)..count],
-                excerpt(&ours, common),
-                excerpt(&theirs, common)
-            );
+            let last = &commands[count.saturating_sub(SHOWN_COMMANDS)..count];
+            return format!("after {last:?}\n{}", compared(&ours, &theirs));
         }
     }
     "it does not happen again".to_owned()
+}
+
+fn compared(ours: &[u8], theirs: &[u8]) -> String {
+    let common = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+    let (ours, theirs) = (excerpt(ours, common), excerpt(theirs, common));
+    format!("  larder    {ours}\n  memcached {theirs}")
 }
 
 fn excerpt(answers: &[u8], around: usize) -> String {
