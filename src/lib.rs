@@ -13,14 +13,14 @@
 
 #![deny(unsafe_code)]
 
-pub mod command;
 pub mod config;
-mod connection;
-pub mod protocol;
-pub mod serve;
 pub mod server;
-pub mod store;
 mod worker;
+mod connection;
+pub mod serve;
+pub mod protocol;
+pub mod command;
+pub mod store;
 
 pub mod clock;
 pub mod counter;

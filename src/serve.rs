@@ -82,7 +82,7 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut server = Server { context, phase, input, position: 0, scanned, output };
+    let mut server = Server { context, phase, input, position: 0, scanned, ahead: 0, output };
     let stop = server.run(limits);
     Served { consumed: server.position, scanned: server.scanned, stop }
 }
@@ -94,6 +94,8 @@ struct Server<'s, 'w> {
     position: usize,
     /// From `position`.
     scanned: usize,
+    /// Requests whose keys the store was told of.
+    ahead: usize,
     output: &'s mut Vec<u8>,
 }
 
@@ -110,6 +112,7 @@ impl<'s> Server<'s, '_> {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
                 Phase::Command => {
                     limits.requests -= 1;
+                    self.look_ahead();
                     self.command(limits.output_bytes)
                 }
                 Phase::Keys(retrieval) => {
@@ -135,6 +138,14 @@ impl<'s> Server<'s, '_> {
                 return stop;
             }
         }
+    }
+
+    /// Announces the keys of a pipeline to the store before the first of its requests is served.
+    fn look_ahead(&mut self) {
+        if self.ahead == 0 {
+            self.ahead = self.context.batch.prefetch(text::keys_ahead(self.rest()));
+        }
+        self.ahead = self.ahead.saturating_sub(1);
     }
 
     fn rest(&self) -> &'s [u8] {
@@ -219,7 +230,13 @@ impl<'s> Server<'s, '_> {
         let output_start = self.output.len();
         let mut encoder = Encoder::new(self.output, false);
         let mut too_long = false;
-        while let Some(key) = tokens.next() {
+        let mut ahead = 0;
+        loop {
+            if ahead == 0 {
+                ahead = self.context.batch.prefetch(tokens.clone());
+            }
+            let Some(key) = tokens.next() else { break };
+            ahead -= 1;
             too_long = key.len() > KEY_BYTES_MAX;
             if too_long {
                 break;
@@ -369,3 +386,6 @@ impl PartialValue {
 fn before_last_blank(keys: &[u8]) -> &[u8] {
     memrchr(b' ', keys).map_or(&[], |blank| &keys[..=blank])
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
 use super::{Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -97,6 +97,18 @@ pub fn judge_long_line(input: &[u8]) -> LongLine {
         1..=LEADING_BLANKS_MAX => LongLine::Indented,
         _ => LongLine::Hostile,
     }
+}
+
+/// The keys that requests in `input` will probably ask for: what stands second on each line. A wrong guess, say a line of a value,
+/// is for the caller to bear; only so much of the input is looked at.
+pub fn keys_ahead(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let input = &input[..input.len().min(LINE_BYTES_MAX)];
+    let mut start = 0;
+    memchr_iter(b'\n', input).filter_map(move |newline| {
+        let line = &input[start..newline];
+        start = newline + 1;
+        Tokens::new(without_end(line)).nth(1)
+    })
 }
 
 /// A line less its end.
@@ -285,8 +297,9 @@ fn last(rest: &[u8]) -> &[u8] {
 }
 
 /// Flags beyond 32 bits lose what is beyond.
+#[expect(clippy::cast_possible_truncation, reason = "memcached truncates them, and says STORED")]
 fn truncated_flags(flags: u64) -> u32 {
-    (flags & u64::from(u32::MAX)) as u32
+    flags as u32
 }
 
 /// An expiry beyond 32 bits loses what is beyond.

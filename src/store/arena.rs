@@ -9,7 +9,7 @@
 //! holds. Entries (see `item.rs`) follow, 8-byte aligned, without gaps. Memory that was never used costs nothing: the system
 //! gives pages on first touch, and takes them back in [`Arena::release`].
 
-use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
 
 /// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an entry: it means "none".
@@ -51,6 +51,9 @@ impl Arena {
     pub(super) fn new(segments: u32, segment_shift: u32) -> io::Result<Self> {
         let bytes = (segments as usize) << segment_shift;
         let map = MmapOptions::new().len(bytes).map_anon()?;
+        // Items lie anywhere, so with small pages nearly every look at one would also miss the translation cache. Segments are
+        // taken from the lowest up, so that huge pages fill one after the other. Where the system has none, nothing changes.
+        let _advice = map.advise(Advice::HugePage);
         Ok(Self { map: MmapRaw::from(map), segment_shift, segments })
     }
 
@@ -81,6 +84,13 @@ impl Arena {
         let offset = usize::try_from(at.0).expect("64-bit") << 3;
         assert!(offset < self.map.len(), "a location lies in the arena");
         self.map.as_mut_ptr().wrapping_add(offset)
+    }
+
+    /// Has the processor fetch the first lines of an entry that will be looked at soon.
+    pub(super) fn prefetch(&self, at: Location) {
+        for line in 0..PREFETCH_LINES {
+            prefetch(self.pointer(at).wrapping_add(line * CACHE_LINE_BYTES));
+        }
     }
 
     /// Gives a segment's pages back to the system; it reads as zeros afterwards.
@@ -114,6 +124,23 @@ impl Arena {
         unsafe { at.read() }
     }
 }
+
+/// Has the processor fetch a line of memory that will be looked at soon.
+pub(super) fn prefetch<T>(line: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint: it reads nothing that the program could see and faults on no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _no_hint_to_give = line;
+}
+
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Header, key and the value of most items.
+const PREFETCH_LINES: usize = 3;
 
 /// Where the first entry of a segment lies.
 pub(super) const FIRST_ENTRY: usize = 64;

@@ -30,7 +30,7 @@
 //! The slot is stored with `Release` after the item was written, and loaded with `Acquire` before it is read (`item.rs`). The
 //! item's memory, and a table's, are used again only after all guards that were pinned at the time are gone.
 
-use super::arena::{Arena, Location};
+use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use ahash::RandomState;
@@ -60,7 +60,7 @@ struct Shard {
 struct Bucket([AtomicU64; 8]);
 
 /// A key's hash: which shard, and the tag within it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hash(u64);
 
 /// The writers' access to a shard.
@@ -117,6 +117,22 @@ impl Index {
         let table = self.shard(hash).load(guard);
         let accept = |at| Some(self.item(at, arena, guard)).filter(|item| item.key() == key);
         find_slot(table, hash, accept).map(|(_, item)| item)
+    }
+
+    /// Has the processor fetch what [`Index::find`] will look at for each of these hashes. A look-up waits for memory twice, for
+    /// the bucket and then for the item; of many look-ups at once, all wait together.
+    pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
+        for &hash in hashes {
+            for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+                prefetch(bucket);
+            }
+        }
+        for &hash in hashes {
+            let table = self.shard(hash).load(guard);
+            if let Some((_, at)) = find_slot(table, hash, Some) {
+                arena.prefetch(at);
+            }
+        }
     }
 
     /// Locks the shard of a hash for writing.

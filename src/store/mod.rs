@@ -374,6 +374,26 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(None) }
     }
 
+    /// Tells the store that these keys will be looked up next, so that it can wait for memory once for many of them. Takes as many
+    /// keys as are worth it, [`PREFETCH_KEYS`] at most, and returns how many.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
+        let mut taken: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
+        let mut count = 0;
+        for (place, key) in taken.iter_mut().zip(keys) {
+            *place = key;
+            count += 1;
+        }
+        if count > 1 {
+            let index = &self.store().index;
+            let mut hashes = [Hash::default(); PREFETCH_KEYS];
+            for (hash, key) in hashes.iter_mut().zip(&taken[..count]) {
+                *hash = index.hash(key);
+            }
+            index.prefetch(&hashes[..count], &self.store().space.arena, &self.guard);
+        }
+        count
+    }
+
     /// Looks a key up and leaves no trace.
     #[must_use]
     pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
@@ -508,6 +528,9 @@ impl Witness {
         Self(item.map_or(0, |item| item.cas()))
     }
 }
+
+/// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a core can have outstanding.
+pub const PREFETCH_KEYS: usize = 16;
 
 /// The memory is cut into about so many segments, of 64 to 256 KiB ...
 const SEGMENTS_WANTED: usize = 256;

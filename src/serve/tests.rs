@@ -1,0 +1,235 @@
+//! Requests in any pieces, their replies, and what is kept in between.
+
+use super::*;
+use crate::config::Config;
+use crate::shared::Shared;
+use crate::store::Handle;
+
+/// A server without sockets, and one connection to it.
+struct Harness {
+    shared: Shared,
+    handle: Handle,
+    phase: Phase,
+    /// What could not be served yet.
+    rest: Vec<u8>,
+    scanned: usize,
+    output: Vec<u8>,
+    limits: Limits,
+    closed: bool,
+}
+
+impl Harness {
+    fn new() -> Self {
+        let shared = Shared::new(Config::tiny()).expect("the store needs little");
+        let handle = shared.store.register();
+        let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
+        let (phase, rest, output) = Default::default();
+        Self { shared, handle, phase, rest, scanned: 0, output, limits, closed: false }
+    }
+
+    fn feed(&mut self, input: &[u8]) -> Stop {
+        if self.closed {
+            return Stop::Close;
+        }
+        self.rest.extend_from_slice(input);
+        let mut context = Context {
+            shared: &self.shared,
+            counters: &self.shared.workers[0].counters,
+            batch: self.handle.batch(NOW),
+        };
+        let mut limits = self.limits;
+        let served = serve(
+            &mut context,
+            &mut self.phase,
+            &self.rest,
+            self.scanned,
+            &mut self.output,
+            &mut limits,
+        );
+        self.rest.drain(..served.consumed);
+        self.scanned = served.scanned;
+        self.closed = served.stop == Stop::Close;
+        served.stop
+    }
+
+    fn answer(&mut self, input: &[u8]) -> String {
+        self.feed(input);
+        String::from_utf8(std::mem::take(&mut self.output)).expect("the replies are text")
+    }
+}
+
+#[test]
+fn a_request_may_arrive_in_any_pieces() {
+    for (send, expect) in CASES {
+        assert_eq!(Harness::new().answer(send.as_bytes()), *expect, "{send:?} whole");
+        for size in 1..8 {
+            let mut harness = Harness::new();
+            send.as_bytes().chunks(size).for_each(|piece| {
+                harness.feed(piece);
+            });
+            assert_eq!(harness.answer(b""), *expect, "{send:?} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_turn_ends_when_its_requests_are_used_up() {
+    let mut harness = Harness::new();
+    harness.limits.requests = 2;
+    assert_eq!(harness.feed(b"version\r\nversion\r\nversion\r\n"), Stop::Turn);
+    assert_eq!(harness.rest, b"version\r\n");
+    assert_eq!(harness.feed(b""), Stop::Input);
+    assert_eq!(harness.feed(b"version\r\nversion\r\n"), Stop::Input, "nobody has to wait");
+}
+
+#[test]
+fn a_retrieval_is_interrupted_by_its_output_and_goes_on() {
+    let mut harness = Harness::new();
+    harness.answer(b"set a 0 0 3\r\nabc\r\n");
+    let line = format!("get{}\r\nversion\r\n", " a".repeat(100));
+    let expect = harness.answer(line.as_bytes());
+    harness.limits.output_bytes = 30;
+    let mut stop = harness.feed(line.as_bytes());
+    let mut answer = String::new();
+    while stop == Stop::Output {
+        assert!(harness.output.len() < 30 + 24, "{} bytes", harness.output.len());
+        answer += &harness.answer(b"");
+        stop = if harness.rest.is_empty() { Stop::Input } else { Stop::Output };
+    }
+    assert_eq!(answer, expect);
+}
+
+#[test]
+fn a_retrieval_without_end_is_served_as_it_comes() {
+    let mut harness = Harness::new();
+    harness.answer(b"set a 0 0 1\r\nx\r\n");
+    harness.feed(b"get ");
+    for _ in 0..1000 {
+        assert_eq!(harness.feed(b"a missing "), Stop::Input);
+        assert!(harness.rest.len() <= text::LINE_BYTES_MAX);
+    }
+    let answer = harness.answer(b"a\r\nversion\r\n");
+    assert_eq!(answer.matches("VALUE a 0 1\r\nx\r\n").count(), 1001);
+    assert!(answer.ends_with("END\r\nVERSION 1.6.45\r\n"));
+}
+
+#[test]
+fn a_key_that_is_too_long_takes_the_items_before_it_along() {
+    let key = "k".repeat(251);
+    for keys in [format!("a {key} a"), format!("{} {key} a", "a ".repeat(2000))] {
+        let mut harness = Harness::new();
+        harness.answer(b"set a 0 0 1\r\nx\r\n");
+        let answer = harness.answer(format!("get {keys}\r\nversion\r\n").as_bytes());
+        assert_eq!(answer, "CLIENT_ERROR bad command line format\r\nVERSION 1.6.45\r\n");
+    }
+    let mut harness = Harness::new();
+    let endless = format!("get {}{}", "missing ".repeat(300), "k".repeat(10_000));
+    assert_eq!(harness.feed(endless.as_bytes()), Stop::Input);
+    assert_eq!(harness.rest.len(), 0, "nothing of it is kept");
+    assert_eq!(harness.answer(b"\r\n"), "CLIENT_ERROR bad command line format\r\n");
+}
+
+#[test]
+fn only_retrievals_may_be_long() {
+    let long = "x".repeat(text::LINE_BYTES_MAX);
+    assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
+    assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
+    assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
+    let keys = "a ".repeat(text::LINE_BYTES_MAX);
+    let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
+    assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
+    let line = format!("{}\r\n", indented(100));
+    let mut harness = Harness::new();
+    harness.feed(indented(100).as_bytes());
+    assert_eq!(harness.answer(b"\r\nversion\r\n"), "ERROR\r\nVERSION 1.6.45\r\n");
+    assert_eq!(Harness::new().answer(line.as_bytes()), "ERROR\r\n");
+}
+
+#[test]
+fn what_is_swallowed_is_not_kept() {
+    let mut harness = Harness::new();
+    let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
+    assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
+    harness.answer(&[b'x'; 10_000]);
+    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+}
+
+#[test]
+fn a_set_that_is_too_large_removes_and_others_do_not() {
+    for (command, left) in [("set", ""), ("add", "VALUE a 0 1\r\nx\r\n")] {
+        let mut harness = Harness::new();
+        harness.answer(b"set a 0 0 1\r\nx\r\n");
+        // 48 of header, 8 of cas, the key with its end, and the end of the value: 60 over the value.
+        let limit = harness.shared.config.item_bytes_max - 60;
+        let value = "x".repeat(limit + 1);
+        let request = format!("{command} a 0 0 {}\r\n{value}\r\n", value.len());
+        let answer = harness.answer(request.as_bytes());
+        assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
+        assert_eq!(harness.answer(b"get a\r\n"), format!("{left}END\r\n"));
+        let request = format!("set a 0 0 {limit}\r\n{}\r\n", &value[1..]);
+        assert_eq!(harness.answer(request.as_bytes()), "STORED\r\n");
+    }
+}
+
+const NOW: u32 = 1_800_000_000;
+
+const CASES: &[(&str, &str)] = &[
+    (
+        "set a 7 0 3\r\nabc\r\nget a b a\r\n",
+        "STORED\r\nVALUE a 7 3\r\nabc\r\nVALUE a 7 3\r\nabc\r\nEND\r\n",
+    ),
+    ("set a 0 0 0\r\n\r\nget  a \n", "STORED\r\nVALUE a 0 0\r\n\r\nEND\r\n"),
+    (
+        "set a 0 0 1\r\nabc\r\nversion\r\n",
+        "CLIENT_ERROR bad data chunk\r\nCLIENT_ERROR bad command line format\r\nVERSION 1.6.45\r\n",
+    ),
+    ("set a 0 0 x\r\nabcd\r\n", "CLIENT_ERROR bad command line format\r\nERROR\r\n"),
+    ("set a x 0 4\r\nabcd\r\n", "CLIENT_ERROR bad command line format\r\n"),
+    ("set a 0 0 1 noreply\r\nx\r\nbogus noreply\r\ndelete a noreply\r\nget a\r\n", "END\r\n"),
+    (
+        "add a 0 0 1\r\nx\r\nadd a 0 0 1\r\ny\r\nreplace b 0 0 1\r\nz\r\n",
+        "STORED\r\nNOT_STORED\r\nNOT_STORED\r\n",
+    ),
+    (
+        "append a 0 0 1\r\nx\r\nset a 5 0 1\r\nb\r\nappend a 0 0 1\r\nc\r\nprepend a 0 0 1\r\na\r\nget a\r\n",
+        "NOT_STORED\r\nSTORED\r\nSTORED\r\nSTORED\r\nVALUE a 5 3\r\nabc\r\nEND\r\n",
+    ),
+    (
+        "cas a 0 0 1 1\r\nx\r\nset a 0 0 1\r\nx\r\ncas a 0 0 1 0\r\ny\r\ngets a\r\ncas a 0 0 1 1\r\ny\r\n",
+        "NOT_FOUND\r\nSTORED\r\nEXISTS\r\nVALUE a 0 1 1\r\nx\r\nEND\r\nSTORED\r\n",
+    ),
+    (
+        "set a 3 0 2\r\n10\r\ndecr a 1\r\nget a\r\nincr a 91\r\ndecr a 1000\r\n",
+        "STORED\r\n9\r\nVALUE a 3 2\r\n9 \r\nEND\r\n100\r\n0\r\n",
+    ),
+    (
+        "set a 0 0 20\r\n18446744073709551615\r\nincr a 2\r\nincr b 1\r\nincr a -1\r\n",
+        "STORED\r\n1\r\nNOT_FOUND\r\nCLIENT_ERROR invalid numeric delta argument\r\n",
+    ),
+    (
+        "set a 0 0 2\r\n-1\r\nincr a 1\r\n",
+        "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+    ),
+    (
+        "set a 0 -1 1\r\nx\r\nget a\r\nset a 0 1800000000 1\r\nx\r\nget a\r\nset a 0 1 1\r\nx\r\nget a\r\n",
+        "STORED\r\nEND\r\nSTORED\r\nEND\r\nSTORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n",
+    ),
+    (
+        "set a 0 0 1\r\nx\r\ngat 0 a b\r\ntouch a 5\r\ntouch b 5\r\ntouch a x\r\ntouch a -1\r\nget a\r\n",
+        "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nTOUCHED\r\nNOT_FOUND\r\nCLIENT_ERROR invalid exptime argument\r\nTOUCHED\r\nEND\r\n",
+    ),
+    (
+        "set a 0 0 1\r\nx\r\nflush_all\r\nget a\r\nflush_all x\r\nflush_all noreply\r\n",
+        "STORED\r\nOK\r\nEND\r\nCLIENT_ERROR invalid exptime argument\r\n",
+    ),
+    (
+        "get\r\n\r\n get a\r\nGET a\r\ngat 0\r\ndelete\r\n",
+        "CLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nERROR\r\nERROR\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\n",
+    ),
+    ("version\r\nquit\r\nversion\r\n", "VERSION 1.6.45\r\n"),
+    ("version\r\nnothing here HTTP/1.1\r\nversion\r\n", "VERSION 1.6.45\r\n"),
+    (
+        "verbosity 1\r\nverbosity\r\nshutdown never\r\nstats r\r\nstats reset\r\n",
+        "OK\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR invalid shutdown mode\r\nERROR\r\nRESET\r\n",
+    ),
+];

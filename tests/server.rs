@@ -1,0 +1,223 @@
+//! The server as a whole, over raw sockets: what connections cost, how they are spread, and how they end.
+
+use larder::config::Config;
+use larder::server::Server;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+
+#[test]
+fn connections_are_spread_evenly() {
+    let server = start(Config { threads: 4, ..Config::tiny() });
+    let mut clients: Vec<_> = (0..50).map(|_| Client::greeted(&server)).collect();
+    let mut counts = clients[0].connections_per_worker();
+    counts.sort_unstable();
+    assert_eq!(counts, [12, 12, 13, 13]);
+    // Whoever leaves makes room at his own worker.
+    clients.truncate(10);
+    clients[0].wait_until(|client| client.stat("stats", "curr_connections") == 10);
+    clients.extend((0..40).map(|_| Client::greeted(&server)));
+    let mut counts = clients[0].connections_per_worker();
+    counts.sort_unstable();
+    assert_eq!(counts, [12, 12, 13, 13]);
+}
+
+#[test]
+fn a_connection_too_many_is_told_so() {
+    let server = start(Config { connections_max: 2, ..Config::tiny() });
+    let mut first = Client::greeted(&server);
+    let second = Client::greeted(&server);
+    let mut third = Client::connect(&server);
+    assert_eq!(third.rest(), b"ERROR Too many open connections\r\n");
+    assert_eq!(first.stat("stats", "rejected_connections"), 1);
+    drop(second);
+    first.wait_until(|client| client.stat("stats", "curr_connections") == 1);
+    Client::greeted(&server);
+}
+
+#[test]
+fn idle_connections_hold_no_buffers() {
+    let server = start(Config::tiny());
+    let mut clients: Vec<_> = (0..50).map(|_| Client::greeted(&server)).collect();
+    assert_eq!(clients[0].stat("stats larder", "connection_buffer_bytes"), 0);
+    // Half a request is kept, and no more than that.
+    for client in &mut clients[1..] {
+        client.send(b"set a 0 0 10\r\n12345");
+    }
+    clients[0].wait_until(|client| {
+        let bytes = client.stat("stats larder", "connection_buffer_bytes");
+        assert!(bytes <= 49 * 64, "{bytes} bytes");
+        client.stat_lines("stats conns").iter().filter(|line| line.ends_with("conn_nread")).count()
+            == 49
+    });
+    clients.truncate(1);
+    clients[0].wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    assert_eq!(clients[0].ask("get a"), "END", "half a value is none");
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_one_output_buffer() {
+    let config = Config::tiny();
+    let bytes_max = (config.output_limit_bytes + VALUE_BYTES + 256) as u64;
+    let server = start(config);
+    let mut observer = Client::greeted(&server);
+    observer.store_large_value();
+    let mut slow = Client::greeted(&server);
+    for _ in 0..200 {
+        slow.send(b"get big big big big big\r\n");
+    }
+    observer.wait_until(|client| {
+        client.stat_lines("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
+    });
+    for _ in 0..100 {
+        let bytes = observer.stat("stats larder", "connection_buffer_bytes");
+        // Its unread requests, and twice as much output as the buffer had to grow.
+        assert!(bytes <= 200 * 32 + 2 * bytes_max, "{bytes} bytes");
+    }
+    slow.send(b"quit\r\n");
+    let replies = slow.rest();
+    assert_eq!(replies.len(), 200 * (5 * (VALUE_HEADER.len() + VALUE_BYTES + 2) + END.len()));
+    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+}
+
+#[test]
+fn stopping_completes_a_reply_that_has_begun() {
+    let server = start(Config::tiny());
+    let mut client = Client::greeted(&server);
+    client.store_large_value();
+    let idle = Client::greeted(&server);
+    client.send(format!("get{}\r\n", " big".repeat(100)).as_bytes());
+    let mut begin = [0; 1];
+    client.stream.read_exact(&mut begin).expect("the reply begins");
+    let stopping = thread::spawn(move || server.stop());
+    let reply = client.rest();
+    assert!(reply.ends_with(END));
+    assert_eq!(1 + reply.len(), 100 * (VALUE_HEADER.len() + VALUE_BYTES + 2) + END.len());
+    stopping.join().expect("the server stops");
+    drop(idle);
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_client_that_does_not_read() {
+    let server = start(Config::tiny());
+    let mut client = Client::greeted(&server);
+    client.store_large_value();
+    client.send(format!("get{}\r\n", " big".repeat(100)).as_bytes());
+    server.stop();
+}
+
+#[test]
+fn a_client_can_stop_the_server_if_it_may() {
+    let server = start(Config { shutdown_allowed: false, ..Config::tiny() });
+    let reply = Client::greeted(&server).ask("shutdown");
+    assert_eq!(reply, "SERVER_ERROR: shutdown not enabled");
+    let server = start(Config::tiny());
+    let mut client = Client::greeted(&server);
+    client.send(b"shutdown\r\n");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(server.stop_requested());
+    assert_eq!(client.rest(), b"");
+    server.stop();
+}
+
+#[test]
+fn replies_before_quit_are_sent_and_what_follows_is_dropped() {
+    let server = start(Config::tiny());
+    let mut client = Client::connect(&server);
+    client.send(b"version\r\nversion\r\nquit\r\nversion\r\n");
+    assert_eq!(client.rest(), b"VERSION 1.6.45\r\nVERSION 1.6.45\r\n");
+}
+
+#[test]
+fn connections_leave_nothing_behind() {
+    let server = start(Config { backlog: 1024, ..Config::tiny() });
+    let mut client = Client::greeted(&server);
+    for _ in 0..1000 {
+        drop(Client::connect(&server));
+    }
+    client.wait_until(|client| client.stat("stats", "curr_connections") == 1);
+    assert_eq!(client.stat_lines("stats conns").len(), 4);
+}
+
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(server: &Server) -> Self {
+        let address: SocketAddr = server.addresses()[0];
+        let stream = TcpStream::connect(address).expect("the server listens");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// A client whose connection is known to be served.
+    fn greeted(server: &Server) -> Self {
+        let mut client = Self::connect(server);
+        assert_eq!(client.ask("version"), "VERSION 1.6.45");
+        client
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).expect("the server reads");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("the server answers");
+        line.trim_end().to_owned()
+    }
+
+    /// One line for one line.
+    fn ask(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.line()
+    }
+
+    /// Everything until the server closes.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("the server closes in order");
+        rest
+    }
+
+    fn stat_lines(&mut self, command: &str) -> Vec<String> {
+        self.send(format!("{command}\r\n").as_bytes());
+        std::iter::from_fn(|| Some(self.line()).filter(|line| line != "END")).collect()
+    }
+
+    fn stat(&mut self, command: &str, name: &str) -> u64 {
+        let prefix = format!("STAT {name} ");
+        let lines = self.stat_lines(command);
+        let value = lines.iter().find_map(|line| line.strip_prefix(&prefix)).expect(name);
+        value.parse().expect("a number")
+    }
+
+    fn connections_per_worker(&mut self) -> Vec<u64> {
+        let lines = self.stat_lines("stats larder");
+        let counts = lines.iter().filter(|line| line.starts_with("STAT worker:"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    }
+
+    fn store_large_value(&mut self) {
+        let value = "x".repeat(VALUE_BYTES);
+        assert_eq!(self.ask(&format!("set big 0 0 {VALUE_BYTES}\r\n{value}")), "STORED");
+    }
+
+    /// Asks until the answer is right; each time is a round trip, so others get on meanwhile.
+    fn wait_until(&mut self, mut condition: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..100_000 {
+            if condition(self) {
+                return;
+            }
+        }
+        panic!("the server never came that far");
+    }
+}
+
+fn start(config: Config) -> Server {
+    Server::start(config).expect("the server starts")
+}
+
+const VALUE_BYTES: usize = 200_000;
+const VALUE_HEADER: &str = "VALUE big 0 200000\r\n";
+const END: &[u8] = b"END\r\n";
