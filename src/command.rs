@@ -1,7 +1,8 @@
 //! What each command means, once, whatever the dialect it came in.
 //!
-//! Everything that depends on what a key holds is done in the same way: look, decide, prepare the new item aside, and publish
-//! it on condition that the key still holds what was seen; where it does not, look again.
+//! Everything that depends on what a key holds is done in the same way: look, decide, prepare the
+//! new item aside, and publish it on condition that the key still holds what was seen; where it
+//! does not, look again.
 
 use crate::clock::Seconds;
 use crate::protocol::encode::Encoder;
@@ -35,8 +36,8 @@ pub enum Then {
 
 /// Carries out a request that is complete in itself: neither keys nor a value follow it.
 ///
-/// # Panics
-/// If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`] and [`store`].
+/// # Panics If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`]
+/// and [`store`].
 pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut Encoder<'_>) -> Then {
     let result = match request {
         Request::Delete { key } => Ok(delete(context, key)),
@@ -119,8 +120,8 @@ pub fn admit(context: &mut Context<'_>, storage: &Storage<'_>) -> Result<(), Fau
 
 /// Stores a value.
 ///
-/// # Errors
-/// [`Fault::OutOfMemoryStoring`]. The old value of a `set` is then gone: the client believes it replaced.
+/// # Errors [`Fault::OutOfMemoryStoring`]. The old value of a `set` is then gone: the client
+/// believes it replaced.
 pub fn store(
     context: &mut Context<'_>,
     storage: &Storage<'_>,
@@ -338,7 +339,7 @@ fn shutdown(context: &Context<'_>, manner: &[u8]) -> Result<(), Fault> {
     if !matches!(manner, b"" | b"graceful") {
         return Err(Fault::InvalidShutdownMode);
     }
-    context.shared.request_stop();
+    context.shared.request_shutdown();
     Ok(())
 }
 
@@ -381,7 +382,8 @@ fn visible_cas(shared: &Shared, item: &Item<'_>) -> u64 {
     if shared.config.cas { item.cas() } else { 0 }
 }
 
-/// Whether an item would be within the limit if memcached kept it: its header and tail are what `-I` is measured with.
+/// Whether an item would be within the limit if memcached kept it: its header and tail are what
+/// `-I` is measured with.
 fn item_fits(shared: &Shared, key: &[u8], flags: u32, value_bytes: usize) -> bool {
     let cas_bytes = if shared.config.cas { 8 } else { 0 };
     let flags_bytes = if flags == 0 { 0 } else { 4 };

@@ -1,11 +1,13 @@
 //! One client: a socket, the phase its requests are in, and what could not be served or sent yet.
 //!
-//! A connection is a future written by hand. Whatever it needs while it runs, above all the buffer that the socket is read
-//! into and the one that replies are collected in, is the worker's and is shared with the worker's other connections; between
-//! two runs a connection keeps only the bytes that are not done with, mostly none. Ten thousand idle connections
-//! therefore cost ten thousand small structs, and the buffers that do exist stay in the processor's cache.
+//! A connection is a future written by hand. Whatever it needs while it runs, above all the buffer
+//! that the socket is read into and the one that replies are collected in, is the worker's and is
+//! shared with the worker's other connections; between two runs a connection keeps only the bytes
+//! that are not done with, mostly none. Ten thousand idle connections therefore cost ten thousand
+//! small structs, and the buffers that do exist stay in the processor's cache.
 //!
-//! A connection that has output to send does nothing else: neither reads nor serves. That is all the backpressure there is.
+//! A connection that has output to send does nothing else: neither reads nor serves. That is all
+//! the backpressure there is.
 
 use crate::serve::{Limits, Phase, Stop};
 use crate::shared::{ConnectionRecord, State};
@@ -73,7 +75,8 @@ impl Connection {
         }
     }
 
-    /// Runs until there is nothing to do or others must have their turn. Ready when the connection is over.
+    /// Runs until there is nothing to do or others must have their turn. Ready when the connection
+    /// is over.
     fn run(
         &mut self,
         worker: &Worker,
@@ -100,8 +103,10 @@ impl Connection {
                 Stop::Close => Next::Close,
             };
             ready!(self.send_new(worker, desk, task))?;
-            if stop == Stop::Turn && !worker.stopping() {
+            if stop == Stop::Turn {
                 worker.figures().counters.count(Count::ConnYields);
+            }
+            if self.next == Next::Serve {
                 break;
             }
         }
@@ -109,7 +114,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The server stops: a reply that was begun is finished if its request is there, and nothing else is begun.
+    /// The server stops: a reply that was begun is finished if its request is there, and nothing
+    /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
         let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
@@ -118,7 +124,8 @@ impl Connection {
         }
     }
 
-    /// Reads once, behind what is left of earlier input, and serves what is there. `None` at the end of all input.
+    /// Reads once, behind what is left of earlier input, and serves what is there. `None` at the
+    /// end of all input.
     fn read_and_serve(
         &mut self,
         worker: &Worker,
@@ -164,7 +171,8 @@ impl Connection {
         self.scanned = scanned;
     }
 
-    /// Sends what was just written. What the socket does not take at once becomes the connection's own.
+    /// Sends what was just written. What the socket does not take at once becomes the connection's
+    /// own.
     fn send_new(
         &mut self,
         worker: &Worker,
@@ -208,7 +216,8 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes such that all that was sent arrives: the kernel throws it away if there is input left that nobody read.
+    /// Closes such that all that was sent arrives: the kernel throws it away if there is input left
+    /// that nobody read.
     fn close(
         &mut self,
         worker: &Worker,
@@ -225,7 +234,8 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_read(task, &mut buffer)? {
                 Poll::Ready(()) if buffer.filled().is_empty() => return Poll::Ready(Ok(())),
                 Poll::Ready(()) => had_more_to_say = true,
-                // A client in the middle of a stream of requests is waited for; the worker says how long.
+                // A client in the middle of a stream of requests is waited for; the worker says how
+                // long.
                 Poll::Pending if had_more_to_say && worker.stopping() => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(Ok(())),
             }
@@ -276,5 +286,6 @@ impl Drop for Connection {
     }
 }
 
-/// Reads in a row before others have their turn. A request may be larger than a read, so requests are not enough to count.
+/// Reads in a row before others have their turn. A request may be larger than a read, so requests
+/// are not enough to count.
 const READS_PER_TURN: usize = 16;

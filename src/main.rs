@@ -77,7 +77,7 @@ fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<
     runtime.block_on(async {
         tokio::select! {
             name = signals.next() => info!("{name}: stopping"),
-            () = server.stop_requested() => info!("a client asked for shutdown: stopping"),
+            () = server.shutdown_requested() => info!("a client asked for shutdown: stopping"),
         }
         let stopped = tokio::task::spawn_blocking(move || server.stop());
         tokio::select! {

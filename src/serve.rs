@@ -1,9 +1,11 @@
-//! Bytes in, bytes out: serves the requests in a piece of input, appending the replies to a piece of output.
+//! Bytes in, bytes out: serves the requests in a piece of input, appending the replies to a piece
+//! of output.
 //!
-//! There is no socket here and nothing waits. A request may begin in one piece of input and end in a later one; what must be
-//! remembered in between is the connection's [`Phase`]. Only what cannot be understood yet is left in the input, and that is
-//! never more than [`text::LINE_BYTES_MAX`] bytes and a little: keys are looked up as they come, a value is taken over
-//! into a buffer of its own, and what is to be ignored is dropped at once.
+//! There is no socket here and nothing waits. A request may begin in one piece of input and end in
+//! a later one; what must be remembered in between is the connection's [`Phase`]. Only what cannot
+//! be understood yet is left in the input, and that is never more than [`text::LINE_BYTES_MAX`]
+//! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
+//! own, and what is to be ignored is dropped at once.
 
 use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
@@ -108,31 +110,17 @@ impl<'s> Server<'s, '_> {
             if self.output.len() >= limits.output_bytes {
                 return Stop::Output;
             }
-            let stop = match self.phase {
+            let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
                 Phase::Command => {
                     limits.requests -= 1;
                     self.look_ahead();
                     self.command(limits.output_bytes)
                 }
-                Phase::Keys(retrieval) => {
-                    let retrieval = *retrieval;
-                    self.more_keys(retrieval, limits.output_bytes)
-                }
-                Phase::Refusal(fault) => {
-                    let fault = *fault;
-                    self.refuse_line(fault);
-                    None
-                }
-                Phase::Value(_) => {
-                    self.more_value();
-                    None
-                }
-                Phase::Swallow(left) => {
-                    let left = *left;
-                    self.swallow(left);
-                    None
-                }
+                Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
+                Phase::Refusal(fault) => self.refuse_line(fault),
+                Phase::Value(_) => self.more_value(),
+                Phase::Swallow(left) => self.swallow(left),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -180,7 +168,7 @@ impl<'s> Server<'s, '_> {
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
                 return self.keys(retrieval, Some(end), output_bytes);
             }
-            Parsed::Request(Request::Store(storage), _) => self.storage(&storage, quiet),
+            Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
                 if command::execute(self.context, request, &mut encoder) == Then::Close {
@@ -189,7 +177,7 @@ impl<'s> Server<'s, '_> {
             }
             Parsed::Refused { fault, swallow_bytes } => {
                 Encoder::new(self.output, quiet).fault(fault);
-                self.swallow(swallow_bytes);
+                return self.swallow(swallow_bytes);
             }
             Parsed::Alien => return Some(Stop::Close),
         }
@@ -215,7 +203,8 @@ impl<'s> Server<'s, '_> {
         }
     }
 
-    /// Looks up the keys that come next. Their line ends just before `end`, or has not arrived yet as a whole.
+    /// Looks up the keys that come next. Their line ends just before `end`, or has not arrived yet
+    /// as a whole.
     fn keys(
         &mut self,
         retrieval: Retrieval,
@@ -287,21 +276,21 @@ impl<'s> Server<'s, '_> {
         self.keys(retrieval, end, output_bytes)
     }
 
-    fn refuse_line(&mut self, fault: Fault) {
+    fn refuse_line(&mut self, fault: Fault) -> Option<Stop> {
         if self.line().is_some() {
             Encoder::new(self.output, false).fault(fault);
             *self.phase = Phase::Command;
         } else {
             self.consume(self.rest().len());
         }
+        None
     }
 
-    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) {
+    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
         let total_bytes = storage.value_bytes + VALUE_END.len();
         if let Err(fault) = command::admit(self.context, storage) {
             Encoder::new(self.output, quiet).fault(fault);
-            self.swallow(total_bytes);
-            return;
+            return self.swallow(total_bytes);
         }
         let rest = self.rest();
         if let Some(value) = rest.get(..total_bytes) {
@@ -310,12 +299,13 @@ impl<'s> Server<'s, '_> {
         } else {
             *self.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
         }
+        None
     }
 
-    fn more_value(&mut self) {
+    fn more_value(&mut self) -> Option<Stop> {
         let rest = self.rest();
         let Phase::Value(partial) = &mut *self.phase else {
-            return;
+            return None;
         };
         let taken = rest.len().min(partial.total_bytes - partial.bytes.len());
         partial.bytes.extend_from_slice(&rest[..taken]);
@@ -326,6 +316,7 @@ impl<'s> Server<'s, '_> {
             self.value(&storage, value, partial.quiet);
         }
         self.consume(taken);
+        None
     }
 
     /// Stores a value that has arrived together with its end.
@@ -341,13 +332,14 @@ impl<'s> Server<'s, '_> {
         }
     }
 
-    fn swallow(&mut self, bytes: usize) {
+    fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
         *self.phase = match bytes - swallowed {
             0 => Phase::Command,
             left => Phase::Swallow(left),
         };
+        None
     }
 }
 

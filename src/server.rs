@@ -1,4 +1,5 @@
-//! The whole server: it binds, starts the workers, hands them connections evenly, and stops them in order.
+//! The whole server: it binds, starts the workers, hands them connections evenly, and stops them in
+//! order.
 
 use crate::config::Config;
 use crate::protocol::text::LINE_BYTES_MAX;
@@ -7,6 +8,7 @@ use crate::worker;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -43,7 +45,8 @@ impl Server {
             .collect::<io::Result<Vec<_>>>()?;
         let addresses =
             listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-        let shared = Arc::new(Shared::new(config)?);
+        let listening = listeners.iter().map(AsRawFd::as_raw_fd).zip(addresses.iter().copied());
+        let shared = Arc::new(Shared::new(config, listening.collect())?);
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for number in 0..shared.config.threads {
@@ -71,12 +74,12 @@ impl Server {
     }
 
     /// Waits until a client asks for the server to be stopped.
-    pub async fn stop_requested(&self) {
-        self.shared.stop_requested().await;
+    pub async fn shutdown_requested(&self) {
+        self.shared.shutdown_requested().await;
     }
 
-    /// Stops in order: accepts nothing, finishes what is being executed, sends what is written, closes. Clients that do not
-    /// read are given a few seconds.
+    /// Stops in order: accepts nothing, finishes what is being executed, sends what is written,
+    /// closes. Clients that do not read are given a few seconds.
     pub fn stop(mut self) {
         self.wind_up();
     }
@@ -116,7 +119,8 @@ impl Acceptor {
         }
     }
 
-    /// Gives a connection to the worker that has the fewest. A connection that is already broken is dropped.
+    /// Gives a connection to the worker that has the fewest. A connection that is already broken is
+    /// dropped.
     fn hand_out(&self, stream: TcpStream) {
         let figures = &self.shared.acceptor;
         if self.shared.connections() >= self.shared.config.connections_max {

@@ -25,13 +25,15 @@ pub struct Shared {
     pub clock: Clock,
     /// The items.
     pub store: Arc<Store>,
+    /// The listening sockets and where they listen.
+    pub listening: Vec<(RawFd, SocketAddr)>,
     /// The figures of the workers.
     pub workers: Vec<WorkerFigures>,
     /// The figures of the acceptor.
     pub acceptor: AcceptorFigures,
     verbosity: AtomicU32,
     baseline: Mutex<Baseline>,
-    stop: Notify,
+    shutdown: Notify,
 }
 
 /// What was counted when counting last started over.
@@ -110,16 +112,17 @@ impl Shared {
     ///
     /// # Errors
     /// The store's memory cannot be had.
-    pub fn new(config: Config) -> io::Result<Self> {
+    pub fn new(config: Config, listening: Vec<(RawFd, SocketAddr)>) -> io::Result<Self> {
         let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
         Ok(Self {
             clock: Clock::start(),
             store,
+            listening,
             workers: (0..config.threads).map(|_| WorkerFigures::default()).collect(),
             acceptor: AcceptorFigures::default(),
             verbosity: AtomicU32::new(config.verbosity),
             baseline: Mutex::default(),
-            stop: Notify::new(),
+            shutdown: Notify::new(),
             config,
         })
     }
@@ -168,13 +171,13 @@ impl Shared {
     }
 
     /// Asks for the server to be stopped.
-    pub fn request_stop(&self) {
-        self.stop.notify_one();
+    pub fn request_shutdown(&self) {
+        self.shutdown.notify_one();
     }
 
     /// Waits until somebody asks for the server to be stopped.
-    pub async fn stop_requested(&self) {
-        self.stop.notified().await;
+    pub async fn shutdown_requested(&self) {
+        self.shutdown.notified().await;
     }
 }
 

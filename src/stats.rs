@@ -1,7 +1,7 @@
 //! Figures that the threads keep: each worker its own, summed when somebody asks.
 //!
-//! A counter has one writer. Starting over would be a second one; it is therefore a matter of remembering what was counted until
-//! then.
+//! A counter has one writer. Starting over would be a second one; it is therefore a matter of
+//! remembering what was counted until then.
 
 use crate::counter::Counter;
 

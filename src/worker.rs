@@ -1,4 +1,5 @@
-//! One thread, one event loop, and the connections that were given to it. Workers share nothing but the store and figures.
+//! One thread, one event loop, and the connections that were given to it. Workers share nothing but
+//! the store and figures.
 
 use crate::clock::Seconds;
 use crate::command::Context;
@@ -41,7 +42,8 @@ pub(crate) struct Engine {
     pub(crate) output: Vec<u8>,
 }
 
-/// Runs a worker on the calling thread, until nobody can send it connections any more and those it has are over.
+/// Runs a worker on the calling thread, until nobody can send it connections any more and those it
+/// has are over.
 ///
 /// # Errors
 /// The event loop cannot be had.

@@ -1,16 +1,19 @@
 //! The figures that `stats` shows, under the names that memcached's tools look for.
 //!
-//! Tools count on every name being there. What has no counterpart in this engine, such as slabs and their movements, is shown
-//! as 0; where a slab class is asked for, all items are in the one class 1.
+//! Tools count on every name being there. What has no counterpart in this engine, such as slabs and
+//! their movements, is shown as 0; where a slab class is asked for, all items are in the one class
+//! 1.
 
 use super::Context;
 use crate::protocol::encode::Encoder;
 use crate::protocol::{COMPATIBLE_VERSION, Fault, Outcome};
-use crate::shared::Baseline;
+use crate::shared::{Baseline, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -182,19 +185,33 @@ fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
 }
 
 fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
-    for worker in &context.shared.workers {
-        for (fd, record) in worker.records() {
-            let family = if record.peer.is_ipv6() { "tcp6" } else { "tcp" };
-            let idle = record.last_request.load(Ordering::Relaxed);
-            let idle_seconds = context.batch.now().saturating_sub(idle);
-            let state = usize::from(record.state.load(Ordering::Relaxed));
-            encoder.stat(format_args!("{fd}:addr"), format_args!("{family}:{}", record.peer));
-            let local = format_args!("{family}:{}", record.local).to_string();
-            encoder.stat(format_args!("{fd}:listen_addr"), local);
-            let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
-            encoder.stat(format_args!("{fd}:state"), state);
-            encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
-        }
+    let now = context.batch.now();
+    for (fd, address) in &context.shared.listening {
+        encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
+        encoder.stat(format_args!("{fd}:state"), "conn_listening");
+        encoder.stat(
+            format_args!("{fd}:secs_since_last_cmd"),
+            context.shared.clock.uptime().as_secs(),
+        );
+    }
+    for (fd, record) in context.shared.workers.iter().flat_map(WorkerFigures::records) {
+        let idle_seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
+        let state = usize::from(record.state.load(Ordering::Relaxed));
+        let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
+        encoder.stat(format_args!("{fd}:addr"), Endpoint(record.peer));
+        encoder.stat(format_args!("{fd}:listen_addr"), Endpoint(record.local));
+        encoder.stat(format_args!("{fd}:state"), state);
+        encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
+    }
+}
+
+/// An address as memcached writes it, with its family.
+struct Endpoint(SocketAddr);
+
+impl Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.0.is_ipv6() { "tcp6" } else { "tcp" };
+        write!(formatter, "{family}:{}", self.0)
     }
 }
 

@@ -12,7 +12,8 @@ pub struct Encoder<'o> {
 }
 
 impl<'o> Encoder<'o> {
-    /// With `quiet`, neither outcomes nor faults nor numbers are written: the client asked for no reply.
+    /// With `quiet`, neither outcomes nor faults nor numbers are written: the client asked for no
+    /// reply.
     #[must_use]
     pub fn new(output: &'o mut Vec<u8>, quiet: bool) -> Self {
         Self { output, quiet }

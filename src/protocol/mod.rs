@@ -1,7 +1,9 @@
-//! The vocabulary that parsers, commands and encoders share: what a client can ask, and what it can be told.
+//! The vocabulary that parsers, commands and encoders share: what a client can ask, and what it can
+//! be told.
 //!
-//! A dialect exists in a parser and in an encoder only. In between there are [`Request`]s, [`Outcome`]s and [`Fault`]s, which
-//! say nothing of how they were or will be written. This module knows no socket and no store.
+//! A dialect exists in a parser and in an encoder only. In between there are [`Request`]s,
+//! [`Outcome`]s and [`Fault`]s, which say nothing of how they were or will be written. This module
+//! knows no socket and no store.
 
 pub mod encode;
 pub mod number;
@@ -16,8 +18,8 @@ pub const COMPATIBLE_VERSION: &str = "1.6.45";
 /// One thing that a client asks for. Keys and names are borrowed from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Items by key. The keys are not part of the request: there may be more of them than fit in memory, so they are taken
-    /// from the input one by one.
+    /// Items by key. The keys are not part of the request: there may be more of them than fit in
+    /// memory, so they are taken from the input one by one.
     Retrieve(Retrieval),
     /// Store the value that follows.
     Store(Storage<'a>),
@@ -86,7 +88,8 @@ pub struct Storage<'a> {
     pub key: &'a [u8],
     /// The client's flags.
     pub flags: u32,
-    /// 0: never expires; negative: has expired; up to 30 days: seconds from now; otherwise: a Unix second.
+    /// 0: never expires; negative: has expired; up to 30 days: seconds from now; otherwise: a Unix
+    /// second.
     pub exptime: i32,
     /// Length of the value, without the line end that follows it.
     pub value_bytes: usize,

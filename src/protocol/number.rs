@@ -1,5 +1,6 @@
-//! Numbers as memcached reads them. It reads them in two ways, and clients have come to rely on both: most arguments are
-//! read strictly, digit by digit; flags, the expiry of a stored item and the text of a counter as C's `strtol` family would.
+//! Numbers as memcached reads them. It reads them in two ways, and clients have come to rely on
+//! both: most arguments are read strictly, digit by digit; flags, the expiry of a stored item and
+//! the text of a counter as C's `strtol` family would.
 
 /// An unsigned number of digits only.
 #[must_use]
@@ -33,8 +34,8 @@ pub fn strict_i32(token: &[u8]) -> Option<i32> {
     i32::try_from(number).ok()
 }
 
-/// An unsigned number that may stand between white space, and behind a sign. What follows the white space is not looked at.
-/// A negative number is none, but for -0.
+/// An unsigned number that may stand between white space, and behind a sign. What follows the white
+/// space is not looked at. A negative number is none, but for -0.
 #[must_use]
 pub fn lenient_u64(text: &[u8]) -> Option<u64> {
     let (negative, number) = lenient(text)?;

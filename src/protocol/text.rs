@@ -1,7 +1,7 @@
 //! The parser of the classic text protocol: a command on a line, and for some a value behind it.
 //!
-//! Parsing is pure and borrows from the line. It counts nothing and knows nothing of what was stored. Only blanks separate
-//! tokens: a tab, a NUL or any byte above 127 is part of a key.
+//! Parsing is pure and borrows from the line. It counts nothing and knows nothing of what was
+//! stored. Only blanks separate tokens: a tab, a NUL or any byte above 127 is part of a key.
 
 use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
 use super::{Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
@@ -22,7 +22,8 @@ pub struct Line<'a> {
 /// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
-    /// A request. That of a [`Retrieval`] is followed by its keys: the rest of the line, as blanks and tokens.
+    /// A request. That of a [`Retrieval`] is followed by its keys: the rest of the line, as blanks
+    /// and tokens.
     Request(Request<'a>, &'a [u8]),
     /// Nothing that can be done.
     Refused {
@@ -186,7 +187,8 @@ fn storage(mode: Mode, rest: &[u8]) -> Line<'_> {
     let mut tokens = Tokens::new(rest);
     let mut token = || tokens.next().unwrap_or_default();
     let (key, flags, exptime, value_bytes) = (token(), token(), token(), token());
-    // A line whose length cannot be read has no value behind it that could be found, and its `noreply` is not believed.
+    // A line whose length cannot be read has no value behind it that could be found, and its
+    // `noreply` is not believed.
     let Some(value_bytes) = strict_i32(value_bytes).and_then(|bytes| usize::try_from(bytes).ok())
     else {
         return Line::refused(Fault::BadFormat, false);

@@ -20,7 +20,7 @@ struct Harness {
 
 impl Harness {
     fn new() -> Self {
-        let shared = Shared::new(Config::tiny()).expect("the store needs little");
+        let shared = Shared::new(Config::tiny(), Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
         let (phase, rest, output) = Default::default();
@@ -159,7 +159,8 @@ fn a_set_that_is_too_large_removes_and_others_do_not() {
     for (command, left) in [("set", ""), ("add", "VALUE a 0 1\r\nx\r\n")] {
         let mut harness = Harness::new();
         harness.answer(b"set a 0 0 1\r\nx\r\n");
-        // 48 of header, 8 of cas, the key with its end, and the end of the value: 60 over the value.
+        // 48 of header, 8 of cas, the key with its end, and the end of the value: 60 over the
+        // value.
         let limit = harness.shared.config.item_bytes_max - 60;
         let value = "x".repeat(limit + 1);
         let request = format!("{command} a 0 0 {}\r\n{value}\r\n", value.len());

@@ -35,7 +35,10 @@ impl<'a> Change<'a> {
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, item.key(), &space.arena);
         let old = found.map(|(_, old)| old);
-        if !is_as_expected(old, expected) {
+        // Taken under the lock, so that a key's versions grow in the order in which they are seen; and before the check, so that
+        // a flush either is seen by it or kills what is published here (`Store::flush_now`).
+        let sequence = self.store.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }
         let slot = self.slot(&locked, hash, found.map(|(slot, _)| slot));
@@ -44,8 +47,6 @@ impl<'a> Change<'a> {
             // Read under the lock, like a touch that changes it: neither is lost.
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        // Taken under the lock, so that a key's versions grow in the order in which they are seen.
-        let sequence = self.store.sequence.fetch_add(1, Ordering::AcqRel) + 1;
         item.finish(sequence, expiry, self.now, false);
         space.note_expiry(item.location(), expiry);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's arena; segments are retired only
@@ -83,7 +84,7 @@ impl<'a> Change<'a> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, key, &self.store.space.arena);
-        if !is_as_expected(found.map(|(_, item)| item), expected) {
+        if !self.is_as_expected(found.map(|(_, item)| item), expected) {
             return Removal::Changed;
         }
         let Some((slot, item)) = found else { return Removal::Missing };
@@ -108,8 +109,21 @@ impl<'a> Change<'a> {
 
     /// Takes an item out of the index, if it is still there. Returns whether it was.
     pub(super) fn drop_item(&self, hash: Hash, item: Item<'_>) -> bool {
+        self.drop_item_if(hash, item, || true)
+    }
+
+    /// Takes an item out of the index, if it is still there and not live. That is asked again under the lock: a touch from a batch
+    /// of a moment ago may have prolonged it.
+    pub(super) fn drop_dead(&self, hash: Hash, item: Item<'_>) -> bool {
+        self.drop_item_if(hash, item, || !self.store.is_live(&item, self.now))
+    }
+
+    fn drop_item_if(&self, hash: Hash, item: Item<'_>, condition: impl Fn() -> bool) -> bool {
         let locked = self.store.index.lock(hash, self.guard);
         let Some(slot) = locked.find_location(hash, item.location()) else { return false };
+        if !condition() {
+            return false;
+        }
         locked.clear(slot);
         drop(locked);
         self.bury(item);
@@ -139,6 +153,16 @@ impl<'a> Change<'a> {
         });
     }
 
+    /// The shard is locked.
+    fn is_as_expected(&self, found: Option<Item<'_>>, expected: Expected) -> bool {
+        match expected {
+            Expected::Any => true,
+            Expected::Unchanged(witness) => {
+                witness == Witness::of(found.filter(|item| self.store.is_live(item, self.now)))
+            }
+        }
+    }
+
     fn slot<'l>(&self, locked: &Locked<'l>, hash: Hash, found: Option<Slot<'l>>) -> Slot<'l> {
         found.unwrap_or_else(|| {
             let (slot, growth) = locked.vacancy(hash);
@@ -155,11 +179,4 @@ pub(super) fn item_bytes(item: Item<'_>) -> u64 {
     let mut bytes = 0;
     item.for_each_entry(|_, entry| bytes += entry as u64);
     bytes
-}
-
-fn is_as_expected(found: Option<Item<'_>>, expected: Expected) -> bool {
-    match expected {
-        Expected::Any => true,
-        Expected::Unchanged(witness) => witness == Witness::of(found),
-    }
 }

@@ -71,6 +71,12 @@ impl Held {
         }
     }
 
+    /// Sums of differences that were read while others count may be below 0 for a moment.
+    pub(super) fn settled(self) -> Self {
+        let at_least_0 = |sum: u64| if sum > u64::MAX / 2 { 0 } else { sum };
+        Self { items: at_least_0(self.items), bytes: at_least_0(self.bytes), ..self }
+    }
+
     /// What the index held or had lost to flushes: at a flush, this is all that the flush passes over.
     pub(super) fn flushable(&self) -> (u64, u64) {
         (self.items.wrapping_add(self.flushed_items), self.bytes.wrapping_add(self.flushed_bytes))

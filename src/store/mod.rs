@@ -121,9 +121,9 @@ pub enum State<'b> {
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very version", or "nothing". Versions are never used twice, so equal
-/// again means that the item is the same, its expiry and the marks of use aside. (Places are used again, and items move: a place
-/// would say less.)
+/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live. Equal again means that nothing
+/// happened to the key in between, a change of expiry and the marks of use aside. It names the item by its cas, which is never
+/// used again, and not by its place, which is: reserving room may let go of what the batch has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
 
@@ -283,7 +283,8 @@ impl Store {
     }
 
     fn held(&self) -> Held {
-        lock(&self.counters).iter().fold(Held::default(), |sum, one| sum.plus(one))
+        let counters = lock(&self.counters);
+        counters.iter().fold(Held::default(), |sum, one| sum.plus(one)).settled()
     }
 
     /// The state in which an item is at a moment.
@@ -299,7 +300,7 @@ impl Store {
     }
 
     fn is_flushed(&self, item: &Item<'_>) -> bool {
-        item.cas() <= self.flushed.load(Ordering::Acquire)
+        item.cas() <= self.flushed.load(Ordering::SeqCst)
     }
 
     fn is_live(&self, item: &Item<'_>, now: Seconds) -> bool {
@@ -329,7 +330,18 @@ impl Store {
     fn flush_now(&self) {
         self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
         *lock(&self.flushable) = self.held().flushable();
-        self.flushed.fetch_max(self.sequence.load(Ordering::Acquire), Ordering::AcqRel);
+        // Whoever publishes on a condition takes a version first and then looks whether what it saw was flushed. When no version
+        // was taken since the flush could be seen, everybody is on one side of it: published before it and dead, or bound to
+        // see it.
+        let mut sequence = self.sequence.load(Ordering::SeqCst);
+        loop {
+            self.flushed.fetch_max(sequence, Ordering::SeqCst);
+            let now = self.sequence.load(Ordering::SeqCst);
+            if now == sequence {
+                break;
+            }
+            sequence = now;
+        }
         self.flush_at.store(0, Ordering::Release);
     }
 }
@@ -370,7 +382,7 @@ impl Batch<'_> {
             item.mark_fetched(self.now);
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
-        self.change().drop_item(hash, item);
+        self.change().drop_dead(hash, item);
         Lookup { state, witness: Witness::of(None) }
     }
 
@@ -400,7 +412,9 @@ impl Batch<'_> {
         let Some(item) = self.find(self.store().index.hash(key), key) else {
             return Lookup::NOTHING;
         };
-        Lookup { state: self.store().state(item, self.now), witness: Witness::of(Some(item)) }
+        let state = self.store().state(item, self.now);
+        let live = matches!(state, State::Hit(_)).then_some(item);
+        Lookup { state, witness: Witness::of(live) }
     }
 
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or discard it.

@@ -52,7 +52,8 @@ impl Supply for Foreground<'_> {
             }
             let (_, soon) = self.store.space.available();
             if soon == 0 {
-                if clearings == CLEARINGS_MAX {
+                // With eviction there is an end of itself: when nothing is left to evict.
+                if clearings == CLEARINGS_MAX && !self.store.evict {
                     return Err(OutOfMemory);
                 }
                 self.clear_one(1, clearings >= MOVES_MAX)?;
@@ -137,13 +138,11 @@ impl Foreground<'_> {
         let change = self.change();
         for item in self.store.space.live_items(segment, self.guard) {
             let hash = self.store.index.hash(item.key());
-            if !self.store.is_live(&item, self.now) {
-                if change.drop_item(hash, item) {
-                    self.counters.reclaimed.add(1);
-                    self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
-                }
+            if !self.store.is_live(&item, self.now) && change.drop_dead(hash, item) {
+                self.counters.reclaimed.add(1);
+                self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
             } else if fate == Fate::Moved && self.move_item(item, mover).is_ok() {
-                self.counters.moved.add(1);
+                // Its copy is in the index now, or something newer.
             } else if !self.store.evict {
                 if self.store.space.stop_clearing(segment) {
                     change.retire(segment);
@@ -172,6 +171,7 @@ impl Foreground<'_> {
             copy.fill(space, chunk);
         }
         if self.change().replace_by_copy(hash, item, &copy) {
+            self.counters.moved.add(1);
             mover.appender.finish(space, &copy, &mut supply);
         } else {
             mover.appender.discard(space, &copy, &mut supply);
@@ -196,7 +196,7 @@ const RESERVE_PART: u32 = 16;
 /// So many compactions for one segment, then eviction.
 const MOVES_MAX: u32 = 16;
 
-/// So many clearings without one free segment to show for them, then the store refuses.
+/// So many clearings without one free segment to show for them, then a store that may not evict refuses.
 const CLEARINGS_MAX: u32 = 32;
 
 /// Rounds of waiting for readers before the processor is given to them.

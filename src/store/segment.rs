@@ -242,7 +242,7 @@ impl Space {
     pub(super) fn free_after_readers(self: &Arc<Self>, segment: SegmentId, guard: &Guard) {
         let space = Arc::clone(self);
         guard.defer(move || space.give_back(segment));
-        // Out of this thread's bag and into everybody's: this thread may go idle, and another is perhaps waiting for the segment.
+        // Out of this thread's own list: nobody else could free it there, and this thread may have nothing to do for hours.
         guard.flush();
     }
 

@@ -3,8 +3,8 @@
 use crate::protocol::encode::Encoder;
 use crate::shared::Shared;
 
-/// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at memcached's default, so that
-/// tools which compare the two find nothing amiss.
+/// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
+/// memcached's default, so that tools which compare the two find nothing amiss.
 pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };

@@ -1,0 +1,462 @@
+//! The store against a naive memcached: seeded random requests, every answer compared.
+//!
+//! Segments and shards are so small that growth, eviction, compaction, splitting and expiry happen in every run; the tests assert
+//! that they did. The one answer in which the store may differ is a miss, and each must have an eviction to explain it.
+//!
+//! A failure prints its seed; `LARDER_MODEL_SEED=<seed> cargo test --test model` runs that seed alone.
+
+#[path = "support/store.rs"]
+mod store;
+
+use larder::clock::Seconds;
+use larder::store::{Handle, Options, Store, Totals};
+use std::collections::HashMap;
+use store::{Hit, Op, Reply, When, apply, number};
+
+#[test]
+fn every_answer_is_memcacheds_while_items_are_evicted() {
+    for seed in seeds(0..24) {
+        let memory_bytes = (64 << 10) << (seed % 4);
+        let plan = Plan { memory_bytes, value_bytes_max: memory_bytes / 2, ..Plan::SMALL };
+        let report =
+            run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let totals = report.totals;
+        assert!(totals.evictions > 0, "seed {seed}: something was evicted: {report:?}");
+        assert!(totals.moved > 0, "seed {seed}: something was compacted: {report:?}");
+        assert!(totals.reclaimed > 0, "seed {seed}: something dead was reclaimed: {report:?}");
+        assert!(totals.index_power > 5, "seed {seed}: the index grew: {report:?}");
+        assert!(
+            report.longest_hit > 3 * SEGMENT_BYTES,
+            "seed {seed}: values were split: {report:?}"
+        );
+        assert!(report.expired > 0, "seed {seed}: something expired: {report:?}");
+    }
+}
+
+#[test]
+fn nothing_is_missed_while_memory_is_large_enough() {
+    for seed in seeds(100..108) {
+        let plan = Plan { memory_bytes: 4 << 20, value_bytes_max: 9_000, ..Plan::SMALL };
+        let report =
+            run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!((report.misses, report.totals.evictions), (0, 0), "seed {seed}: {report:?}");
+        assert!(report.totals.moved > 0, "seed {seed}: something was compacted: {report:?}");
+    }
+}
+
+#[test]
+fn nothing_is_missed_while_evicting_is_forbidden() {
+    for seed in seeds(200..212) {
+        let plan =
+            Plan { memory_bytes: 256 << 10, value_bytes_max: 20_000, evict: false, ..Plan::SMALL };
+        let report =
+            run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!((report.misses, report.totals.evictions), (0, 0), "seed {seed}: {report:?}");
+        assert!(report.refused > 0, "seed {seed}: the memory was full: {report:?}");
+        assert!(report.emptiest_refusal > 0.7, "seed {seed}: refused only when full: {report:?}");
+    }
+}
+
+#[test]
+fn the_oracle_catches_a_store_that_lies() {
+    let plan = Plan { memory_bytes: 4 << 20, value_bytes_max: 9_000, ..Plan::SMALL };
+    let lies: [(&str, Lie); 6] = [
+        ("a bit of a value", |hit| hit.value.first_mut().map(|byte| *byte ^= 1).is_some()),
+        ("a value that is too short", |hit| hit.value.pop().is_some()),
+        ("flags", |hit| std::mem::replace(&mut hit.flags, 7) != 7),
+        ("an expiry", |hit| std::mem::replace(&mut hit.expiry, 0) != 0),
+        ("a cas", |hit| std::mem::replace(&mut hit.cas, 0) != 0),
+        ("an access time", |hit| std::mem::replace(&mut hit.last_access, 1) != 1),
+    ];
+    for (what, lie) in lies {
+        let mut told = 0;
+        let outcome = run(1, &plan, |handle, now, op| match apply(handle, now, op) {
+            Reply::Hit(mut hit) if told == 0 => {
+                told += u32::from(lie(&mut hit));
+                Reply::Hit(hit)
+            }
+            other => other,
+        });
+        assert!(told == 1 && outcome.is_err(), "{what}: {outcome:?}");
+    }
+    let forgetful = run(1, &plan, |handle, now, op| match apply(handle, now, op) {
+        Reply::Hit(hit) if hit.value.len() % 7 == 6 => Reply::NotFound,
+        other => other,
+    });
+    assert!(forgetful.is_err(), "a miss that no eviction explains: {forgetful:?}");
+    let deaf = run(1, &plan, |handle, now, op| match op {
+        Op::Delete { .. } => Reply::Done,
+        _ => apply(handle, now, op),
+    });
+    assert!(deaf.is_err(), "a deletion that is not carried out: {deaf:?}");
+}
+
+/// Room comes back, by each way there is, to a store that may not evict.
+#[test]
+fn a_full_store_that_may_not_evict_takes_more_after_items_have_gone() {
+    let expiry = |n: u32| if n.is_multiple_of(2) { START + 10 } else { 0 };
+    let ways: [(&str, fn(&mut Handle, u32)); 3] = [
+        ("flush", |handle, _| drop(apply(handle, START, &Op::Flush { at: 0 }))),
+        ("delete", |handle, stored| {
+            for n in (0..stored).filter(|n| n.is_multiple_of(2)) {
+                assert_eq!(apply(handle, START, &Op::Delete { key: key_of(n) }), Reply::Done);
+            }
+        }),
+        ("expiry", |_, _| ()),
+    ];
+    for (way, make_room) in ways {
+        let store = Store::new(&Options { evict: false, ..options(128 << 10) }).expect("mapped");
+        let mut handle = store.register();
+        let fill = |handle: &mut Handle, from: u32, now| {
+            (from..from + 10_000)
+                .find(|&n| {
+                    apply(handle, now, &set(n, vec![1; 200], expiry(n))) == Reply::OutOfMemory
+                })
+                .expect("it fills up")
+                - from
+        };
+        let first = fill(&mut handle, 0, START);
+        assert!(first > 300, "{way}: {first} items of 256 bytes in 128 KiB");
+        make_room(&mut handle, first);
+        store.check();
+        let second = fill(&mut handle, first, START + 10);
+        let expected = if way == "flush" { first * 9 / 10 } else { first * 4 / 10 };
+        assert!(second > expected, "{way}: {second} after {first}");
+        assert_eq!(store.totals().evictions, 0);
+        store.check();
+    }
+}
+
+/// How a run is made.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    memory_bytes: usize,
+    value_bytes_max: usize,
+    evict: bool,
+    keys: u32,
+    steps: u32,
+}
+
+impl Plan {
+    const SMALL: Self =
+        Self { memory_bytes: 0, value_bytes_max: 0, evict: true, keys: 400, steps: 8_000 };
+}
+
+/// What happened in a run.
+#[derive(Debug)]
+struct Report {
+    totals: Totals,
+    /// Hits where there should have been one, and was none.
+    misses: u64,
+    refused: u64,
+    /// How full, at least, the store was when it refused: what lived and what was asked for, over the memory.
+    emptiest_refusal: f64,
+    expired: u64,
+    longest_hit: usize,
+}
+
+/// Changes a hit, if it can.
+type Lie = fn(&mut Hit) -> bool;
+
+/// Runs a plan; an error is a difference between store and oracle.
+fn run(
+    seed: u64,
+    plan: &Plan,
+    mut answer: impl FnMut(&mut Handle, Seconds, &Op) -> Reply,
+) -> Result<Report, String> {
+    let store = Store::new(&Options { evict: plan.evict, ..options(plan.memory_bytes) })
+        .expect("the system has this much memory");
+    let mut random = Random(seed);
+    let mut oracle = Oracle { now: START, ..Oracle::default() };
+    let mut handles = [store.register(), store.register(), store.register()];
+    let mut report = Report {
+        totals: store.totals(),
+        misses: 0,
+        refused: 0,
+        emptiest_refusal: f64::INFINITY,
+        expired: 0,
+        longest_hit: 0,
+    };
+    let mut stored = 0;
+    for step in 0..plan.steps {
+        if random.below(20) == 0 {
+            oracle.now += random.below(4);
+        }
+        if random.below(500) == 0 {
+            handles[random.below(3) as usize] = store.register();
+        }
+        report.expired += oracle.forget_dead();
+        let op = random.op(plan, &oracle);
+        let handle = &mut handles[random.below(3) as usize];
+        let reply = answer(handle, oracle.now, &op);
+        report.longest_hit = report.longest_hit.max(reply.value_bytes());
+        if reply == Reply::OutOfMemory {
+            report.refused += 1;
+            report.emptiest_refusal = report.emptiest_refusal.min(oracle.fullness(plan, &op));
+            if plan.evict {
+                return Err(format!("step {step}: refused {op:?} where there is much to evict"));
+            }
+            continue;
+        }
+        stored += u64::from(matches!(reply, Reply::Stored { .. }));
+        report.misses += oracle
+            .compare(&op, &reply)
+            .map_err(|error| format!("step {step}: {error}\n{}", brief(&op)))?;
+        if step.is_multiple_of(500) {
+            store.check();
+        }
+        let evictions = store.totals().evictions;
+        if report.misses > evictions {
+            return Err(format!("step {step}: {} misses, {evictions} evictions", report.misses));
+        }
+    }
+    store.check();
+    report.totals = store.totals();
+    if report.totals.stored != stored {
+        return Err(format!("{stored} stored, {} counted", report.totals.stored));
+    }
+    Ok(report)
+}
+
+fn honest(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
+    apply(handle, now, op)
+}
+
+/// Memcached, naively.
+#[derive(Debug, Default)]
+struct Oracle {
+    items: HashMap<Vec<u8>, Hit>,
+    now: Seconds,
+    flush_at: Seconds,
+    cas: u64,
+}
+
+impl Oracle {
+    /// Carries out what time has brought and returns how many items it killed.
+    fn forget_dead(&mut self) -> u64 {
+        let now = self.now;
+        if self.flush_at != 0 && self.flush_at <= now {
+            self.items.clear();
+            self.flush_at = 0;
+        }
+        let before = self.items.len();
+        self.items.retain(|_, item| item.expiry == 0 || item.expiry > now);
+        (before - self.items.len()) as u64
+    }
+
+    /// Compares an answer with the right one. Returns 1 if they agree only when the key is taken to have been evicted.
+    fn compare(&mut self, op: &Op, reply: &Reply) -> Result<u64, String> {
+        let cas = if let Reply::Stored { cas } = reply { *cas } else { 0 };
+        if cas != 0 && cas <= self.cas {
+            return Err(format!("cas {cas} after {}", self.cas));
+        }
+        self.cas = self.cas.max(cas);
+        let before = op.key().and_then(|key| self.items.get(key)).cloned();
+        let expected = self.apply(op, cas);
+        if expected == *reply {
+            return Ok(0);
+        }
+        if before.is_some()
+            && let Some(key) = op.key()
+        {
+            self.items.remove(key);
+            if self.apply(op, cas) == *reply {
+                return Ok(1);
+            }
+        }
+        Err(format!("{} instead of {}", brief(reply), brief(&expected)))
+    }
+
+    /// The right answer. A new item gets this cas.
+    fn apply(&mut self, op: &Op, cas: u64) -> Reply {
+        let old = op.key().and_then(|key| self.items.get(key)).cloned();
+        match (op, old) {
+            (Op::Store { when, key, value, flags, expiry }, old) => match (when, old) {
+                (When::Absent, Some(_)) | (When::Present, None) => Reply::NotStored,
+                (When::Cas(_), None) => Reply::NotFound,
+                (When::Cas(cas), Some(old)) if old.cas != *cas => Reply::Exists,
+                _ => self.put(key, value.clone(), *flags, *expiry, cas),
+            },
+            (Op::Append { .. } | Op::Prepend { .. }, None) => Reply::NotStored,
+            (Op::Append { key, value }, Some(old)) => {
+                self.put(key, [&old.value[..], value].concat(), old.flags, old.expiry, cas)
+            }
+            (Op::Prepend { key, value }, Some(old)) => {
+                self.put(key, [value, &old.value[..]].concat(), old.flags, old.expiry, cas)
+            }
+            (Op::Increment { key, by }, Some(old)) => match number(&old.value) {
+                None => Reply::NotANumber,
+                Some(number) => {
+                    let value = number.wrapping_add(*by).to_string().into_bytes();
+                    self.put(key, value, old.flags, old.expiry, cas)
+                }
+            },
+            (Op::Get { key }, Some(old)) => {
+                self.fetched(key, old.expiry);
+                Reply::Hit(old)
+            }
+            (Op::GetAndTouch { key, expiry }, Some(old)) => {
+                self.fetched(key, *expiry);
+                Reply::Hit(old)
+            }
+            (Op::Touch { key, expiry }, Some(_)) => {
+                self.fetched(key, *expiry);
+                Reply::Done
+            }
+            (Op::Delete { key }, Some(_)) => {
+                self.items.remove(key);
+                Reply::Done
+            }
+            (Op::Flush { at }, _) => {
+                self.flush_at = if *at <= self.now { 0 } else { *at };
+                if self.flush_at == 0 {
+                    self.items.clear();
+                }
+                Reply::Done
+            }
+            (Op::Abandon { .. }, _) => Reply::Done,
+            (_, None) => Reply::NotFound,
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: Vec<u8>, flags: u32, expiry: Seconds, cas: u64) -> Reply {
+        let item = Hit { value, flags, expiry, cas, last_access: self.now, is_fetched: false };
+        self.items.insert(key.to_vec(), item);
+        Reply::Stored { cas }
+    }
+
+    fn fetched(&mut self, key: &[u8], expiry: Seconds) {
+        let item = self.items.get_mut(key).expect("it was there");
+        *item = Hit { expiry, last_access: self.now, is_fetched: true, ..item.clone() };
+    }
+
+    /// Which part of the memory live items and this request would take.
+    fn fullness(&self, plan: &Plan, op: &Op) -> f64 {
+        let entry = |key: &[u8], value: usize| (key.len() + value + 32) as f64;
+        let live: f64 = self.items.iter().map(|(key, item)| entry(key, item.value.len())).sum();
+        let asked = match op {
+            Op::Store { key, value, .. } => entry(key, value.len()),
+            Op::Append { key, value } | Op::Prepend { key, value } => {
+                entry(key, value.len() + self.items.get(key).map_or(0, |item| item.value.len()))
+            }
+            _ => 0.0,
+        };
+        (live + asked) / plan.memory_bytes as f64
+    }
+}
+
+impl Reply {
+    fn value_bytes(&self) -> usize {
+        if let Self::Hit(hit) = self { hit.value.len() } else { 0 }
+    }
+}
+
+/// A seeded source of requests (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(limit)).expect("below a u32")
+    }
+
+    fn op(&mut self, plan: &Plan, oracle: &Oracle) -> Op {
+        let key = key_of(self.below(plan.keys));
+        let (value, flags) = (self.value(plan), self.flags());
+        let expiry = self.expiry(oracle.now);
+        let small = |mut value: Vec<u8>| {
+            value.truncate(300);
+            value
+        };
+        match self.below(100) {
+            0..=34 => Op::Store { when: When::Always, key, value, flags, expiry },
+            35..=39 => Op::Store { when: When::Absent, key, value, flags, expiry },
+            40..=44 => Op::Store { when: When::Present, key, value, flags, expiry },
+            45..=52 => {
+                let right = oracle.items.get(&key).map_or(1, |item| item.cas);
+                let when = When::Cas(if self.below(3) == 0 { right + 1 } else { right });
+                Op::Store { when, key, value, flags, expiry }
+            }
+            53..=56 => Op::Append { key, value: small(value) },
+            57..=59 => Op::Prepend { key, value: small(value) },
+            60..=64 => Op::Increment { key, by: self.next() },
+            65..=68 => Op::Touch { key, expiry },
+            69..=72 => Op::GetAndTouch { key, expiry },
+            73..=77 => Op::Delete { key },
+            78 => Op::Abandon { key, value },
+            79 if self.below(10) == 0 => {
+                let at = if self.below(2) == 0 { 0 } else { oracle.now + self.below(9) };
+                Op::Flush { at }
+            }
+            _ => Op::Get { key },
+        }
+    }
+
+    /// Mostly small, some numbers, some of several segments, now and then the largest.
+    fn value(&mut self, plan: &Plan) -> Vec<u8> {
+        let largest = u32::try_from(plan.value_bytes_max).expect("small");
+        let bytes = match self.below(200) {
+            0 => largest,
+            1..=4 => self.below(largest),
+            5..=20 => self.below(SEGMENT_BYTES as u32 * 2),
+            21..=60 => self.below(1000),
+            61..=90 => return self.below(1000).to_string().into_bytes(),
+            _ => self.below(120),
+        };
+        let seed = self.next().to_le_bytes();
+        seed.into_iter().cycle().take(bytes as usize).collect()
+    }
+
+    fn flags(&mut self) -> u32 {
+        if self.below(2) == 0 { 0 } else { self.below(u32::MAX) }
+    }
+
+    /// Never, soon, later, or already over.
+    fn expiry(&mut self, now: Seconds) -> Seconds {
+        match self.below(8) {
+            0 => now - self.below(2),
+            1 | 2 => now + 1 + self.below(20),
+            3 => now + 1000,
+            _ => 0,
+        }
+    }
+}
+
+/// Keys of every length up to 250.
+fn key_of(number: u32) -> Vec<u8> {
+    let mut key = format!("{number}:").into_bytes();
+    key.resize(key.len().max(number as usize * 37 % 251), b'k');
+    key
+}
+
+fn set(number: u32, value: Vec<u8>, expiry: Seconds) -> Op {
+    Op::Store { when: When::Always, key: key_of(number), value, flags: 0, expiry }
+}
+
+fn options(memory_bytes: usize) -> Options {
+    Options { memory_bytes, segment_bytes: SEGMENT_BYTES, shards_log2: 1, evict: true }
+}
+
+fn seeds(range: std::ops::Range<u64>) -> Vec<u64> {
+    match std::env::var("LARDER_MODEL_SEED") {
+        Ok(seed) => vec![seed.parse().expect("LARDER_MODEL_SEED is a number")],
+        Err(_) => range.collect(),
+    }
+}
+
+fn brief(value: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{value:?}");
+    text.truncate(300);
+    text
+}
+
+const SEGMENT_BYTES: usize = 4096;
+
+const START: Seconds = 1000;

@@ -1,0 +1,99 @@
+//! Single interleavings of two writers that chance seldom brings about, each laid out in one thread with two handles.
+
+use larder::clock::Seconds;
+use larder::store::{Batch, Draft, Expected, Expiry, Item, Options, Removal, State, Store};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// A change that looked before a flush and publishes after it would bring back what was flushed.
+#[test]
+fn what_was_seen_before_a_flush_is_not_a_ground_to_publish_after_it() {
+    let store = store(1 << 20, true);
+    let (mut first, mut second) = (store.register(), store.register());
+    set(&mut first.batch(NOW), b"key", b"old");
+    let mut batch = first.batch(NOW);
+    let witness = batch.peek(b"key").witness();
+    let draft = draft(&mut batch, b"key", b"old and more");
+    second.batch(NOW).flush(0);
+    let refused = batch.publish(draft, Expected::Unchanged(witness));
+    batch.discard(refused.expect_err("the key was flushed in between"));
+    assert!(matches!(batch.peek(b"key").state, State::Flushed));
+}
+
+/// A witness may outlive the item that it saw, because `reserve` lets go of old readers where it must wait for room; another
+/// item of the key may then lie in the same place.
+#[test]
+fn a_witness_does_not_take_another_item_in_the_same_place_for_its_own() {
+    let store = store(64 << 10, true);
+    let (mut first, mut second) = (store.register(), store.register());
+    let is_full = || store.totals().segments_in_use >= store.totals().segments;
+    // As large as a segment, so that each lies where its segment begins.
+    let value = [0; 3900];
+    let mut same_place = 0;
+    for round in 0..20 {
+        set(&mut second.batch(NOW), b"key", &value);
+        let mut batch = first.batch(NOW);
+        let lookup = batch.peek(b"key");
+        let (place, witness) = (address(&lookup.state), lookup.witness());
+        while !is_full() {
+            set(&mut second.batch(NOW), b"key", &value);
+        }
+        let draft = draft(&mut batch, b"other", &value);
+        while !is_full() && address(&batch.peek(b"key").state) != place {
+            set(&mut second.batch(NOW), b"key", &value);
+        }
+        same_place += u32::from(address(&batch.peek(b"key").state) == place);
+        batch.discard(draft);
+        let removal = batch.remove(b"key", Expected::Unchanged(witness));
+        assert_eq!(removal, Removal::Changed, "round {round}: it was changed in between");
+    }
+    assert!(same_place > 0, "another item came to lie where the first had lain");
+}
+
+/// What an idle thread retired must come back to those that are at work.
+#[test]
+fn a_segment_that_an_idle_thread_emptied_is_used_again() {
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        let store = store(64 << 10, false);
+        let (mut idle, mut busy) = (store.register(), store.register());
+        let keys: Vec<Vec<u8>> = (0_u32..40).map(|n| n.to_string().into_bytes()).collect();
+        for key in &keys {
+            set(&mut busy.batch(NOW), key, &[0; 900]);
+        }
+        for key in &keys {
+            assert_ne!(idle.batch(NOW).remove(key, Expected::Any), Removal::Missing);
+        }
+        for key in &keys {
+            set(&mut busy.batch(NOW), key, &[0; 900]);
+        }
+        done.send(store.totals().evictions).expect("somebody waits");
+    });
+    assert_eq!(finished.recv_timeout(Duration::from_secs(20)), Ok(0));
+}
+
+fn store(memory_bytes: usize, evict: bool) -> Arc<Store> {
+    Store::new(&Options { memory_bytes, segment_bytes: 4096, shards_log2: 1, evict })
+        .expect("the system has this much memory")
+}
+
+fn draft(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) -> Draft {
+    let mut draft = batch.reserve(key, value.len(), 0, Expiry::At(0)).expect("there is room");
+    batch.fill(&mut draft, value);
+    draft
+}
+
+fn set(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) {
+    let draft = draft(batch, key, value);
+    batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+fn address(state: &State<'_>) -> *const u8 {
+    match state {
+        State::Hit(item) => Item::key(item).as_ptr(),
+        _ => std::ptr::null(),
+    }
+}
+
+const NOW: Seconds = 1000;
