@@ -3,12 +3,15 @@
 //! Every case runs whole, byte by byte, between other commands, and as part of one long pipeline, against larder and against
 //! memcached 1.6.45 itself, so that the table is proven as well as the server.
 
+#[path = "conformance/expectation.rs"]
+mod expectation;
 #[path = "conformance/runner.rs"]
 mod runner;
 mod support;
 #[path = "conformance/table.rs"]
 mod table;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
@@ -25,6 +28,23 @@ fn larder_answers_the_table() {
 fn memcached_answers_the_table() {
     if let Some(reference) = support::reference() {
         prove(Peer::Memcached, &reference);
+    }
+}
+
+#[test]
+fn shutdown_ends_the_program_in_order() {
+    for command in ["shutdown\r\n", "shutdown graceful\r\n"] {
+        let mut server = Server::start(&support::larder(), &["-A"]);
+        server.connect().write_all(command.as_bytes()).expect("a fresh connection is writable");
+        let mut status = None;
+        support::await_true(
+            || {
+                status = server.process().try_wait().expect("a child can be asked");
+                status.is_some()
+            },
+            "the server goes on",
+        );
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{command}");
     }
 }
 

@@ -7,11 +7,12 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use larder::clock::Clock;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
-use support::Server;
+use support::{Random, Server};
 
 #[test]
 fn a_line_without_end_closes() {
@@ -147,6 +148,28 @@ fn a_slow_reader_costs_others_nothing() {
 }
 
 #[test]
+fn a_greedy_client_leaves_others_their_turn() {
+    let server = start(&["-t", "1"]);
+    store(&server, "a", b"1");
+    let requests = b"get a\r\n".repeat(100_000);
+    let answers = b"VALUE a 0 1\r\n1\r\nEND\r\n".repeat(100_000);
+    let greedy = server.connect();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| (0..20).try_for_each(|_| (&greedy).write_all(&requests)));
+        scope.spawn(|| {
+            let right = (0..20).all(|_| takes(&mut &greedy, &answers));
+            done.store(true, Ordering::SeqCst);
+            assert!(right, "a wrong answer");
+        });
+        for _ in 0..50 {
+            assert_served(&server);
+        }
+        assert!(!done.load(Ordering::SeqCst), "others had to wait for the end");
+    });
+}
+
+#[test]
 fn a_slow_reader_never_sees_a_mixed_value() {
     let server = start(&[]);
     store(&server, "a", &[b'0'; 1_000_000]);
@@ -192,18 +215,19 @@ fn twenty_thousand_connects_leave_no_trace() {
         // A reset rather than a farewell, which also keeps the port from waiting.
         SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("an option");
     }
-    await_true(|| open_files(&mut server) <= files_before, "connections are left open");
+    support::await_true(|| open_files(&mut server) <= files_before, "connections are left open");
     assert_flat(&mut server, before, 8 << 20);
     assert_served(&server);
 }
 
 #[test]
 fn junk_is_answered_or_closed() {
-    let mut server = start(&[]);
+    // Loudly, since what is logged of junk is a way in as well.
+    let mut server = start(&["-vv"]);
     let before = resident_bytes(&mut server);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..1500 {
-        let junk = if round % 3 == 0 { random.bytes(4000) } else { random.words(200) };
+        let junk = if round % 3 == 0 { random.bytes(4000) } else { words(&mut random, 200) };
         let mut stream = server.connect();
         // The server may close in the middle of it.
         let _ = stream.write_all(&junk);
@@ -248,8 +272,59 @@ fn connections_over_the_limit_are_told_and_closed() {
         assert!(takes(stream, b"VERSION 1.6.45\r\n"));
     }
     served.truncate(10);
-    await_true(|| open_files(&mut server) < 50, "closed connections are kept");
+    support::await_true(|| open_files(&mut server) < 50, "closed connections are kept");
     assert_served(&server);
+}
+
+#[test]
+fn idle_connections_cost_little() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit can be read");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a limit can be raised");
+    let mut server = start(&["-c", "20000"]);
+    assert_served(&server);
+    let before = resident_bytes(&mut server);
+    let mut idle: Vec<_> = (0..IDLE_CONNECTIONS).map(|_| server.connect()).collect();
+    for stream in &mut idle {
+        stream.write_all(b"set a 0 0 1000\r\n").expect("a fresh connection is writable");
+        stream.write_all(&[b'v'; 1000]).expect("a fresh connection is writable");
+        stream.write_all(b"\r\nversion\r\n").expect("a fresh connection is writable");
+        assert!(takes(stream, b"STORED\r\nVERSION 1.6.45\r\n"));
+    }
+    assert_flat(&mut server, before, IDLE_CONNECTIONS * 2048);
+}
+
+#[test]
+fn a_full_server_evicts_rather_than_refuses() {
+    let mut server = start(&["-m", "16", "-I", "1m"]);
+    let mut random = Random(16);
+    for number in 0..2000 {
+        let length = 1 << random.below(18);
+        store(&server, &format!("key{number}"), &random.bytes(length));
+    }
+    assert_flat(&mut server, 0, (16 + 24) << 20);
+    assert_served(&server);
+}
+
+#[test]
+fn a_full_server_that_must_not_evict_keeps_what_it_took() {
+    let server = start(&["-M", "-m", "8", "-I", "512k"]);
+    let mut taken = Vec::new();
+    for number in 0..20_000 {
+        let request = format!("set key{number} 0 0 1000\r\n{number:01000}\r\n");
+        match ask(&server, &request).as_slice() {
+            b"STORED\r\n" => taken.push(number),
+            answer => {
+                assert_eq!(answer, b"SERVER_ERROR out of memory storing object\r\n");
+                break;
+            }
+        }
+    }
+    assert!((4000..20_000).contains(&taken.len()), "{} of 1000 bytes in 8 MiB", taken.len());
+    for number in taken {
+        let answer = ask(&server, &format!("get key{number}\r\n"));
+        let expected = format!("VALUE key{number} 0 1000\r\n{number:01000}\r\nEND\r\n");
+        assert!(answer == expected.as_bytes(), "key{number} is gone");
+    }
 }
 
 #[test]
@@ -339,15 +414,6 @@ fn is_closed(outcome: &io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|error| closed.contains(&error.kind()))
 }
 
-/// Asks until the answer is yes; fails after the usual patience.
-fn await_true(mut condition: impl FnMut() -> bool, otherwise: &str) {
-    let clock = Clock::start();
-    while !condition() {
-        assert!(clock.uptime() < support::PATIENCE, "{otherwise}");
-        thread::yield_now();
-    }
-}
-
 /// The memory of the process that is in RAM, in bytes.
 fn resident_bytes(server: &mut Server) -> u64 {
     let path = format!("/proc/{}/status", server.process().id());
@@ -369,43 +435,24 @@ fn open_files(server: &mut Server) -> usize {
     fs::read_dir(path).expect("the server lives").count()
 }
 
-/// A seeded source of junk (xorshift), so that what fails once fails again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 1).expect("64 bits") % limit
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
-    }
-
-    /// A sequence of words that mean something to the protocol, in an order that does not.
-    fn words(&mut self, most: usize) -> Vec<u8> {
-        let mut text = String::new();
-        for _ in 0..self.below(most) {
-            match self.below(8) {
-                0 => text.push_str("\r\n"),
-                1 => write!(text, "{}", self.next()).expect("a string takes all"),
-                2 => write!(text, "{}", self.below(100)).expect("a string takes all"),
-                _ => text.push_str(WORDS[self.below(WORDS.len())]),
-            }
-            if self.below(4) > 0 {
-                text.push(' ');
-            }
+/// A sequence of words that mean something to the protocol, in an order that does not.
+fn words(random: &mut Random, most: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for _ in 0..random.below(most) {
+        match random.below(8) {
+            0 => text.push_str("\r\n"),
+            1 => write!(text, "{}", random.next()).expect("a string takes all"),
+            2 => write!(text, "{}", random.below(100)).expect("a string takes all"),
+            _ => text.push_str(WORDS[random.below(WORDS.len())]),
         }
-        text.into_bytes()
+        if random.below(4) > 0 {
+            text.push(' ');
+        }
     }
+    text.into_bytes()
 }
 
+const IDLE_CONNECTIONS: u64 = 5000;
 const UNREADABLE_LENGTHS: [&str; 11] = [
     "-1",
     "-2147483648",

@@ -3,13 +3,13 @@
 //! A case that leaves the connection open is followed by a sentinel and a half-close, and everything until the server's own
 //! close is compared: an answer too many is caught, silence is proven, and nothing waits for a time to pass.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use larder::clock::Clock;
 
+use crate::expectation::{Comparison, Expectation};
 use crate::support::Server;
 use crate::table::{Case, Peer, Piece, Proof, Table};
 
@@ -65,7 +65,7 @@ pub(crate) fn run(
 pub(crate) fn run_as_one(server: &Server, peer: Peer, table: &Table) -> Result<(), Fault> {
     let mut talk = Conversation::new(server.connect(), Delivery::Whole);
     for case in table.cases.iter().filter(|case| can_be_pipelined(case, peer)) {
-        talk.say(&literal("flush_all noreply\r\n"));
+        talk.say(&[Piece::Bytes(SILENT_FLUSH.to_vec())]);
         for exchange in &case.exchanges {
             talk.say(&exchange.send);
             talk.expect(&named_apart(exchange.expect(peer), &case.name));
@@ -101,7 +101,10 @@ fn named_apart(pieces: &[Piece], case: &str) -> Vec<Piece> {
 /// Empties the server, so that no case sees another's keys.
 fn flush(server: &Server) {
     let mut control = server.connect();
-    control.write_all(b"flush_all\r\nquit\r\n").expect("a fresh connection is writable");
+    control
+        .write_all(FLUSH)
+        .and_then(|()| control.write_all(b"quit\r\n"))
+        .expect("a fresh connection is writable");
     let mut answer = Vec::new();
     control.read_to_end(&mut answer).expect("flush_all is answered");
 }
@@ -111,9 +114,8 @@ struct Conversation {
     stream: TcpStream,
     delivery: Delivery,
     unsent: Vec<u8>,
-    expected: Vec<Piece>,
+    expected: Expectation,
     received: Vec<u8>,
-    bound: HashMap<String, Vec<u8>>,
     clock: Clock,
 }
 
@@ -123,16 +125,15 @@ impl Conversation {
             stream,
             delivery,
             unsent: Vec::new(),
-            expected: Vec::new(),
+            expected: Expectation::default(),
             received: Vec::new(),
-            bound: HashMap::new(),
             clock: Clock::start(),
         }
     }
 
     /// Waits for the answers that are due, if `pieces` cannot be sent before them.
     fn resolve(&mut self, pieces: &[Piece]) -> Result<(), Fault> {
-        let unknown = |name: &String| !self.bound.contains_key(name);
+        let unknown = |name: &str| self.expected.bound(name).is_none();
         let refers = |piece: &Piece| matches!(piece, Piece::Bound(name) if unknown(name));
         if matches!(self.delivery, Delivery::Lockstep) || pieces.iter().any(refers) {
             self.await_answers()?;
@@ -146,9 +147,9 @@ impl Conversation {
         let mut chunk = [0; 16 << 10];
         loop {
             match self.compare() {
-                Comparison::Equal(_) => return Ok(()),
-                Comparison::Differs => return Err(self.report("another answer")),
-                Comparison::Incomplete => {}
+                Comparison::Met(_) => return Ok(()),
+                Comparison::Differs(_) => return Err(self.report("another answer")),
+                Comparison::Incomplete(_) => {}
             }
             match self.stream.read(&mut chunk) {
                 Ok(count) if count > 0 => self.received.extend_from_slice(&chunk[..count]),
@@ -161,7 +162,10 @@ impl Conversation {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => self.unsent.extend_from_slice(bytes),
-                Piece::Bound(name) => self.unsent.extend_from_slice(&self.bound[name]),
+                Piece::Bound(name) => {
+                    let number = self.expected.bound(name).expect("resolved before");
+                    self.unsent.extend_from_slice(number);
+                }
                 Piece::Now(offset) => {
                     let time = i64::from(self.clock.now_seconds()) + offset;
                     self.unsent.extend_from_slice(time.to_string().as_bytes());
@@ -174,7 +178,7 @@ impl Conversation {
     }
 
     fn expect(&mut self, pieces: &[Piece]) {
-        self.expected.extend_from_slice(pieces);
+        self.expected.add(pieces);
     }
 
     /// Sends the rest, reads to the end, and compares the whole.
@@ -194,10 +198,10 @@ impl Conversation {
             _ => {}
         }
         match self.compare() {
-            Comparison::Equal(length) if length == self.received.len() => Ok(()),
-            Comparison::Equal(_) => Err(self.report("more than the answer")),
-            Comparison::Differs => Err(self.report("another answer")),
-            Comparison::Incomplete => Err(self.report("less than the answer")),
+            Comparison::Met(length) if length == self.received.len() => Ok(()),
+            Comparison::Met(_) => Err(self.report("more than the answer")),
+            Comparison::Differs(_) => Err(self.report("another answer")),
+            Comparison::Incomplete(_) => Err(self.report("less than the answer")),
         }
     }
 
@@ -235,91 +239,30 @@ impl Conversation {
         Ok(())
     }
 
-    /// Compares what came so far with what must come, binding names on the way.
     fn compare(&mut self) -> Comparison {
-        let mut rest = &self.received[..];
-        for (index, piece) in self.expected.iter().enumerate() {
-            let length = match piece {
-                Piece::Bytes(bytes) => {
-                    let common = bytes.len().min(rest.len());
-                    if bytes[..common] != rest[..common] {
-                        return Comparison::Differs;
-                    }
-                    bytes.len()
-                }
-                Piece::Now(_) => panic!("a time in an answer cannot be compared exactly"),
-                Piece::Digits | Piece::Bound(_) => {
-                    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                    if digits == 0 && !rest.is_empty() {
-                        return Comparison::Differs;
-                    }
-                    digits
-                }
-                Piece::Skip => match &self.expected[index + 1..] {
-                    [Piece::Bytes(next), ..] => {
-                        rest.windows(next.len()).position(|at| at == next).unwrap_or(rest.len())
-                    }
-                    _ => panic!("a skip needs a text to stop at"),
-                },
-                Piece::Any => rest.iter().take_while(|&&byte| byte != b'\r').count(),
-            };
-            if rest.len() < length || (rest.len() == length && !matches!(piece, Piece::Bytes(_))) {
-                return Comparison::Incomplete;
-            }
-            let (matched, after) = rest.split_at(length);
-            if let Piece::Bound(name) = piece
-                && *self.bound.entry(name.clone()).or_insert_with(|| matched.to_vec()) != matched
-            {
-                return Comparison::Differs;
-            }
-            rest = after;
-        }
-        Comparison::Equal(self.received.len() - rest.len())
+        self.expected.compare(&self.received)
     }
 
-    fn report(&self, what: &str) -> Fault {
-        let expected: String = self.expected.iter().map(show).collect();
-        let received = self.received.escape_ascii().to_string();
-        let common = expected.bytes().zip(received.bytes()).take_while(|(a, b)| a == b).count();
-        format!(
-            "{what}\n    expected {}\n    received {}",
-            excerpt(&expected, common),
-            excerpt(&received, common)
-        )
+    /// Says what went wrong and where.
+    fn report(&mut self, what: &str) -> Fault {
+        let place = match self.compare() {
+            Comparison::Differs(place) | Comparison::Incomplete(place) => place,
+            Comparison::Met(length) => {
+                let surplus = self.received[length..].escape_ascii();
+                return format!("{what}, beyond the answer: {surplus}");
+            }
+        };
+        format!("{what}\n    {}", self.expected.show(place, &self.received))
     }
-}
-
-/// How far the received bytes agree with the expected ones.
-enum Comparison {
-    /// All of the expectation, which took this many bytes.
-    Equal(usize),
-    Incomplete,
-    Differs,
 }
 
 fn literal(text: &str) -> Vec<Piece> {
     vec![Piece::Bytes(text.as_bytes().to_vec())]
 }
 
-fn show(piece: &Piece) -> String {
-    match piece {
-        Piece::Bytes(bytes) => bytes.escape_ascii().to_string(),
-        Piece::Bound(name) => format!("{{cas:{name}}}"),
-        Piece::Now(offset) => format!("{{now{offset:+}}}"),
-        Piece::Digits => "{digits}".into(),
-        Piece::Any => "{any}".into(),
-        Piece::Skip => "{..}".into(),
-    }
-}
-
-/// The neighbourhood of the first difference, for a message that can be read.
-fn excerpt(text: &str, around: usize) -> String {
-    let start = around.saturating_sub(EXCERPT_LEN);
-    let shown: String = text.chars().skip(start).take(2 * EXCERPT_LEN).collect();
-    let ellipsis = if start > 0 { "..." } else { "" };
-    format!("{ellipsis}{shown} ({} characters in all)", text.len())
-}
-
+/// Twice, because memcached lets an item go that one of its threads is looking at.
+const FLUSH: &[u8] = b"flush_all\r\nflush_all\r\n";
+const SILENT_FLUSH: &[u8] = b"flush_all noreply\r\nflush_all noreply\r\n";
 const SENTINEL: (&str, &str) = ("version\r\n", "VERSION 1.6.45\r\n");
 const NEIGHBOUR: (&str, &str) = (
     "set neighbour 7 0 5\r\nhello\r\nget neighbour\r\ndelete neighbour\r\n",
@@ -327,4 +270,3 @@ const NEIGHBOUR: (&str, &str) = (
 );
 const BYTEWISE_MAX_LEN: usize = 3000;
 const CHUNK_LEN: usize = 997;
-const EXCERPT_LEN: usize = 160;

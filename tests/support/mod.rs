@@ -5,14 +5,16 @@
 
 #![expect(dead_code, reason = "each of the test programs uses its part of this")]
 
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, thread};
 
+use larder::clock::Clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -34,7 +36,9 @@ pub(crate) fn reference() -> Option<PathBuf> {
     let version = Command::new(&program).arg("-V").output();
     let found = version.is_ok_and(|output| output.stdout.starts_with(b"memcached 1.6.45"));
     if !found {
-        eprintln!(
+        // Past the harness, which keeps what a passing test prints to itself.
+        let _ = writeln!(
+            io::stderr(),
             "WARNING: {} is not memcached 1.6.45: the expectations stay unproven in this run; \
              scripts/setup-tests fetches it",
             program.display()
@@ -96,6 +100,36 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks until the answer is yes; fails after the usual patience.
+pub(crate) fn await_true(mut condition: impl FnMut() -> bool, otherwise: &str) {
+    let clock = Clock::start();
+    while !condition() {
+        assert!(clock.uptime() < PATIENCE, "{otherwise}");
+        thread::yield_now();
+    }
+}
+
+/// A seeded source of numbers (xorshift), so that what fails once fails again.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number under `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() >> 1).expect("64 bits") % limit
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
     }
 }
 
