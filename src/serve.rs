@@ -84,12 +84,12 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut server = Server { context, phase, input, position: 0, scanned, output };
-    let stop = server.run(limits);
-    Served { consumed: server.position, scanned: server.scanned, stop }
+    let mut serving = Serving { context, phase, input, position: 0, scanned, output };
+    let stop = serving.run(limits);
+    Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
 
-struct Server<'s, 'w> {
+struct Serving<'s, 'w> {
     context: &'s mut Context<'w>,
     phase: &'s mut Phase,
     input: &'s [u8],
@@ -99,7 +99,7 @@ struct Server<'s, 'w> {
     output: &'s mut Vec<u8>,
 }
 
-impl<'s> Server<'s, '_> {
+impl<'s> Serving<'s, '_> {
     fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
             if self.rest().is_empty() {

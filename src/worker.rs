@@ -44,9 +44,6 @@ pub(crate) struct Engine {
 
 /// Runs a worker on the calling thread, until nobody can send it connections any more and those it
 /// has are over.
-///
-/// # Errors
-/// The event loop cannot be had.
 pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
