@@ -110,10 +110,7 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
-                Phase::Command => {
-                    limits.requests -= 1;
-                    self.command(limits.output_bytes)
-                }
+                Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
@@ -146,16 +143,17 @@ impl<'s> Serving<'s, '_> {
         Some(line)
     }
 
-    fn command(&mut self, output_bytes: usize) -> Option<Stop> {
+    fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
         let Some(line) = self.line() else {
             return self.unfinished_line();
         };
+        limits.requests -= 1;
         let text::Line { parsed, quiet } = text::parse(line);
         match parsed {
             Parsed::Request(Request::Retrieve(retrieval), keys) => {
                 let end = self.position;
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
-                return self.keys(retrieval, Some(end), output_bytes);
+                return self.keys(retrieval, Some(end), limits.output_bytes);
             }
             Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
             Parsed::Request(request, _) => {
