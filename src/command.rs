@@ -128,15 +128,15 @@ pub fn store(
     value: &[u8],
 ) -> Result<Outcome, Fault> {
     let result = match storage.mode {
-        Mode::Set => store_if(context, storage, value, |_, _| None),
-        Mode::Add => store_if(context, storage, value, |_, state| {
+        Mode::Set => place(context, storage, value, Expected::Any).map(|_| Outcome::Stored),
+        Mode::Add => store_unless(context, storage, value, |_, state| {
             matches!(state, State::Hit(_)).then_some(Outcome::NotStored)
         }),
-        Mode::Replace => store_if(context, storage, value, |_, state| {
+        Mode::Replace => store_unless(context, storage, value, |_, state| {
             (!matches!(state, State::Hit(_))).then_some(Outcome::NotStored)
         }),
         Mode::Cas(cas) => {
-            store_if(context, storage, value, |context, state| mismatch(context, state, cas))
+            store_unless(context, storage, value, |context, state| mismatch(context, state, cas))
         }
         Mode::Append | Mode::Prepend => join(context, storage, value),
     };
@@ -151,33 +151,41 @@ pub fn store(
 }
 
 /// Stores, unless what the key holds is a reason not to.
-fn store_if(
+fn store_unless(
     context: &mut Context<'_>,
     storage: &Storage<'_>,
     value: &[u8],
     objection: impl Fn(&Context<'_>, &State<'_>) -> Option<Outcome>,
 ) -> Result<Outcome, Fault> {
-    let expiry = Expiry::At(expiry(storage.exptime, context.batch.now()));
     loop {
-        let expected = if storage.mode == Mode::Set {
-            Expected::Any
-        } else {
-            let lookup = context.batch.peek(storage.key);
-            if let Some(outcome) = objection(context, &lookup.state) {
-                return Ok(outcome);
+        let lookup = context.batch.peek(storage.key);
+        if let Some(outcome) = objection(context, &lookup.state) {
+            return Ok(outcome);
+        }
+        let expected = Expected::Unchanged(lookup.witness());
+        if place(context, storage, value, expected)? {
+            if let Mode::Cas(_) = storage.mode {
+                context.counters.count(Count::CasHits);
             }
-            Expected::Unchanged(lookup.witness())
-        };
-        let mut draft = context
-            .batch
-            .reserve(storage.key, value.len(), storage.flags, expiry)
-            .map_err(|_| Fault::OutOfMemoryStoring)?;
-        context.batch.fill(&mut draft, value);
-        if published(&mut context.batch, draft, expected) {
-            count_match(context.counters, storage.mode);
             return Ok(Outcome::Stored);
         }
     }
+}
+
+/// Makes the value the key's, if the key is as expected.
+fn place(
+    context: &mut Context<'_>,
+    storage: &Storage<'_>,
+    value: &[u8],
+    expected: Expected,
+) -> Result<bool, Fault> {
+    let expiry = Expiry::At(expiry(storage.exptime, context.batch.now()));
+    let mut draft = context
+        .batch
+        .reserve(storage.key, value.len(), storage.flags, expiry)
+        .map_err(|_| Fault::OutOfMemoryStoring)?;
+    context.batch.fill(&mut draft, value);
+    Ok(published(&mut context.batch, draft, expected))
 }
 
 /// `append` and `prepend`: flags and time to live stay those of the item.
@@ -355,12 +363,6 @@ fn mismatch(context: &Context<'_>, state: &State<'_>, cas: u64) -> Option<Outcom
             context.counters.count(Count::CasMisses);
             Some(Outcome::NotFound)
         }
-    }
-}
-
-fn count_match(counters: &Counters, mode: Mode) {
-    if let Mode::Cas(_) = mode {
-        counters.count(Count::CasHits);
     }
 }
 

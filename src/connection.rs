@@ -10,7 +10,7 @@
 //! the backpressure there is.
 
 use crate::serve::{Limits, Phase, Stop};
-use crate::shared::{ConnectionRecord, State};
+use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::worker::{Desk, Worker};
 use std::future::Future;
@@ -250,10 +250,10 @@ impl Connection {
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
         let state = match (&self.phase, self.output.is_empty()) {
-            (_, false) => State::Writing,
-            (Phase::Value(_), _) => State::ReadingValue,
-            (Phase::Swallow(_), _) => State::Swallowing,
-            _ => State::Reading,
+            (_, false) => ConnectionState::Writing,
+            (Phase::Value(_), _) => ConnectionState::ReadingValue,
+            (Phase::Swallow(_), _) => ConnectionState::Swallowing,
+            _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
         let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
@@ -269,9 +269,11 @@ impl Future for Connection {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let connection = &mut *self;
         let worker = Rc::clone(&connection.worker);
-        connection.record.state.store(State::Serving as u8, Ordering::Relaxed);
+        connection.record.state.store(ConnectionState::Serving as u8, Ordering::Relaxed);
         connection.record.waker.get_or_init(|| task.waker().clone());
-        let polled = connection.run(&worker, &mut worker.desk(), task);
+        let desk = &mut worker.desk();
+        debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
+        let polled = connection.run(&worker, desk, task);
         connection.account(&worker);
         polled.map(drop)
     }

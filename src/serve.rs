@@ -84,12 +84,12 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut server = Server { context, phase, input, position: 0, scanned, ahead: 0, output };
-    let stop = server.run(limits);
-    Served { consumed: server.position, scanned: server.scanned, stop }
+    let mut serving = Serving { context, phase, input, position: 0, scanned, ahead: 0, output };
+    let stop = serving.run(limits);
+    Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
 
-struct Server<'s, 'w> {
+struct Serving<'s, 'w> {
     context: &'s mut Context<'w>,
     phase: &'s mut Phase,
     input: &'s [u8],
@@ -101,7 +101,7 @@ struct Server<'s, 'w> {
     output: &'s mut Vec<u8>,
 }
 
-impl<'s> Server<'s, '_> {
+impl<'s> Serving<'s, '_> {
     fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
             if self.rest().is_empty() {
@@ -113,9 +113,8 @@ impl<'s> Server<'s, '_> {
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
                 Phase::Command => {
-                    limits.requests -= 1;
                     self.look_ahead();
-                    self.command(limits.output_bytes)
+                    self.command(limits)
                 }
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
@@ -157,16 +156,17 @@ impl<'s> Server<'s, '_> {
         Some(line)
     }
 
-    fn command(&mut self, output_bytes: usize) -> Option<Stop> {
+    fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
         let Some(line) = self.line() else {
             return self.unfinished_line();
         };
+        limits.requests -= 1;
         let text::Line { parsed, quiet } = text::parse(line);
         match parsed {
             Parsed::Request(Request::Retrieve(retrieval), keys) => {
                 let end = self.position;
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
-                return self.keys(retrieval, Some(end), output_bytes);
+                return self.keys(retrieval, Some(end), limits.output_bytes);
             }
             Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
             Parsed::Request(request, _) => {

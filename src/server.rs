@@ -37,6 +37,7 @@ impl Server {
     pub fn start(config: Config) -> io::Result<Self> {
         assert!(config.threads > 0, "somebody must do the work");
         assert!(config.requests_per_turn > 0, "a turn must get on");
+        assert!(config.output_limit_bytes > 0, "so must a retrieval");
         assert!(config.input_buffer_bytes > LINE_BYTES_MAX, "an unfinished line must leave room");
         let listeners = config
             .listen

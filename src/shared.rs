@@ -94,7 +94,7 @@ pub struct ConnectionRecord {
 /// What a connection is at, for `stats conns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum State {
+pub enum ConnectionState {
     /// Waits for a request.
     Reading,
     /// Is being served.

@@ -130,6 +130,30 @@ fn replies_before_quit_are_sent_and_what_follows_is_dropped() {
 }
 
 #[test]
+fn a_long_pipeline_is_served_in_turns() {
+    let server = start(Config::tiny());
+    let mut client = Client::greeted(&server);
+    client.send(&b"get missing\r\n".repeat(10_000));
+    for _ in 0..10_000 {
+        assert_eq!(client.line(), "END");
+    }
+    let yields = client.stat("stats", "conn_yields");
+    assert!((1000..=10_000).contains(&yields), "{yields} yields");
+}
+
+#[test]
+fn a_large_value_arrives_whole_and_its_memory_is_given_back() {
+    let server = start(Config::tiny());
+    let mut client = Client::greeted(&server);
+    client.store_large_value();
+    client.send(b"get big\r\nquit\r\n");
+    let mut observer = Client::greeted(&server);
+    let expect = format!("{VALUE_HEADER}{}\r\nEND\r\n", "x".repeat(VALUE_BYTES));
+    assert_eq!(client.rest(), expect.as_bytes());
+    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+}
+
+#[test]
 fn connections_leave_nothing_behind() {
     let server = start(Config { backlog: 1024, ..Config::tiny() });
     let mut client = Client::greeted(&server);

@@ -245,7 +245,7 @@ fn zeros(names: &[&str], encoder: &mut Encoder<'_>) {
 /// Where all items are when a slab class is asked for.
 const CLASS: u32 = 1;
 
-/// By [`crate::shared::State`].
+/// By [`crate::shared::ConnectionState`].
 const CONNECTION_STATES: [&str; 5] =
     ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite"];
 

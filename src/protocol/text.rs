@@ -318,3 +318,61 @@ const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 const SHORTEST_LINE_BYTES: usize = 4;
 /// Blanks that a long retrieval may begin with.
 const LEADING_BLANKS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(line: &str) -> Request<'_> {
+        match parse(line.as_bytes()).parsed {
+            Parsed::Request(request, _) => request,
+            other => panic!("{line:?} is {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_storage_line_is_read_field_by_field() {
+        let storage =
+            Storage { mode: Mode::Set, key: b"key", flags: 7, exptime: -1, value_bytes: 5 };
+        for line in ["set key 7 -1 5\r\n", "set  key  +7 -1 5  \n", "set key 4294967303 -1 5 x\r\n"]
+        {
+            assert_eq!(request(line), Request::Store(storage), "{line:?}");
+            assert!(!parse(line.as_bytes()).quiet);
+        }
+        let storage = Storage { mode: Mode::Cas(9), ..storage };
+        assert_eq!(request("cas key 7 4294967295 5 9 noreply\r\n"), Request::Store(storage));
+    }
+
+    #[test]
+    fn a_readable_length_is_swallowed_and_another_is_not() {
+        let refused = |line: &str| match parse(line.as_bytes()) {
+            Line { parsed: Parsed::Refused { fault: Fault::BadFormat, swallow_bytes }, quiet } => {
+                (swallow_bytes, quiet)
+            }
+            other => panic!("{line:?} is {other:?}"),
+        };
+        let long_key = "k".repeat(KEY_BYTES_MAX + 1);
+        assert_eq!(refused(&format!("set {long_key} 0 0 5\r\n")), (7, false));
+        assert_eq!(refused("set key x 0 5 noreply\r\n"), (7, true));
+        assert_eq!(refused("set key 0 x 2147483645\r\n"), (2_147_483_647, false));
+        assert_eq!(refused("cas key 0 0 5 noreply\r\n"), (7, true));
+        for length in ["-1", "+1", "x", "2147483646", "4294967296", "noreply"] {
+            assert_eq!(refused(&format!("set key 0 0 {length} noreply\r\n")), (0, false));
+        }
+    }
+
+    #[test]
+    fn only_blanks_separate() {
+        assert_eq!(request("delete k\te\0y\rs\r\n"), Request::Delete { key: b"k\te\0y\rs" });
+        let tokens: Vec<_> = Tokens::new(b"  a  b\xff ").collect();
+        assert_eq!(tokens, [b"a".as_slice(), b"b\xff"]);
+    }
+
+    #[test]
+    fn a_browser_is_sent_away() {
+        let parsed = |line: &str| parse(line.as_bytes()).parsed == Parsed::Alien;
+        assert!(parsed("GET / HTTP/1.1\r\n"));
+        assert!(!parsed("HTTP/1.1\r\n"));
+        assert!(!parsed("get key HTTP/1.1\r\n"));
+    }
+}

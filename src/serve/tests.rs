@@ -20,7 +20,11 @@ struct Harness {
 
 impl Harness {
     fn new() -> Self {
-        let shared = Shared::new(Config::tiny(), Vec::new()).expect("the store needs little");
+        Self::with(Config::tiny())
+    }
+
+    fn with(config: Config) -> Self {
+        let shared = Shared::new(config, Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
         let (phase, rest, output) = Default::default();
@@ -169,6 +173,51 @@ fn a_set_that_is_too_large_removes_and_others_do_not() {
         assert_eq!(harness.answer(b"get a\r\n"), format!("{left}END\r\n"));
         let request = format!("set a 0 0 {limit}\r\n{}\r\n", &value[1..]);
         assert_eq!(harness.answer(request.as_bytes()), "STORED\r\n");
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_refused() {
+    let mut harness = Harness::with(Config {
+        cas: false,
+        flush_allowed: false,
+        shutdown_allowed: false,
+        ..Config::tiny()
+    });
+    let answer = harness.answer(b"set a 0 0 1\r\nx\r\ngets a\r\ncas a 0 0 1 0\r\ny\r\n");
+    assert_eq!(answer, "STORED\r\nVALUE a 0 1 0\r\nx\r\nEND\r\nEXISTS\r\n");
+    assert_eq!(harness.answer(b"flush_all\r\n"), "CLIENT_ERROR flush_all not allowed\r\n");
+    assert_eq!(harness.answer(b"flush_all noreply\r\nget a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(harness.answer(b"shutdown\r\n"), "SERVER_ERROR: shutdown not enabled\r\n");
+}
+
+#[test]
+fn figures_count_what_memcached_counts() {
+    let mut harness = Harness::new();
+    harness.answer(b"set a 0 0 1\r\n1\r\nget a b a\r\ngat 0 a b\r\ntouch a 0\r\nincr a 1\r\n");
+    harness.answer(b"set e 0 -1 1\r\nx\r\nget e\r\ncas a 0 0 1 0\r\nx\r\ndelete b\r\n");
+    let answer = harness.answer(b"stats\r\n");
+    for figure in [
+        "cmd_get 4",
+        "get_hits 2",
+        "get_misses 2",
+        "get_expired 1",
+        "cmd_touch 3",
+        "touch_hits 2",
+        "touch_misses 1",
+        "cmd_set 3",
+        "incr_hits 1",
+        "cas_badval 1",
+        "delete_misses 1",
+    ] {
+        assert!(answer.contains(&format!("STAT {figure}\r\n")), "{figure} in {answer}");
+    }
+    assert_eq!(answer.matches("STAT ").count(), 93);
+    harness.answer(b"stats reset\r\n");
+    assert!(harness.answer(b"stats\r\n").contains("STAT get_hits 0\r\n"));
+    assert_eq!(harness.answer(b"stats set\r\n").matches("STAT ").count(), 79);
+    for topic in ["items", "slabs", "sizes", "conns", "larder"] {
+        assert!(harness.answer(format!("stats {topic}\r\n").as_bytes()).ends_with("END\r\n"));
     }
 }
 
