@@ -32,7 +32,7 @@
 
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
 use ahash::RandomState;
 use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
 use std::{ptr, slice};
@@ -79,8 +79,7 @@ impl Index {
         Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
-            // Seeded from the operating system's randomness: nobody outside can aim keys at one shard.
-            hasher: RandomState::new(),
+            hasher: random_state(),
             collector: Collector::new(),
             table_bytes: AtomicUsize::new(0),
         }

@@ -1,0 +1,178 @@
+//! The store alone: `cargo bench --bench store`. Each bench asserts its answer; under `cargo test` all of them run once, tiny.
+//!
+//! Growth is no mean but a maximum, which criterion does not measure: the longest pause of a single store while the index grows
+//! from nothing, printed beside the mean.
+
+use criterion::{Criterion, Throughput, criterion_group};
+use larder::clock::{Clock, Seconds};
+use larder::store::{Expected, Expiry, Handle, Options, State, Store, Totals};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn get(criterion: &mut Criterion) {
+    let scale = Scale::chosen();
+    let (store, mut handle) = filled(scale);
+    let mut group = criterion.benchmark_group("get");
+    group.throughput(Throughput::Elements(1));
+    let mut numbers = Numbers::new(scale.keys);
+    let mut value = Vec::with_capacity(VALUE_BYTES);
+    group.bench_function("hit", |bencher| {
+        bencher.iter(|| {
+            let batch = handle.batch(NOW);
+            let State::Hit(item) = batch.fetch(&key(numbers.next())).state else {
+                panic!("stored")
+            };
+            value.clear();
+            item.value_chunks().for_each(|chunk| value.extend_from_slice(chunk));
+            assert_eq!(value.len(), VALUE_BYTES);
+            black_box(&value);
+        });
+    });
+    assert_eq!(value, [VALUE; VALUE_BYTES]);
+    group.bench_function("miss", |bencher| {
+        bencher.iter(|| {
+            let batch = handle.batch(NOW);
+            let lookup = batch.fetch(&key(scale.keys + numbers.next()));
+            assert!(matches!(lookup.state, State::Missing));
+        });
+    });
+    assert_eq!(store.totals().evictions, 0);
+    group.finish();
+}
+
+fn set(criterion: &mut Criterion) {
+    let scale = Scale::chosen();
+    let mut group = criterion.benchmark_group("set");
+    group.throughput(Throughput::Elements(1));
+    let (store, mut handle) = filled(scale);
+    let mut numbers = Numbers::new(scale.keys);
+    group.bench_function("overwrite", |bencher| {
+        bencher.iter(|| put(&mut handle, numbers.next()));
+    });
+    assert_eq!(store.totals().items, scale.keys);
+    let store = new_store(scale.evicting_bytes);
+    let mut handle = store.register();
+    let mut number = 0;
+    let mut put_next = |handle: &mut Handle| {
+        number += 1;
+        put(handle, number);
+    };
+    // Full before the first measurement.
+    while store.totals().evictions == 0 {
+        (0..100).for_each(|_| put_next(&mut handle));
+    }
+    let before = store.totals();
+    group.bench_function("evict", |bencher| bencher.iter(|| put_next(&mut handle)));
+    let totals = store.totals();
+    assert!(totals.stored > before.stored && totals.stored == number);
+    assert!(totals.items + totals.evictions == totals.stored, "{totals:?}");
+    group.finish();
+}
+
+/// Inserts distinct keys into an empty store and prints the mean and the longest pause of a single one.
+fn growth() {
+    let scale = Scale::chosen();
+    let store = new_store(scale.growing_bytes);
+    let mut handle = store.register();
+    let clock = Clock::start();
+    let mut longest = Duration::ZERO;
+    let mut before = clock.uptime();
+    for number in 0..scale.growing_keys {
+        put(&mut handle, number);
+        let now = clock.uptime();
+        longest = longest.max(now.saturating_sub(before));
+        before = now;
+    }
+    let Totals { items, index_bytes, evictions, .. } = store.totals();
+    assert_eq!((items, evictions), (scale.growing_keys, 0));
+    println!(
+        "growth: {items} items, {:.0} ns each, longest pause {longest:?}, index {:.1} bytes/item",
+        before.as_nanos() as f64 / items as f64,
+        index_bytes as f64 / items as f64,
+    );
+}
+
+/// How much is made of each bench: all, or next to nothing where it is only to be seen that it runs.
+#[derive(Clone, Copy)]
+struct Scale {
+    keys: u64,
+    evicting_bytes: usize,
+    growing_bytes: usize,
+    growing_keys: u64,
+}
+
+impl Scale {
+    fn chosen() -> Self {
+        if std::env::args().any(|argument| argument == "--bench")
+            && std::env::args().all(|argument| argument != "--test")
+        {
+            let growing_keys = 10_000_000;
+            Self { keys: 100_000, evicting_bytes: 64 << 20, growing_bytes: 2 << 30, growing_keys }
+        } else {
+            Self { keys: 500, evicting_bytes: 1 << 20, growing_bytes: 4 << 20, growing_keys: 5_000 }
+        }
+    }
+}
+
+/// Numbers below a limit in an order that no cache foresees.
+struct Numbers {
+    state: u64,
+    limit: u64,
+}
+
+impl Numbers {
+    fn new(limit: u64) -> Self {
+        Self { state: 1, limit }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.state >> 33) % self.limit
+    }
+}
+
+fn filled(scale: Scale) -> (Arc<Store>, Handle) {
+    let store = new_store(64 << 20);
+    let mut handle = store.register();
+    (0..scale.keys).for_each(|number| put(&mut handle, number));
+    assert_eq!(store.totals().items, scale.keys);
+    (store, handle)
+}
+
+fn new_store(memory_bytes: usize) -> Arc<Store> {
+    Store::new(&Options::new(memory_bytes, true)).expect("the system has this much memory")
+}
+
+fn put(handle: &mut Handle, number: u64) {
+    let mut batch = handle.batch(NOW);
+    let key = key(number);
+    let mut draft = batch.reserve(&key, VALUE_BYTES, 0, Expiry::At(0)).expect("there is room");
+    batch.fill(&mut draft, &[VALUE; VALUE_BYTES]);
+    batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+/// 20 bytes, as keys are.
+fn key(number: u64) -> [u8; 20] {
+    let mut key = *b"benchmark:0000000000";
+    let mut rest = number;
+    for digit in key[10..].iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).expect("a digit");
+        rest /= 10;
+    }
+    key
+}
+
+criterion_group!(benches, get, set);
+
+fn main() {
+    benches();
+    growth();
+    Criterion::default().configure_from_args().final_summary();
+}
+
+const NOW: Seconds = 1000;
+
+const VALUE: u8 = b'v';
+
+const VALUE_BYTES: usize = 100;

@@ -1,0 +1,294 @@
+//! The store under a model checker (`make model`): shuttle runs the real code through thousands of interleavings, switching
+//! threads at each lock and each atomic of the store. Without `--cfg shuttle` this file is empty.
+//!
+//! What it does not see: the inside of crossbeam-epoch (which runs for real, pins, epochs and deferred calls, but is never
+//! interrupted half way; it has its own loom tests), the atomics of an item's header, and weak memory: shuttle executes every
+//! program as if all atomics were sequentially consistent, so that a missing `Release` would pass. The pairs of release and
+//! acquire are argued in `store/index.rs` and run under load by `concurrency.rs`; Miri, which would check them too, does not
+//! know the store's memory mapping.
+//!
+//! `LARDER_SCHEDULES` is the number of schedules of each test. A failure prints its schedule, for `shuttle::replay`.
+#![cfg(shuttle)]
+
+use larder::clock::Seconds;
+use larder::store::{Batch, Expected, Expiry, Item, Options, State, Store};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner, thread};
+use std::sync::Arc;
+
+/// A key that is overwritten, while its shard's table grows, is there for every reader: old or new, in order.
+#[test]
+fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
+    explore(|| {
+        let store = store(256 << 10, false);
+        set(&store, b"key", 1);
+        let overwriting = spawn(&store, |store| (2..5).for_each(|n| set(store, b"key", n)));
+        let growing = spawn(&store, |store| {
+            for n in 0_u8..40 {
+                set(store, &[n], 1);
+            }
+        });
+        let mut seen = 0;
+        for _ in 0..4 {
+            let version = get(&store, b"key", NOW).expect("it is never removed");
+            assert!(version >= seen, "{version} after {seen}");
+            seen = version;
+        }
+        overwriting.join().expect("no panic");
+        growing.join().expect("no panic");
+        assert_eq!(get(&store, b"key", NOW), Some(4));
+        assert!(store.totals().index_power > 5, "the tables grew");
+        store.check();
+    });
+}
+
+/// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that there is.
+#[test]
+fn a_segment_is_not_used_again_under_a_reader() {
+    explore(|| {
+        let store = store(32 << 10, true);
+        set(&store, b"key", 1);
+        let writers = [b"a", b"b"].map(|name| {
+            spawn(&store, move |store| {
+                for n in 0_u8..20 {
+                    set(store, &[name[0], n], u64::from(n));
+                }
+            })
+        });
+        let mut handle = store.register();
+        for _ in 0..3 {
+            let batch = handle.batch(NOW);
+            if let State::Hit(item) = batch.fetch(b"key").state {
+                let before = version(&item);
+                thread::yield_now();
+                thread::yield_now();
+                assert_eq!(version(&item), before, "it does not change under the reader");
+            }
+        }
+        drop(handle);
+        writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+        assert!(store.totals().evictions > 0, "something was evicted");
+        store.check();
+    });
+}
+
+/// Overwriting, removing and evicting meet on the same items; each is counted out once (`Store::check` recounts).
+#[test]
+fn an_item_ends_once() {
+    explore(|| {
+        let store = store(24 << 10, true);
+        let threads = [0_u64, 1, 2].map(|thread| {
+            spawn(&store, move |store| {
+                let mut handle = store.register();
+                for n in 0..8 {
+                    let key = [u8::try_from((thread + n) % 3).expect("small")];
+                    if n % 3 == 2 {
+                        handle.batch(NOW).remove(&key, Expected::Any);
+                    } else {
+                        put(&mut handle.batch(NOW), &key, n, Expected::Any);
+                    }
+                }
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        store.check();
+    });
+}
+
+/// Additions on condition, while a third thread makes the store move its items about.
+#[test]
+fn no_conditional_change_is_lost_while_items_move() {
+    explore(|| {
+        let store = store(32 << 10, false);
+        set(&store, b"count", 0);
+        let adding = [(); 2].map(|()| {
+            spawn(&store, |store| {
+                let mut handle = store.register();
+                (0..3).for_each(|_| add(&mut handle.batch(NOW), b"count"));
+            })
+        });
+        let disturbing = spawn(&store, |store| {
+            for n in 0_u8..30 {
+                set(store, &[n % 3], 1);
+            }
+        });
+        adding.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        disturbing.join().expect("no panic");
+        assert_eq!(get(&store, b"count", NOW), Some(6));
+        store.check();
+    });
+}
+
+/// A change on condition either comes before the flush and dies with it, or after it and finds nothing to change.
+#[test]
+fn nothing_gets_past_a_flush() {
+    explore(|| {
+        let store = store(256 << 10, false);
+        set(&store, b"count", 7);
+        let adding = spawn(&store, |store| add(&mut store.register().batch(NOW), b"count"));
+        let other = spawn(&store, |store| set(store, b"other", 1));
+        store.register().batch(NOW).flush(0);
+        set(&store, b"after", 1);
+        adding.join().expect("no panic");
+        other.join().expect("no panic");
+        assert_eq!(get(&store, b"count", NOW), None);
+        assert_eq!(get(&store, b"after", NOW), Some(1));
+        store.check();
+    });
+}
+
+/// A touch that was acknowledged holds, even if a thread whose second is the next one finds the item expired just then.
+#[test]
+fn an_acknowledged_touch_is_not_lost_to_expiry() {
+    explore(|| {
+        let store = store(256 << 10, true);
+        put_until(&mut store.register().batch(NOW), b"key", 1, Expected::Any, NOW + 1);
+        let late = spawn(&store, |store| drop(get(store, b"key", NOW + 1)));
+        let mut handle = store.register();
+        let is_touched = matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_));
+        late.join().expect("no panic");
+        assert_eq!(get(&store, b"key", NOW + 1).is_some(), is_touched);
+        store.check();
+    });
+}
+
+/// Whichever comes first, an append and a touch both take effect.
+#[test]
+fn an_inherited_expiry_is_the_newest() {
+    explore(|| {
+        let store = store(256 << 10, true);
+        put_until(&mut store.register().batch(NOW), b"key", 1, Expected::Any, NOW + 1);
+        let adding = spawn(&store, |store| add(&mut store.register().batch(NOW), b"key"));
+        let mut handle = store.register();
+        assert!(matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_)));
+        adding.join().expect("no panic");
+        assert_eq!(get(&store, b"key", NOW + 50), Some(2));
+    });
+}
+
+/// The checker can fail: a counter that is not changed on condition loses additions.
+#[test]
+#[should_panic(expected = "an addition was lost")]
+fn the_checker_finds_a_lost_addition() {
+    explore(|| {
+        let store = store(256 << 10, false);
+        set(&store, b"count", 0);
+        let add = |store: &Arc<Store>| {
+            let count = get(store, b"count", NOW).expect("it is there");
+            set(store, b"count", count + 1);
+        };
+        let other = spawn(&store, add);
+        add(&store);
+        other.join().expect("no panic");
+        assert_eq!(get(&store, b"count", NOW), Some(2), "an addition was lost");
+    });
+}
+
+/// Half of the schedules at random, half with few but well chosen changes of thread.
+fn explore(scenario: impl Fn() + Send + Sync + 'static) {
+    let schedules = match std::env::var("LARDER_SCHEDULES") {
+        Ok(schedules) => schedules.parse().expect("LARDER_SCHEDULES is a number"),
+        Err(_) => SCHEDULES,
+    };
+    let scenario = Arc::new(scenario);
+    let mut config = Config::new();
+    config.stack_size = STACK_BYTES;
+    let random = Arc::clone(&scenario);
+    Runner::new(RandomScheduler::new(schedules / 2), config.clone()).run(move || random());
+    Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(move || scenario());
+}
+
+fn spawn(
+    store: &Arc<Store>,
+    work: impl FnOnce(&Arc<Store>) + Send + 'static,
+) -> thread::JoinHandle<()> {
+    let store = Arc::clone(store);
+    thread::spawn(move || work(&store))
+}
+
+fn store(memory_bytes: usize, evict: bool) -> Arc<Store> {
+    Store::new(&Options { memory_bytes, segment_bytes: 4096, shards_log2: 1, evict })
+        .expect("the system has this much memory")
+}
+
+fn set(store: &Arc<Store>, key: &[u8], version: u64) {
+    put(&mut store.register().batch(NOW), key, version, Expected::Any);
+}
+
+fn get(store: &Arc<Store>, key: &[u8], now: Seconds) -> Option<u64> {
+    match store.register().batch(now).fetch(key).state {
+        State::Hit(item) => Some(version(&item)),
+        _ => None,
+    }
+}
+
+/// Adds 1 to the version, if the key is there.
+fn add(batch: &mut Batch<'_>, key: &[u8]) {
+    loop {
+        let lookup = batch.peek(key);
+        let witness = lookup.witness();
+        let State::Hit(item) = lookup.state else { return };
+        let next = version(&item) + 1;
+        if put(batch, key, next, Expected::Unchanged(witness)) {
+            return;
+        }
+    }
+}
+
+fn put(batch: &mut Batch<'_>, key: &[u8], version: u64, expected: Expected) -> bool {
+    let Expected::Unchanged(_) = expected else {
+        return put_until(batch, key, version, expected, 0);
+    };
+    publish(batch, key, version, expected, Expiry::Inherit)
+}
+
+fn put_until(
+    batch: &mut Batch<'_>,
+    key: &[u8],
+    version: u64,
+    expected: Expected,
+    expiry: Seconds,
+) -> bool {
+    publish(batch, key, version, expected, Expiry::At(expiry))
+}
+
+/// The value says key and version, a hundred times over.
+fn publish(
+    batch: &mut Batch<'_>,
+    key: &[u8],
+    version: u64,
+    expected: Expected,
+    expiry: Expiry,
+) -> bool {
+    let value = [key, &version.to_le_bytes()].concat().repeat(REPEATS);
+    let mut draft = batch.reserve(key, value.len(), 0, expiry).expect("there is room");
+    batch.fill(&mut draft, &value);
+    match batch.publish(draft, expected) {
+        Ok(_) => true,
+        Err(draft) => {
+            batch.discard(draft);
+            false
+        }
+    }
+}
+
+/// The version of an item, after proof that it is whole and of its key.
+fn version(item: &Item<'_>) -> u64 {
+    let value: Vec<u8> = item.value_chunks().flatten().copied().collect();
+    let key = item.key();
+    let version = &value[key.len()..key.len() + 8];
+    assert_eq!(value, [key, version].concat().repeat(REPEATS), "a whole value of this key");
+    u64::from_le_bytes(version.try_into().expect("8 bytes"))
+}
+
+const NOW: Seconds = 1000;
+
+/// Makes a value of about a third of a segment.
+const REPEATS: usize = 120;
+
+const SCHEDULES: usize = 400;
+
+const PREEMPTIONS: usize = 3;
+
+/// Of each thread: unoptimised code is generous with its stack.
+const STACK_BYTES: usize = 1 << 18;
