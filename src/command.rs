@@ -59,8 +59,8 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
             encoder.version();
             return Then::Continue;
         }
-        Request::Stats { topic } => {
-            report::report(context, topic, encoder);
+        Request::Stats { topic, arguments } => {
+            report::report(context, topic, arguments, encoder);
             return Then::Continue;
         }
         Request::Shutdown { manner } => match shutdown(context, manner) {
@@ -330,11 +330,12 @@ fn touch(context: &mut Context<'_>, key: &[u8], exptime: i32) -> Outcome {
     }
 }
 
-fn flush(context: &mut Context<'_>, exptime: i32) -> Result<Outcome, Fault> {
+fn flush(context: &mut Context<'_>, exptime: Option<i32>) -> Result<Outcome, Fault> {
     context.counters.count(Count::CmdFlush);
     if !context.shared.config.flush_allowed {
         return Err(Fault::FlushNotAllowed);
     }
+    let exptime = exptime.ok_or(Fault::InvalidExptime)?;
     let at = if exptime > 0 { expiry(exptime, context.batch.now()) } else { 0 };
     context.batch.flush(at);
     Ok(Outcome::Ok)

@@ -6,6 +6,8 @@
 
 use super::Context;
 use crate::protocol::encode::Encoder;
+use crate::protocol::number::strict_u32;
+use crate::protocol::text::Tokens;
 use crate::protocol::{COMPATIBLE_VERSION, Fault, Outcome};
 use crate::shared::{Baseline, WorkerFigures};
 use crate::stats::Count;
@@ -14,12 +16,18 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 mod settings;
 
 /// Writes the figures of a topic, or what became of the request.
-pub(super) fn report(context: &Context<'_>, topic: &[u8], encoder: &mut Encoder<'_>) {
+pub(super) fn report(
+    context: &Context<'_>,
+    topic: &[u8],
+    arguments: &[u8],
+    encoder: &mut Encoder<'_>,
+) {
     match topic {
         b"" => general(context, encoder),
         b"items" => items(context, encoder),
@@ -32,6 +40,11 @@ pub(super) fn report(context: &Context<'_>, topic: &[u8], encoder: &mut Encoder<
             encoder.outcome(Outcome::Reset);
             return;
         }
+        b"cachedump" => match dump(context, arguments, encoder) {
+            Ok(()) => {}
+            Err(fault) => return encoder.fault(fault),
+        },
+        b"detail" => return encoder.fault(Fault::DetailUsage),
         _ if b"settings".starts_with(topic) => settings::settings(context.shared, encoder),
         _ if b"conns".starts_with(topic) => connections(context, encoder),
         _ => {
@@ -215,6 +228,36 @@ impl Display for Endpoint {
     }
 }
 
+/// `cachedump <class> <limit>`: some keys, with no limit (0) as many as fit.
+fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> Result<(), Fault> {
+    if !context.shared.config.dump_allowed {
+        return Err(Fault::DumpNotAllowed);
+    }
+    let mut tokens = Tokens::new(arguments);
+    let (Some(class), Some(limit)) = (tokens.next(), tokens.next()) else {
+        return Err(Fault::DumpArguments);
+    };
+    let number = |token| strict_u32(token).ok_or(Fault::BadFormat);
+    let (class, limit) = (number(class)?, number(limit)?);
+    if class >= CLASSES {
+        return Err(Fault::IllegalClass);
+    }
+    if class != CLASS {
+        return Ok(());
+    }
+    let output_bytes = encoder.written() + DUMP_BYTES_MAX;
+    let mut left = if limit == 0 { u32::MAX } else { limit };
+    context.batch.visit(|item| {
+        if left == 0 || encoder.written() > output_bytes {
+            return ControlFlow::Break(());
+        }
+        left -= 1;
+        encoder.listed(item.key(), item.value_bytes(), item.expiry());
+        ControlFlow::Continue(())
+    });
+    Ok(())
+}
+
 /// What memcached has no names for.
 fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     let shared = context.shared;
@@ -244,6 +287,12 @@ fn zeros(names: &[&str], encoder: &mut Encoder<'_>) {
 
 /// Where all items are when a slab class is asked for.
 const CLASS: u32 = 1;
+
+/// How many classes memcached can have.
+const CLASSES: u32 = 64;
+
+/// How long a list of keys may get.
+const DUMP_BYTES_MAX: usize = 2 << 20;
 
 /// By [`crate::shared::ConnectionState`].
 const CONNECTION_STATES: [&str; 5] =

@@ -45,6 +45,10 @@ impl<'o> Encoder<'o> {
                 b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
             }
             Fault::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            Fault::DumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            Fault::DumpArguments => b"CLIENT_ERROR bad command line\r\n",
+            Fault::IllegalClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            Fault::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             Fault::InvalidShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Fault::ShutdownNotEnabled => b"SERVER_ERROR: shutdown not enabled\r\n",
             Fault::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
@@ -91,6 +95,14 @@ impl<'o> Encoder<'o> {
     /// A figure.
     pub fn stat(&mut self, name: impl Display, value: impl Display) {
         write!(self.output, "STAT {name} {value}\r\n").expect("a Vec takes all that is written");
+    }
+
+    /// An item in a list: its key, its value's length, the second in which it ends (0: never).
+    pub fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: u32) {
+        self.output.extend_from_slice(b"ITEM ");
+        self.output.extend_from_slice(key);
+        write!(self.output, " [{value_bytes} b; {expiry} s]\r\n")
+            .expect("a Vec takes all that is written");
     }
 
     /// The end of items or figures.

@@ -46,8 +46,9 @@ pub enum Request<'a> {
     },
     /// Drop everything that is stored.
     Flush {
-        /// When, see [`Storage::exptime`]; but nothing in the past: 0 and less is now.
-        exptime: i32,
+        /// When, see [`Storage::exptime`]; but nothing in the past: 0 and less is now. `None` if it
+        /// cannot be read: whether flushing is allowed at all is said first.
+        exptime: Option<i32>,
     },
     /// Ask for the version.
     Version,
@@ -60,6 +61,8 @@ pub enum Request<'a> {
     Stats {
         /// Which; empty for the general ones.
         topic: &'a [u8],
+        /// What more there is to say of the topic, as blanks and tokens.
+        arguments: &'a [u8],
     },
     /// Stop the server.
     Shutdown {
@@ -159,6 +162,14 @@ pub enum Fault {
     NonNumeric,
     /// `flush_all` is switched off.
     FlushNotAllowed,
+    /// Listing keys is switched off.
+    DumpNotAllowed,
+    /// Too few arguments to list keys.
+    DumpArguments,
+    /// There can be no such slab class.
+    IllegalClass,
+    /// No word, or a wrong one, for what becomes of the figures by prefix.
+    DetailUsage,
     /// A way to stop that does not exist.
     InvalidShutdownMode,
     /// `shutdown` is not switched on.

@@ -75,7 +75,7 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"verbosity" => verbosity(rest),
         b"version" => Line::request(Request::Version, false),
         b"quit" => Line::request(Request::Quit, false),
-        b"stats" => Line::request(Request::Stats { topic: first(rest) }, false),
+        b"stats" => stats(rest),
         b"shutdown" => shutdown(rest),
         _ => unknown(line),
     }
@@ -256,10 +256,14 @@ fn flush(rest: &[u8]) -> Line<'_> {
         1 if quiet => Some(0),
         _ => strict_i32(first(rest)),
     };
-    match exptime {
-        Some(exptime) => Line::request(Request::Flush { exptime }, quiet),
-        None => Line::refused(Fault::InvalidExptime, quiet),
-    }
+    Line::request(Request::Flush { exptime }, quiet)
+}
+
+/// `stats [<topic> [<argument>...]]`
+fn stats(rest: &[u8]) -> Line<'_> {
+    let mut tokens = Tokens::new(rest);
+    let topic = tokens.next().unwrap_or_default();
+    Line::request(Request::Stats { topic, arguments: tokens.rest() }, false)
 }
 
 /// `verbosity <level> [noreply]`
@@ -274,7 +278,7 @@ fn verbosity(rest: &[u8]) -> Line<'_> {
 /// `shutdown [graceful]`
 fn shutdown(rest: &[u8]) -> Line<'_> {
     let quiet = asks_for_no_reply(last(rest));
-    Line::request(Request::Shutdown { manner: first(rest) }, quiet)
+    Line::request(Request::Shutdown { manner: rest.trim_ascii() }, quiet)
 }
 
 fn unknown(line: &[u8]) -> Line<'_> {

@@ -35,6 +35,7 @@ use super::item::Item;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
 use ahash::RandomState;
 use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
+use std::ops::ControlFlow;
 use std::{ptr, slice};
 
 /// See the module's text.
@@ -140,22 +141,23 @@ impl Index {
         Locked { index: self, shard, guard, _lock: lock(&shard.lock) }
     }
 
-    /// Calls `visit` with every item in the index. Writers wait, shard by shard.
+    /// Calls `visit` with every item in the index, until it breaks off. Writers wait, shard by shard.
     pub(super) fn for_each_item(
         &self,
         arena: &Arena,
         guard: &Guard,
-        mut visit: impl FnMut(Item<'_>),
-    ) {
+        mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         for shard in &self.shards {
             let _lock = lock(&shard.lock);
             for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
                 let slot = slot.load(Ordering::Acquire);
                 if slot != EMPTY {
-                    visit(self.item(location_of(slot), arena, guard));
+                    visit(self.item(location_of(slot), arena, guard))?;
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// The number of slots in all tables.

@@ -44,6 +44,7 @@ use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
@@ -260,7 +261,7 @@ impl Store {
         let mut live = vec![0; self.space.arena.segments() as usize];
         let mut items = 0;
         let mut items_bytes = 0;
-        self.index.for_each_item(&self.space.arena, &guard, |item| {
+        let _complete = self.index.for_each_item(&self.space.arena, &guard, |item| {
             let found =
                 self.index.find(self.index.hash(item.key()), item.key(), &self.space.arena, &guard);
             assert_eq!(
@@ -276,6 +277,7 @@ impl Store {
                 items_bytes += bytes as u64;
             });
             items += 1;
+            ControlFlow::Continue(())
         });
         let held = self.held();
         assert_eq!((held.items, held.bytes), (items, items_bytes));
@@ -415,6 +417,14 @@ impl Batch<'_> {
         let state = self.store().state(item, self.now);
         let live = matches!(state, State::Hit(_)).then_some(item);
         Lookup { state, witness: Witness::of(live) }
+    }
+
+    /// Shows live items in no particular order, until `visit` breaks off. Stores wait for it, shard by shard.
+    pub fn visit(&self, mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>) {
+        let store = self.store();
+        let _broken_off = store.index.for_each_item(&store.space.arena, &self.guard, |item| {
+            if store.is_live(&item, self.now) { visit(item) } else { ControlFlow::Continue(()) }
+        });
     }
 
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or discard it.
