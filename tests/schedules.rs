@@ -76,7 +76,7 @@ fn a_segment_is_not_used_again_under_a_reader() {
 #[test]
 fn an_item_ends_once() {
     explore(|| {
-        let store = store(24 << 10, true);
+        let store = store(40 << 10, true);
         let threads = [0_u64, 1, 2].map(|thread| {
             spawn(&store, move |store| {
                 let mut handle = store.register();
@@ -143,7 +143,9 @@ fn an_acknowledged_touch_is_not_lost_to_expiry() {
     explore(|| {
         let store = store(256 << 10, true);
         put_until(&mut store.register().batch(NOW), b"key", 1, Expected::Any, NOW + 1);
-        let late = spawn(&store, |store| drop(get(store, b"key", NOW + 1)));
+        let late = spawn(&store, |store| {
+            get(store, b"key", NOW + 1);
+        });
         let mut handle = store.register();
         let is_touched = matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_));
         late.join().expect("no panic");
