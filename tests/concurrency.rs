@@ -40,7 +40,7 @@ fn mixed_work(store: &Arc<Store>, keys: &[Key], thread: u64) -> u64 {
             handle = store.register();
         }
         let now = START + u32::try_from(operation / 100).expect("small");
-        let key = &keys[random.below(keys.len() as u64) as usize];
+        let key = &keys[random.below_size(keys.len())];
         let mut batch = handle.batch(now);
         match random.below(5) {
             0 => key.write(&mut batch, &mut random),
@@ -80,7 +80,7 @@ fn conditional_changes_lose_nothing() {
                     }
                     // Makes dead bytes, so that counter and list are moved about.
                     let other = random.below(150).to_le_bytes();
-                    set(&mut handle, &other, &vec![0; random.below(1500) as usize]);
+                    set(&mut handle, &other, &vec![0; random.below_size(1500)]);
                 }
             });
         }
@@ -131,7 +131,7 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
             continue;
         };
         let before = item.cas();
-        let value = vec![0; random.below(6000) as usize];
+        let value = vec![0; random.below_size(6000)];
         let mut draft =
             batch.reserve(b"key", value.len(), 0, Expiry::At(0)).expect("there is much to evict");
         batch.fill(&mut draft, &value);
@@ -309,7 +309,7 @@ struct Key {
 impl Key {
     fn new(number: u64) -> Self {
         let mut name = format!("key {number}").into_bytes();
-        name.resize(name.len() + number as usize % 50, b'.');
+        name.resize(if number.is_multiple_of(2) { 30 } else { 60 }, b'.');
         let (next, acknowledged) = (AtomicU64::new(1), AtomicU64::new(0));
         Self { name, writing: AtomicBool::new(false), next, acknowledged }
     }
@@ -325,7 +325,7 @@ impl Key {
         } else {
             let value = self.value(version, random);
             let flags = u32::try_from(version % 3).expect("small");
-            let expiry = [0, batch.now() + 1000][version as usize % 2];
+            let expiry = if version.is_multiple_of(2) { 0 } else { batch.now() + 1000 };
             let mut draft = batch
                 .reserve(&self.name, value.len(), flags, Expiry::At(expiry))
                 .expect("there is much to evict");
@@ -435,6 +435,10 @@ impl Random {
 
     fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
+    }
+
+    fn below_size(&mut self, limit: usize) -> usize {
+        usize::try_from(self.below(limit as u64)).expect("below a usize")
     }
 }
 

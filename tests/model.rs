@@ -108,7 +108,7 @@ fn the_oracle_catches_a_store_that_lies() {
 #[test]
 fn a_full_store_that_may_not_evict_takes_more_after_items_have_gone() {
     let expiry = |n: u32| if n.is_multiple_of(2) { START + 10 } else { 0 };
-    let ways: [(&str, fn(&mut Handle, u32)); 3] = [
+    let ways: [(&str, MakeRoom); 3] = [
         ("flush", |handle, _| drop(apply(handle, START, &Op::Flush { at: 0 }))),
         ("delete", |handle, stored| {
             for n in (0..stored).filter(|n| n.is_multiple_of(2)) {
@@ -167,6 +167,9 @@ struct Report {
     expired: u64,
     longest_hit: usize,
 }
+
+/// Makes room in a store that holds so many items.
+type MakeRoom = fn(&mut Handle, u32);
 
 /// Changes a hit, if it can.
 type Lie = fn(&mut Hit) -> bool;

@@ -11,10 +11,11 @@
 #![cfg(shuttle)]
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Expected, Expiry, Item, Options, State, Store};
+use larder::store::{Batch, Expected, Expiry, Handle, Item, Options, State, Store};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A key that is overwritten, while its shard's table grows, is there for every reader: old or new, in order.
 #[test]
@@ -76,7 +77,7 @@ fn a_segment_is_not_used_again_under_a_reader() {
 #[test]
 fn an_item_ends_once() {
     explore(|| {
-        let store = store(24 << 10, true);
+        let store = store(40 << 10, true);
         let threads = [0_u64, 1, 2].map(|thread| {
             spawn(&store, move |store| {
                 let mut handle = store.register();
@@ -98,9 +99,18 @@ fn an_item_ends_once() {
 /// Additions on condition, while a third thread makes the store move its items about.
 #[test]
 fn no_conditional_change_is_lost_while_items_move() {
-    explore(|| {
-        let store = store(32 << 10, false);
+    let moved = Arc::new(AtomicU64::new(0));
+    let moved_in_all = Arc::clone(&moved);
+    explore(move || {
+        let store = store(48 << 10, false);
+        // Every segment holds something that lives and more that does not.
+        let mut handle = store.register();
+        (0..24).for_each(|n| put_1(&mut handle, n));
         set(&store, b"count", 0);
+        for n in (0_u8..24).filter(|n| !n.is_multiple_of(3)) {
+            handle.batch(NOW).remove(&[n], Expected::Any);
+        }
+        drop(handle);
         let adding = [(); 2].map(|()| {
             spawn(&store, |store| {
                 let mut handle = store.register();
@@ -108,15 +118,16 @@ fn no_conditional_change_is_lost_while_items_move() {
             })
         });
         let disturbing = spawn(&store, |store| {
-            for n in 0_u8..30 {
-                set(store, &[n % 3], 1);
-            }
+            let mut handle = store.register();
+            (100..106).for_each(|n| put_1(&mut handle, n));
         });
         adding.into_iter().for_each(|thread| thread.join().expect("no panic"));
         disturbing.join().expect("no panic");
         assert_eq!(get(&store, b"count", NOW), Some(6));
         store.check();
+        moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
     });
+    assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
 /// A change on condition either comes before the flush and dies with it, or after it and finds nothing to change.
@@ -143,7 +154,9 @@ fn an_acknowledged_touch_is_not_lost_to_expiry() {
     explore(|| {
         let store = store(256 << 10, true);
         put_until(&mut store.register().batch(NOW), b"key", 1, Expected::Any, NOW + 1);
-        let late = spawn(&store, |store| drop(get(store, b"key", NOW + 1)));
+        let late = spawn(&store, |store| {
+            get(store, b"key", NOW + 1);
+        });
         let mut handle = store.register();
         let is_touched = matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_));
         late.join().expect("no panic");
@@ -233,6 +246,10 @@ fn add(batch: &mut Batch<'_>, key: &[u8]) {
             return;
         }
     }
+}
+
+fn put_1(handle: &mut Handle, key: u8) {
+    put(&mut handle.batch(NOW), &[key], 1, Expected::Any);
 }
 
 fn put(batch: &mut Batch<'_>, key: &[u8], version: u64, expected: Expected) -> bool {
