@@ -15,7 +15,7 @@
 //! system.
 
 use super::arena::{Arena, FIRST_ENTRY, Location, SEGMENT_MAGIC, SegmentHeader, SegmentId};
-use super::item::{self, Item};
+use super::item::{self, Entry, Item};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::Guard;
@@ -190,12 +190,16 @@ impl Space {
         Some(segment)
     }
 
-    /// Takes the sealed segment with the least live bytes out, to be cleared, if at least `dead_min` of its bytes are dead.
-    pub(super) fn emptiest(&self, dead_min: usize) -> Option<SegmentId> {
+    /// Takes the sealed segment with the most dead bytes out, to be cleared, if they are at least `dead_min`. What was never used
+    /// does not count: moving does not gain it.
+    pub(super) fn deadest(&self, dead_min: usize) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
-        let live = |segment: SegmentId| self.live_bytes[segment as usize].load(Ordering::Relaxed);
-        let segment = pool.sealed.values().copied().min_by_key(|&segment| live(segment))?;
-        if live(segment) as usize + dead_min > self.capacity() {
+        let dead_bytes = |segment: SegmentId| {
+            let live = self.live_bytes[segment as usize].load(Ordering::Relaxed) as usize;
+            (pool.used_bytes(segment) - FIRST_ENTRY).saturating_sub(live)
+        };
+        let segment = pool.sealed.values().copied().max_by_key(|&segment| dead_bytes(segment))?;
+        if dead_bytes(segment) < dead_min {
             return None;
         }
         pool.start_clearing(segment);
@@ -264,22 +268,20 @@ impl Space {
         }
     }
 
-    /// The live items that have their head or a fragment in a segment that is being cleared. The guard is that of the one who
+    /// The live entries of a segment that is being cleared, each with the item that it is part of. The guard is that of the one who
     /// clears it.
     ///
     /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So a fragment that is seen alive
     /// under a guard has a head whose segment is not used again before the guard is gone.
-    pub(super) fn live_items<'g>(
+    pub(super) fn live_entries<'g>(
         &'g self,
         segment: SegmentId,
         _guard: &'g Guard,
-    ) -> impl Iterator<Item = Item<'g>> {
-        let State::Clearing { used_bytes, .. } = lock(&self.pool).state[segment as usize] else {
-            unreachable!("only a segment that is being cleared is walked")
-        };
+    ) -> impl Iterator<Item = (Entry, Item<'g>)> {
+        let used_bytes = lock(&self.pool).used_bytes(segment);
         let mut offset = FIRST_ENTRY;
         std::iter::from_fn(move || {
-            while offset < used_bytes as usize {
+            while offset < used_bytes {
                 let at = self.arena.location(segment, offset);
                 // SAFETY: entries follow one another without gaps up to `used_bytes`, and a segment that is being cleared is
                 // not used again before the one who clears it retires it.
@@ -287,7 +289,8 @@ impl Space {
                 offset += entry.bytes;
                 if !entry.is_dead {
                     // SAFETY: the entry lives, so its head is written and stays in place under the guard (see above).
-                    return Some(unsafe { Item::new(&self.arena, entry.head) });
+                    let item = unsafe { Item::new(&self.arena, entry.head) };
+                    return Some((entry, item));
                 }
             }
             None
@@ -365,6 +368,16 @@ impl Space {
 }
 
 impl Pool {
+    /// Of a segment that is sealed or being cleared.
+    fn used_bytes(&self, segment: SegmentId) -> usize {
+        match self.state[segment as usize] {
+            State::Sealed { used_bytes, .. } | State::Clearing { used_bytes, .. } => {
+                used_bytes as usize
+            }
+            state => unreachable!("nothing is known of what a segment holds that is {state:?}"),
+        }
+    }
+
     fn start_clearing(&mut self, segment: SegmentId) {
         let State::Sealed { sequence, used_bytes } = self.state[segment as usize] else {
             unreachable!("only a sealed segment is cleared")
