@@ -58,7 +58,12 @@ impl Supply for Foreground<'_> {
                 if clearings == CLEARINGS_MAX && !self.store.evict {
                     return Err(OutOfMemory);
                 }
-                self.clear_one(1, clearings >= MOVES_MAX)?;
+                // What is retired takes the room that moving needs, until its readers have gone.
+                if let Err(error) = self.clear_one(1, clearings >= MOVES_MAX)
+                    && !self.store.space.waits_for_readers()
+                {
+                    return Err(error);
+                }
                 clearings += 1;
             }
             self.let_readers_go();

@@ -140,6 +140,11 @@ impl Space {
         (allowed.saturating_sub(pool.in_use), allowed.saturating_sub(pool.in_use - pool.retired))
     }
 
+    /// Whether segments will be free when their readers have gone.
+    pub(super) fn waits_for_readers(&self) -> bool {
+        lock(&self.pool).retired > 0
+    }
+
     /// Closes an open segment in which nothing more is being written: from now on it may be reclaimed. Returns `true` if it had
     /// nothing live in it and is retired at once; the caller then hands it to the epoch.
     pub(super) fn seal(&self, segment: SegmentId, used_bytes: usize) -> bool {
