@@ -230,6 +230,12 @@ impl Store {
         }
     }
 
+    /// The memory limit.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.space.memory_bytes()
+    }
+
     /// Figures, summed over all handles.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -511,6 +517,20 @@ impl Batch<'_> {
         } else {
             self.store().flush_at.store(at, Ordering::Release);
         }
+    }
+
+    /// Changes the memory limit, and makes the store fit it at once. Without eviction it may stay larger, and then refuses to store.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed then.
+    pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
+        let Handle { store, counters, .. } = &*self.handle;
+        if !store.space.set_memory_bytes(memory_bytes) {
+            return Err(OutOfMemory);
+        }
+        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        let _as_far_as_it_goes = supply.shrink_to_limit();
+        Ok(())
     }
 
     /// The batch's moment.

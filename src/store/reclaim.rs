@@ -90,6 +90,20 @@ impl Supply for Moving<'_> {
 }
 
 impl Foreground<'_> {
+    /// Clears segments until those in use are within the limit.
+    ///
+    /// # Errors
+    /// Nothing more can be cleared.
+    pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
+        while self.store.space.in_use() > self.store.space.segments_allowed() {
+            let mut mover = lock(&self.store.mover);
+            self.clear_next(true, &mut mover)?;
+            drop(mover);
+            self.let_readers_go();
+        }
+        Ok(())
+    }
+
     /// Clears a segment early enough that its readers have gone when it is needed: one for each writer.
     fn stay_ahead(&mut self) {
         if !self.store.evict {
@@ -117,8 +131,12 @@ impl Foreground<'_> {
         if self.store.space.available().1 >= wanted {
             return Ok(());
         }
+        self.clear_next(stop_moving, &mut mover)
+    }
+
+    fn clear_next(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
         let (segment, fate) = self.choose(stop_moving).ok_or(OutOfMemory)?;
-        self.clear(segment, fate, &mut mover)
+        self.clear(segment, fate, mover)
     }
 
     fn choose(&self, stop_moving: bool) -> Option<(SegmentId, Fate)> {

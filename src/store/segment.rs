@@ -33,7 +33,7 @@ pub(super) struct Space {
     pool: Mutex<Pool>,
     /// Bytes of the limit that are not for segments: the index and the tables of fixed size.
     other_bytes: AtomicUsize,
-    memory_bytes: usize,
+    memory_bytes: AtomicUsize,
 }
 
 /// The plain part.
@@ -99,7 +99,7 @@ impl Space {
             first_expiry: (0..segments).map(|_| AtomicU32::new(NEVER)).collect(),
             pool: Mutex::new(pool),
             other_bytes: AtomicUsize::new(other_bytes),
-            memory_bytes,
+            memory_bytes: AtomicUsize::new(memory_bytes),
         })
     }
 
@@ -112,6 +112,29 @@ impl Space {
     pub(super) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
         self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
         self.other_bytes.fetch_sub(bytes_removed, Ordering::Relaxed);
+    }
+
+    /// The memory limit.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. Pages that are now beyond the
+    /// limit go back to the system, those of segments in use when they are free.
+    pub(super) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
+        let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
+        if memory_bytes / self.arena.segment_bytes() > room {
+            return false;
+        }
+        let mut pool = lock(&self.pool);
+        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
+            let Some(segment) = pool.warm.pop() else { break };
+            // SAFETY: a free segment has no readers and no writer, and it is not free to others while we hold the lock.
+            unsafe { self.arena.release(segment) };
+            pool.cold.push(segment);
+        }
+        true
     }
 
     /// Opens a free segment if the budget allows one more.
@@ -316,7 +339,7 @@ impl Space {
     /// How many segments the limit leaves room for beside the index.
     pub(super) fn segments_allowed(&self) -> u32 {
         let other = self.other_bytes.load(Ordering::Relaxed);
-        let bytes = self.memory_bytes.saturating_sub(other);
+        let bytes = self.memory_bytes().saturating_sub(other);
         u32::try_from(bytes / self.arena.segment_bytes())
             .unwrap_or(u32::MAX)
             .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
