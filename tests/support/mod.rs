@@ -74,7 +74,11 @@ impl Server {
             panic!("{} {flags:?} wrote no port: {status:?}", program.display());
         };
         let _ = fs::remove_dir_all(&folder);
-        Self { program: program.to_owned(), child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
+        Self {
+            program: program.to_owned(),
+            child,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        }
     }
 
     /// What runs.
