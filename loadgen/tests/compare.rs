@@ -1,25 +1,29 @@
 //! The comparison in a form too short for its figures to mean anything, so that it does not rot
 //! between uses.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn compare(args: &[&str]) -> Output {
+fn compare<S: AsRef<OsStr>>(args: &[S]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.args(["--rounds", "1", "--seconds", "0.05"]).args(args).output().unwrap()
 }
 
 #[test]
 fn every_case_has_a_figure() {
-    let output = compare(&["cpu", "--servers", "null"]);
+    let larder = larder();
+    let args = ["cpu", "--servers", "larder,null", "--larder"].map(OsStr::new);
+    let output = compare(&[&args[..], &[larder.as_os_str()]].concat());
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     let figures: Vec<f64> = stdout
         .lines()
         .filter(|line| line.starts_with("| get") || line.starts_with("| set"))
-        .map(|line| line.split('|').nth(2).unwrap().split(';').next().unwrap().trim())
-        .map(|figure| figure.parse().unwrap())
+        .flat_map(|line| line.split('|').skip(2).take(2))
+        .map(|cell| cell.split(';').next().unwrap().trim().parse().unwrap())
         .collect();
-    assert_eq!(figures.len(), 5, "{stdout}");
+    assert_eq!(figures.len(), 10, "{stdout}");
     assert!(figures.iter().all(|&micros| micros > 0.0), "{stdout}");
 }
 
@@ -29,4 +33,19 @@ fn a_server_that_cannot_be_started_is_named() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(stderr.contains("/no/such/memcached"), "{stderr}");
+}
+
+/// larder's program, beside this package's where tests of the whole workspace build it. For tests of
+/// this package alone it is built now.
+fn larder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_compare")).parent().unwrap();
+    let larder = folder.join("larder");
+    if !larder.exists() {
+        let profile = folder.file_name().and_then(OsStr::to_str).unwrap().replace("debug", "dev");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "larder", "--bin", "larder"]);
+        build.args(["--profile", &profile, "--target-dir"]).arg(folder.parent().unwrap());
+        assert!(build.status().unwrap().success(), "{build:?}");
+    }
+    larder
 }

@@ -49,6 +49,7 @@ pub(crate) fn reference() -> Option<PathBuf> {
 
 /// A running server; dropping it kills the process.
 pub(crate) struct Server {
+    program: PathBuf,
     child: Child,
     address: SocketAddr,
 }
@@ -73,7 +74,16 @@ impl Server {
             panic!("{} {flags:?} wrote no port: {status:?}", program.display());
         };
         let _ = fs::remove_dir_all(&folder);
-        Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
+        Self {
+            program: program.to_owned(),
+            child,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        }
+    }
+
+    /// What runs.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The port on loopback where the server listens.
