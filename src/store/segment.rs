@@ -383,7 +383,6 @@ impl Space {
         assert_eq!(count(|s| *s != State::Free), pool.in_use as usize);
         assert_eq!(count(|s| *s == State::Retired), pool.retired as usize);
         assert_eq!(count(|s| matches!(s, State::Sealed { .. })), pool.sealed.len());
-        assert!(pool.in_use <= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT);
         for (&sequence, &segment) in &pool.sealed {
             let State::Sealed { used_bytes, .. } = pool.state[segment as usize] else {
                 panic!("segment {segment} is in the sealed list and {:?}", pool.state)
