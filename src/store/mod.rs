@@ -88,6 +88,7 @@ pub struct Handle {
     appender: Appender,
     counters: Arc<Counters>,
     has_draft: bool,
+    id: u64,
 }
 
 /// A run of operations at one moment, between two waits for I/O. Nothing that was there when it began is freed before it ends,
@@ -148,6 +149,8 @@ pub enum Expiry {
 #[derive(Debug)]
 #[must_use]
 pub struct Draft {
+    /// The handle that reserved it.
+    handle_id: u64,
     allocation: Allocation,
     hash: Hash,
     expiry: Expiry,
@@ -225,6 +228,7 @@ impl Store {
             appender: Appender::default(),
             counters,
             has_draft: false,
+            id: HANDLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
     }
 
@@ -415,14 +419,16 @@ impl Batch<'_> {
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
-        Ok(Draft { allocation, hash: self.store().index.hash(key), expiry })
+        let hash = self.store().index.hash(key);
+        Ok(Draft { handle_id: self.handle.id, allocation, hash, expiry })
     }
 
     /// Appends to the draft's value.
     ///
     /// # Panics
-    /// The value gets longer than was reserved.
+    /// The value gets longer than was reserved, or the draft is another handle's.
     pub fn fill(&self, draft: &mut Draft, bytes: &[u8]) {
+        self.assert_own(draft);
         draft.allocation.fill(&self.store().space, bytes);
     }
 
@@ -432,8 +438,9 @@ impl Batch<'_> {
     /// Gives the draft back if the key is not as expected.
     ///
     /// # Panics
-    /// The draft is not filled.
+    /// The draft is not filled, or another handle's.
     pub fn publish(&mut self, draft: Draft, expected: Expected) -> Result<u64, Draft> {
+        self.assert_own(&draft);
         assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
         let published =
             self.change().publish(draft.hash, &draft.allocation, draft.expiry, expected);
@@ -446,11 +453,15 @@ impl Batch<'_> {
     }
 
     /// Gives a draft's space back.
+    ///
+    /// # Panics
+    /// The draft is another handle's.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a draft that was discarded must not be used"
     )]
     pub fn discard(&mut self, draft: Draft) {
+        self.assert_own(&draft);
         self.handle.has_draft = false;
         let Handle { store, appender, counters, .. } = &mut *self.handle;
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
@@ -489,6 +500,11 @@ impl Batch<'_> {
         &self.handle.store
     }
 
+    /// A draft names places in one store's arena that one handle owns; elsewhere they are somebody else's.
+    fn assert_own(&self, draft: &Draft) {
+        assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
+    }
+
     fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
         self.store().index.find(hash, key, &self.store().space.arena, &self.guard)
     }
@@ -518,6 +534,9 @@ impl Witness {
         Self(item.map_or(0, |item| item.cas()))
     }
 }
+
+/// Tells handles apart, whichever store they are of.
+static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// A sum of wrapping differences that were read while others count may be below 0 for a moment.
 fn at_least_0(sum: u64) -> u64 {
