@@ -137,6 +137,11 @@ impl Space {
         true
     }
 
+    /// The largest item that the limit leaves room for beside what writers have open, with a little to spare.
+    pub(super) fn item_bytes_max(&self) -> usize {
+        self.segments_allowed() as usize * self.capacity() / 4 * 3
+    }
+
     /// Opens a free segment if the budget allows one more.
     pub(super) fn take(&self) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
