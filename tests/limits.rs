@@ -37,14 +37,46 @@ fn accepting_pauses_while_files_run_out_and_goes_on() {
     assert_eq!(observer.stat("rejected_connections"), 0);
 }
 
+#[test]
+fn a_value_that_memory_does_not_suffice_for_is_refused_as_it_comes() {
+    let mut server = Server::start(&support::larder(), &["-t", "1", "-m", "2048", "-I", "1g"]);
+    let mut client = Client::connect(&server);
+    client.send("set a 0 0 3\r\nold");
+    assert_eq!(client.line(), "STORED");
+    let process = format!("/proc/{}/statm", server.process().id());
+    let pages = fs::read_to_string(process).expect("the server lives");
+    let pages: usize =
+        pages.split(' ').next().expect("the first is the size").parse().expect("digits");
+    limit(&format!("--as={}:", pages * PAGE_BYTES + (100 << 20)), &mut server);
+    // To announce a value takes no memory, however many do.
+    let mut announcing: Vec<_> = (0..50).map(|_| Client::connect(&server)).collect();
+    for other in &mut announcing {
+        other.send("version\r\nset b 0 0 1000000000");
+        assert_eq!(other.line(), "VERSION 1.6.45");
+    }
+    client.send("set a 0 0 300000000");
+    let piece = vec![b'v'; 1_000_000];
+    (0..300).for_each(|_| client.0.get_mut().write_all(&piece).expect("the rest is swallowed"));
+    client.send("");
+    assert_eq!(client.line(), "SERVER_ERROR out of memory storing object");
+    client.send("get a");
+    assert_eq!(client.line(), "END", "what was to be replaced is gone");
+    assert_eq!(client.stat("store_no_memory"), 1);
+}
+
 /// Lowers the process' limit such that so many further files can be opened. The system gives them
 /// the lowest numbers that are free.
 fn leave_room_for(files: usize, server: &mut Server) {
     let pid = server.process().id();
     let open = |number: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     let last = (0..).filter(|number| !open(number)).nth(files - 1).expect("numbers do not end");
-    let limit = format!("--nofile={}:", last + 1);
-    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    limit(&format!("--nofile={}:", last + 1), server);
+}
+
+/// Sets a limit of the process, as `prlimit` has it.
+fn limit(limit: &str, server: &mut Server) {
+    let pid = server.process().id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, limit]).status();
     assert!(status.expect("util-linux is there").success());
 }
 
@@ -87,6 +119,8 @@ impl Client {
         pauses
     }
 }
+
+const PAGE_BYTES: usize = 4096;
 
 /// How long a pause lasts.
 const PAUSE: Duration = Duration::from_millis(50);
