@@ -1,5 +1,6 @@
-//! From bytes to bytes: `cargo bench --bench serve`. What a server does for a request, less its sockets; and of that the parser
-//! alone. Each bench asserts its answer; under `cargo test` all of them run once, tiny.
+//! From bytes to bytes: `cargo bench --bench serve`. What a server does for a request, less its
+//! sockets; and of that the parser alone. Each bench asserts its answer; under `cargo test` all of
+//! them run once, tiny.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
