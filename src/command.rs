@@ -10,7 +10,7 @@ use crate::protocol::number::lenient_u64;
 use crate::protocol::{Direction, Fault, Mode, Outcome, Request, Retrieval, Storage};
 use crate::shared::Shared;
 use crate::stats::{Count, Counters};
-use crate::store::{Batch, Draft, Expected, Expiry, Item, Removal, State};
+use crate::store::{Batch, Draft, Expected, Expiry, Item, OutOfMemory, Removal, State};
 
 mod report;
 
@@ -44,6 +44,7 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
         Request::Delete { key } => Ok(delete(context, key)),
         Request::Touch { key, exptime } => Ok(touch(context, key, exptime)),
         Request::Flush { exptime } => flush(context, exptime),
+        Request::LimitMemory { megabytes } => limit_memory(context, megabytes),
         Request::Verbosity { level } => {
             context.shared.set_verbosity(level);
             Ok(Outcome::Ok)
@@ -347,6 +348,20 @@ fn flush(context: &mut Context<'_>, exptime: Option<i32>) -> Result<Outcome, Fau
     Ok(Outcome::Ok)
 }
 
+fn limit_memory(context: &mut Context<'_>, megabytes: u32) -> Result<Outcome, Fault> {
+    if megabytes < MEMORY_MEGABYTES_MIN {
+        return Err(Fault::LimitTooSmall);
+    }
+    if megabytes > MEMORY_MEGABYTES_MAX {
+        return Err(Fault::LimitInBytes);
+    }
+    let bytes = usize::try_from(u64::from(megabytes) << 20).map_err(|_| Fault::LimitOutOfBounds)?;
+    match context.batch.set_memory_bytes(bytes) {
+        Ok(()) => Ok(Outcome::Ok),
+        Err(OutOfMemory) => Err(Fault::LimitOutOfBounds),
+    }
+}
+
 fn shutdown(context: &Context<'_>, manner: &[u8]) -> Result<(), Fault> {
     if !context.shared.config.shutdown_allowed {
         return Err(Fault::ShutdownNotEnabled);
@@ -415,6 +430,10 @@ fn expiry(exptime: i32, now: Seconds) -> Seconds {
 const LONG_AGO: Seconds = 1;
 /// Longer expiries, 30 days, are points in time.
 const RELATIVE_SECONDS_MAX: u32 = 60 * 60 * 24 * 30;
+/// Less than this is no memory limit.
+const MEMORY_MEGABYTES_MIN: u32 = 8;
+/// More than this was meant in bytes.
+const MEMORY_MEGABYTES_MAX: u32 = 1_000_000_000;
 const ITEM_HEADER_BYTES: usize = 48;
 const VALUE_END_BYTES: usize = 2;
 

@@ -55,18 +55,9 @@ fn pymemcache() {
             .args(["-q", "--disable-warnings", "-m", "integration", "--server", "127.0.0.1"])
             .args(["--port", &server.port().to_string(), "pymemcache/test/test_integration.py"]));
         let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{report}");
         // Its three tests over TLS skip themselves where no certificate is.
-        let verdict = report.lines().last().unwrap_or_default();
-        if server.program() == Path::new(env!("CARGO_BIN_EXE_larder")) {
-            // One test, run with each kind of client, ends by changing the limit on memory, which
-            // larder knows no command for.
-            let unknown = report.matches("UnknownCommandError: b'cache_memlimit'\n").count();
-            let failed = report.matches("\nFAILED pymemcache/test/test_integration.py::test_misc[");
-            assert_eq!((unknown, failed.count()), (6, 6), "{report}");
-            assert!(verdict.starts_with("6 failed, 94 passed, 3 skipped"), "{report}");
-        } else {
-            assert!(verdict.starts_with("100 passed, 3 skipped"), "{report}");
-        }
+        assert!(report.contains("100 passed, 3 skipped"), "{report}");
     }
 }
 

@@ -53,7 +53,8 @@ fn nothing_is_missed_while_evicting_is_forbidden() {
             run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!((report.misses, report.totals.evictions), (0, 0), "seed {seed}: {report:?}");
         assert!(report.refused > 0, "seed {seed}: the memory was full: {report:?}");
-        assert!(report.emptiest_refusal > 0.7, "seed {seed}: refused only when full: {report:?}");
+        // Four of seventeen segments are open, and a sixteenth of each other may be dead.
+        assert!(report.emptiest_refusal > 0.6, "seed {seed}: refused only when full: {report:?}");
     }
 }
 

@@ -74,6 +74,16 @@ fn a_segment_that_an_idle_thread_emptied_is_used_again() {
     assert_eq!(finished.recv_timeout(Duration::from_secs(20)), Ok(0));
 }
 
+/// Else safe code could write where the bytes of another store lie.
+#[test]
+#[should_panic(expected = "a draft of this handle")]
+fn a_draft_belongs_to_its_handle() {
+    let (mut first, mut second) =
+        (store(1 << 20, true).register(), store(1 << 20, true).register());
+    let draft = draft(&mut first.batch(NOW), b"key", b"value");
+    drop(second.batch(NOW).publish(draft, Expected::Any));
+}
+
 fn store(memory_bytes: usize, evict: bool) -> Arc<Store> {
     Store::new(&Options { memory_bytes, segment_bytes: 4096, shards_log2: 1, evict })
         .expect("the system has this much memory")

@@ -120,7 +120,7 @@ fn traffic(
 fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
     let acceptor = &context.shared.acceptor;
     let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
-    encoder.stat("limit_maxbytes", context.shared.config.memory_bytes);
+    encoder.stat("limit_maxbytes", context.shared.store.memory_bytes());
     encoder.stat("accepting_conns", accepting);
     encoder.stat("listen_disabled_num", acceptor.pauses.get());
     encoder.stat("time_in_listen_disabled_us", acceptor.pause_micros.get());
@@ -179,7 +179,7 @@ fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
 fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     let totals = context.shared.store.totals();
     let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
-    let memory_bytes = context.shared.config.memory_bytes;
+    let memory_bytes = context.shared.store.memory_bytes();
     if totals.items > 0 {
         for name in SLABS_NAMES {
             let value = match *name {

@@ -49,6 +49,11 @@ impl<'o> Encoder<'o> {
             Fault::DumpArguments => b"CLIENT_ERROR bad command line\r\n",
             Fault::IllegalClass => b"CLIENT_ERROR Illegal slab id\r\n",
             Fault::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+            Fault::LimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Fault::LimitInBytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
+            Fault::LimitOutOfBounds => {
+                b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
+            }
             Fault::InvalidShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Fault::ShutdownNotEnabled => b"SERVER_ERROR: shutdown not enabled\r\n",
             Fault::TooLarge => b"SERVER_ERROR object too large for cache\r\n",

@@ -57,6 +57,11 @@ pub enum Request<'a> {
         /// The number of `-v`.
         level: u32,
     },
+    /// Change the memory limit.
+    LimitMemory {
+        /// To so many MiB.
+        megabytes: u32,
+    },
     /// Ask for figures.
     Stats {
         /// Which; empty for the general ones.
@@ -170,6 +175,12 @@ pub enum Fault {
     IllegalClass,
     /// No word, or a wrong one, for what becomes of the figures by prefix.
     DetailUsage,
+    /// A memory limit that is too small for anything.
+    LimitTooSmall,
+    /// A memory limit that was meant in bytes.
+    LimitInBytes,
+    /// A memory limit that cannot be had.
+    LimitOutOfBounds,
     /// A way to stop that does not exist.
     InvalidShutdownMode,
     /// `shutdown` is not switched on.

@@ -72,6 +72,7 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"incr" => keyed(rest, 2, |key, delta| count(Direction::Up, key, delta)),
         b"decr" => keyed(rest, 2, |key, delta| count(Direction::Down, key, delta)),
         b"flush_all" => flush(rest),
+        b"cache_memlimit" => memory_limit(rest),
         b"verbosity" => verbosity(rest),
         b"version" => Line::request(Request::Version, false),
         b"quit" => Line::request(Request::Quit, false),
@@ -265,6 +266,15 @@ fn stats(rest: &[u8]) -> Line<'_> {
     let mut tokens = Tokens::new(rest);
     let topic = tokens.next().unwrap_or_default();
     Line::request(Request::Stats { topic, arguments: tokens.rest() }, false)
+}
+
+/// `cache_memlimit <MiB> [noreply]`
+fn memory_limit(rest: &[u8]) -> Line<'_> {
+    let quiet = asks_for_no_reply(last(rest));
+    match strict_u32(first(rest)) {
+        Some(megabytes) => Line::request(Request::LimitMemory { megabytes }, quiet),
+        None => Line::refused(Fault::UnknownCommand, quiet),
+    }
 }
 
 /// `verbosity <level> [noreply]`

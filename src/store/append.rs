@@ -5,7 +5,7 @@
 
 use super::OutOfMemory;
 use super::arena::{FIRST_ENTRY, Location, SegmentId};
-use super::item::{self, FRAGMENT_BYTES, Item, Shape, pad};
+use super::item::{self, Entry, FRAGMENT_BYTES, Item, Shape, pad};
 use super::segment::Space;
 
 /// Where an appender gets its segments and brings those that it sealed empty.
@@ -131,19 +131,49 @@ impl Appender {
     ) {
         let item = allocation.item(space);
         let mut entries = 0;
+        item.for_each_entry(|_, _| entries += 1);
+        if entries == 1
+            && let Some(open) = self.open
+            && open.segment == space.arena.segment_of(allocation.head)
+        {
+            self.take_back(space, allocation.head);
+            return;
+        }
         item.for_each_entry(|at, bytes| {
-            entries += 1;
             let is_empty = space.remove_live(at, bytes);
             debug_assert!(!is_empty, "a draft's segments are not sealed");
         });
-        if entries == 1
-            && let Some(open) = &mut self.open
-            && open.segment == space.arena.segment_of(allocation.head)
-        {
-            open.offset = space.arena.offset_of(allocation.head);
-            return;
-        }
         self.finish(space, allocation, supply);
+    }
+
+    /// Copies an entry of another segment to the open one.
+    ///
+    /// # Errors
+    /// The supply has no segment.
+    pub(super) fn copy(
+        &mut self,
+        space: &Space,
+        entry: &Entry,
+        supply: &mut impl Supply,
+    ) -> Result<Location, OutOfMemory> {
+        if self.room(space) < entry.bytes {
+            self.seal(space, supply);
+            self.open = Some(Open { segment: supply.take()?, offset: FIRST_ENTRY });
+        }
+        let copy = self.advance(space, entry.bytes);
+        // SAFETY: entries are moved by one thread at a time, which sees to it that the original stays; `advance` gave us the copy's
+        // bytes alone.
+        unsafe { item::copy_entry(&space.arena, entry.at, copy, entry.bytes) };
+        Ok(copy)
+    }
+
+    /// Takes back what was written last, and published to nobody.
+    pub(super) fn take_back(&mut self, space: &Space, at: Location) {
+        let open = self.open.as_mut().expect("what was written last lies in the open segment");
+        let offset = space.arena.offset_of(at);
+        let is_empty = space.remove_live(at, open.offset - offset);
+        debug_assert!(!is_empty, "the open segment is not sealed");
+        open.offset = offset;
     }
 
     /// Closes the open segment: nothing more is written to it.

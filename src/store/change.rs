@@ -4,7 +4,7 @@
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
 use super::index::{Hash, Locked, Slot};
-use super::item::Item;
+use super::item::{self, Entry, Item};
 use super::{Expected, Expiry, Removal, Store, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
@@ -62,20 +62,33 @@ impl<'a> Change<'a> {
         Ok(sequence)
     }
 
-    /// Gives a live item another copy of itself to be named by, finished by this; `false` if it is not the key's item any more.
-    pub(super) fn replace_by_copy(&self, hash: Hash, old: Item<'_>, copy: &Allocation) -> bool {
+    /// Has an item live on with `copy` in the place of one of its entries; `false` if it is not its key's item any more.
+    pub(super) fn move_entry(
+        &self,
+        hash: Hash,
+        item: Item<'_>,
+        entry: &Entry,
+        copy: Location,
+    ) -> bool {
         let space = &self.store.space;
         let locked = self.store.index.lock(hash, self.guard);
-        let Some(slot) = locked.find_location(hash, old.location()) else { return false };
-        let copy = copy.item(space);
-        copy.finish(old.cas(), old.expiry(), old.last_access(), old.is_fetched());
-        space.note_expiry(copy.location(), old.expiry());
-        // SAFETY: as in `publish`.
-        unsafe { locked.set(slot, hash, copy.location()) };
+        let Some(slot) = locked.find_location(hash, item.location()) else { return false };
+        if entry.at == item.location() {
+            // SAFETY: `copy` is a copy of the head, in memory that nobody but this thread knows.
+            let head = unsafe { Item::new(&space.arena, copy) };
+            head.become_head(item);
+            space.note_expiry(copy, head.expiry());
+            // SAFETY: as in `publish`.
+            unsafe { locked.set(slot, hash, copy) };
+        } else {
+            item.relink(entry.at, copy);
+        }
         drop(locked);
-        self.counters.items.add(1);
-        self.counters.item_bytes.add(item_bytes(copy));
-        self.bury(old);
+        // SAFETY: the entry lies in the segment that this thread is clearing, pinned.
+        unsafe { item::mark_entry_dead(&space.arena, entry.at) };
+        if space.remove_live(entry.at, entry.bytes) {
+            self.retire(space.arena.segment_of(entry.at));
+        }
         true
     }
 

@@ -36,7 +36,7 @@ pub struct Totals {
     pub reclaimed: u64,
     /// Of these, never fetched.
     pub expired_unfetched: u64,
-    /// Live items moved to gather what dead ones left.
+    /// Live entries (items, or parts of large ones) moved to gather what dead ones left.
     pub moved: u64,
     /// Bytes of index tables.
     pub index_bytes: u64,

@@ -115,7 +115,11 @@ impl Index {
         guard: &'g Guard,
     ) -> Option<Item<'g>> {
         let table = self.shard(hash).load(guard);
-        let accept = |at| Some(self.item(at, arena, guard)).filter(|item| item.key() == key);
+        let accept = |at| {
+            // The value's lines arrive while the key is compared.
+            arena.prefetch(at);
+            Some(self.item(at, arena, guard)).filter(|item| item.key() == key)
+        };
         find_slot(table, hash, accept).map(|(_, item)| item)
     }
 

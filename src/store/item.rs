@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0       4        8      12         16            20
-//!  | expiry | access | bits | sequence | value bytes | [flags 4] [inline 4, next 8] key value-part | pad to 8
+//!  | expiry | access | bits | sequence | value bytes | [inline 4, next 8] [flags 4] key value-part | pad to 8
 //!
 //!  bits: marks 8 | key length 8 | upper half of the sequence 16
 //! ```
@@ -14,18 +14,20 @@
 //!  | header (fragment mark, value bytes = those in here) | pad 4 | next 8 | owner 8 | value-part | pad to 8
 //! ```
 //!
-//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds the key of every byte in it.
+//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds the key of every byte in it. Both
+//! are atomics, and lie at the same place in head and fragment: compaction moves entries one by one, and a reader that is on its
+//! way through them finds the same bytes before and after.
 //!
 //! # Why reading without a lock is sound
 //!
 //! While an entry is a draft, one thread owns it and nobody else knows where it lies. Publishing stores its location in an index
 //! slot with `Release`; a reader gets it with `Acquire`, so it sees every byte. From then on key, value, flags and lengths never
-//! change; expiry, access time and marks do, and are atomics. The memory is used again only after every reader that could have
+//! change; expiry, access time, marks and the links between a split item's entries do, and are atomics. The memory is used again only after every reader that could have
 //! seen the location has gone (`segment.rs`). So what a reader copies cannot change under it.
 
 use super::arena::{Arena, Location};
 use crate::clock::Seconds;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::{ptr, slice};
 
 /// An item, borrowed from the store for as long as a batch lasts. Its key, value, flags and cas never change.
@@ -54,11 +56,6 @@ struct Header {
 }
 
 impl Shape {
-    /// The shape of an item that is there.
-    pub(super) fn of(item: &Item<'_>) -> Self {
-        Self { key_bytes: item.key().len(), value_bytes: item.value_bytes(), flags: item.flags() }
-    }
-
     /// Bytes of the head with nothing of the value in it.
     pub(super) fn head_bytes(&self, split: bool) -> usize {
         let flags = if self.flags == 0 { 0 } else { FLAGS_BYTES };
@@ -98,8 +95,9 @@ impl<'b> Item<'b> {
         if self.marks() & MARK_FLAGS == 0 {
             return 0;
         }
-        // SAFETY: the mark says that four bytes of flags follow the header; they never change after publication.
-        unsafe { ptr::read_unaligned(self.pointer().add(HEADER_BYTES).cast::<u32>()) }
+        let at = HEADER_BYTES + self.split_bytes();
+        // SAFETY: the mark says that four bytes of flags stand there; they never change after publication.
+        unsafe { ptr::read(self.pointer().add(at).cast::<u32>()) }
     }
 
     /// The value's length in bytes.
@@ -176,16 +174,48 @@ impl<'b> Item<'b> {
         header.sequence.store(low, Ordering::Relaxed);
         header.bits.store(bits | high | if fetched { MARK_FETCHED } else { 0 }, Ordering::Relaxed);
         self.for_each_fragment(|fragment| {
-            fragment.bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+            // SAFETY: a draft's fragments are its owner's, and written.
+            let header = unsafe { header_at(self.arena, fragment) };
+            header.bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+        });
+    }
+
+    /// Makes this copy of a head, which [`copy_entry`] made, as live as the original is now, and the head of its fragments. The
+    /// caller holds the key's shard lock; the copy's location is published next.
+    pub(super) fn become_head(&self, original: Item<'_>) {
+        let (header, from) = (self.header(), original.header());
+        header.expiry.store(from.expiry.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.access.store(from.access.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.for_each_fragment(|fragment| {
+            // SAFETY: the item's fragments stay in place while it is named, which the caller's lock makes it.
+            let owner = unsafe { link_at(self.arena, fragment, OWNER) };
+            owner.store(self.at.0, Ordering::Release);
+        });
+    }
+
+    /// Has the item go on at `copy`, which [`copy_entry`] made, where it went on at `original`. The caller holds the key's shard
+    /// lock, and the item is what the key names.
+    pub(super) fn relink(&self, original: Location, copy: Location) {
+        let mut link_before = self.at;
+        self.for_each_fragment(|fragment| {
+            if fragment == original {
+                // SAFETY: head and fragments of a named item are written and stay in place under the caller's lock.
+                unsafe {
+                    header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+                    link_at(self.arena, link_before, NEXT).store(copy.0, Ordering::Release);
+                }
+            }
+            link_before = fragment;
         });
     }
 
     /// Marks head and fragments as no longer, or not yet, part of the cache, so that nothing that finds the arena again takes
     /// them for live.
     pub(super) fn mark_dead(&self) {
-        self.header().bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
-        self.for_each_fragment(|fragment| {
-            fragment.bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
+        self.for_each_entry(|at, _| {
+            // SAFETY: head and fragments stay in place during 'b.
+            unsafe { mark_entry_dead(self.arena, at) };
         });
     }
 
@@ -203,14 +233,13 @@ impl<'b> Item<'b> {
         }
     }
 
-    fn for_each_fragment(&self, mut visit: impl FnMut(&Header)) {
+    fn for_each_fragment(&self, mut visit: impl FnMut(Location)) {
         let (_, mut next) = self.inline_and_next();
         while next != Location::NONE {
-            // SAFETY: as in `for_each_entry`; a fragment begins with a header.
-            let (header, following) =
-                unsafe { (header_at(self.arena, next), fragment_parts(self.arena, next).1) };
-            visit(header);
-            next = following;
+            let at = next;
+            // SAFETY: as in `for_each_entry`.
+            next = unsafe { fragment_parts(self.arena, at).1 };
+            visit(at);
         }
     }
 
@@ -243,13 +272,14 @@ impl<'b> Item<'b> {
         if self.marks() & MARK_SPLIT == 0 {
             return (self.value_bytes(), Location::NONE);
         }
-        let at = HEADER_BYTES + self.flags_bytes();
-        // SAFETY: the mark says that twelve bytes (how much is inline, where the rest lies) stand there.
-        unsafe {
-            let split = self.pointer().add(at);
-            let inline = ptr::read_unaligned(split.cast::<u32>());
-            (inline as usize, Location(ptr::read_unaligned(split.add(4).cast::<u64>())))
-        }
+        // SAFETY: the mark says that four bytes stand there, how much of the value is inline, and then a link.
+        let (inline, next) = unsafe {
+            (
+                ptr::read(self.pointer().add(HEADER_BYTES).cast::<u32>()),
+                link_at(self.arena, self.at, NEXT),
+            )
+        };
+        (inline as usize, Location(next.load(Ordering::Acquire)))
     }
 }
 
@@ -281,6 +311,7 @@ impl<'b> Iterator for Chunks<'b> {
 /// What the walk over a segment meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
+    pub(super) at: Location,
     pub(super) bytes: usize,
     /// The item's head: this entry, or the owner of this fragment.
     pub(super) head: Location,
@@ -304,17 +335,17 @@ pub(super) unsafe fn write_head(
     let base = arena.pointer(at);
     // SAFETY: all writes below stay within `head_bytes` of `base`, which the caller owns; `base` is 8-byte aligned.
     unsafe {
-        if shape.flags != 0 {
-            marks |= MARK_FLAGS;
-            ptr::write_unaligned(base.add(position).cast::<u32>(), shape.flags);
-            position += FLAGS_BYTES;
-        }
         if let Some(inline) = inline {
             marks |= MARK_SPLIT;
             let inline = u32::try_from(inline).expect("a segment is smaller than 4 GiB");
-            ptr::write_unaligned(base.add(position).cast::<u32>(), inline);
-            ptr::write_unaligned(base.add(position + 4).cast::<u64>(), 0);
+            ptr::write(base.add(position).cast::<u32>(), inline);
+            ptr::write(base.add(NEXT).cast::<AtomicU64>(), AtomicU64::new(0));
             position += SPLIT_BYTES;
+        }
+        if shape.flags != 0 {
+            marks |= MARK_FLAGS;
+            ptr::write(base.add(position).cast::<u32>(), shape.flags);
+            position += FLAGS_BYTES;
         }
         write_header(base, marks, key.len(), shape.value_bytes);
         ptr::copy_nonoverlapping(key.as_ptr(), base.add(position), key.len());
@@ -336,8 +367,8 @@ pub(super) unsafe fn write_fragment(
     // SAFETY: within the bytes that the caller owns; `base` is 8-byte aligned and so are the two words.
     unsafe {
         write_header(base, MARK_DEAD | MARK_FRAGMENT, 0, bytes);
-        ptr::write(base.add(FRAGMENT_NEXT).cast::<u64>(), 0);
-        ptr::write(base.add(FRAGMENT_OWNER).cast::<u64>(), owner.0);
+        ptr::write(base.add(NEXT).cast::<AtomicU64>(), AtomicU64::new(0));
+        ptr::write(base.add(OWNER).cast::<AtomicU64>(), AtomicU64::new(owner.0));
     }
     FRAGMENT_BYTES
 }
@@ -347,19 +378,44 @@ pub(super) unsafe fn write_fragment(
 /// # Safety
 /// `at` is a split head or a fragment of a draft that the caller owns.
 pub(super) unsafe fn link(arena: &Arena, at: Location, next: Location) {
-    let base = arena.pointer(at);
-    // SAFETY: the caller owns the entry; the word lies where its marks say.
+    // SAFETY: the caller owns the entry, and it is of a kind that has the word.
+    unsafe { link_at(arena, at, NEXT).store(next.0, Ordering::Relaxed) };
+}
+
+/// Copies a whole entry, head or fragment. The copy is marked dead until it takes the original's place.
+///
+/// # Safety
+/// A written entry of `bytes` bytes lies at `from` and stays there meanwhile; nobody moves entries but the caller, who owns as
+/// many bytes at `to`.
+pub(super) unsafe fn copy_entry(arena: &Arena, from: Location, to: Location, bytes: usize) {
+    // SAFETY: the header's fields that others may write are read as the atomics they are; what follows the header does not change
+    // but for the links, which only the one who moves entries changes.
     unsafe {
-        let marks = header_at(arena, at).bits.load(Ordering::Relaxed);
-        let position = if marks & MARK_FRAGMENT != 0 {
-            FRAGMENT_NEXT
-        } else if marks & MARK_FLAGS != 0 {
-            HEADER_BYTES + FLAGS_BYTES + 4
-        } else {
-            HEADER_BYTES + 4
+        let original = header_at(arena, from);
+        let copied = Header {
+            expiry: AtomicU32::new(original.expiry.load(Ordering::Relaxed)),
+            access: AtomicU32::new(original.access.load(Ordering::Relaxed)),
+            bits: AtomicU32::new(original.bits.load(Ordering::Relaxed) | MARK_DEAD),
+            sequence: AtomicU32::new(original.sequence.load(Ordering::Relaxed)),
+            value_bytes: original.value_bytes,
         };
-        ptr::write_unaligned(base.add(position).cast::<u64>(), next.0);
+        ptr::write(arena.pointer(to).cast::<Header>(), copied);
+        ptr::copy_nonoverlapping(
+            arena.pointer(from).add(HEADER_BYTES).cast_const(),
+            arena.pointer(to).add(HEADER_BYTES),
+            bytes - HEADER_BYTES,
+        );
     }
+}
+
+/// Marks one entry dead that was moved, or whose item is gone.
+///
+/// # Safety
+/// A written entry lies at `at` and stays there meanwhile.
+pub(super) unsafe fn mark_entry_dead(arena: &Arena, at: Location) {
+    // SAFETY: the caller's promise; an entry begins with a header.
+    let header = unsafe { header_at(arena, at) };
+    header.bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
 }
 
 /// Copies `bytes` into a draft's entry.
@@ -401,13 +457,13 @@ pub(super) unsafe fn entry_at(arena: &Arena, at: Location) -> Entry {
         let bits = header_at(arena, at).bits.load(Ordering::Relaxed);
         let is_dead = bits & MARK_DEAD != 0;
         if bits & MARK_FRAGMENT != 0 {
-            let owner = arena.pointer(at).add(FRAGMENT_OWNER).cast::<u64>();
+            let head = Location(link_at(arena, at, OWNER).load(Ordering::Acquire));
             let bytes = pad(FRAGMENT_BYTES + fragment_parts(arena, at).0.len());
-            return Entry { bytes, head: Location(ptr::read(owner)), is_dead };
+            return Entry { at, bytes, head, is_dead };
         }
         let item = Item::new(arena, at);
         let head = HEADER_BYTES + item.flags_bytes() + item.split_bytes() + item.key_bytes();
-        Entry { bytes: pad(head + item.inline_and_next().0), head: at, is_dead }
+        Entry { at, bytes: pad(head + item.inline_and_next().0), head: at, is_dead }
     }
 }
 
@@ -434,14 +490,19 @@ unsafe fn header_at(arena: &Arena, at: Location) -> &Header {
     unsafe { &*arena.pointer(at).cast::<Header>() }
 }
 
+/// The link of a split head or a fragment at [`NEXT`], or of a fragment at [`OWNER`].
+unsafe fn link_at(arena: &Arena, at: Location, offset: usize) -> &AtomicU64 {
+    // SAFETY: the caller knows that such an entry was written there and stays; entries are 8-byte aligned and so is the offset.
+    unsafe { &*arena.pointer(at).add(offset).cast::<AtomicU64>() }
+}
+
 /// The value bytes in a fragment, and the fragment behind it.
 unsafe fn fragment_parts(arena: &Arena, at: Location) -> (&[u8], Location) {
     // SAFETY: the caller knows that a fragment was written there and stays; these words and bytes do not change once published.
     unsafe {
-        let base = arena.pointer(at);
         let bytes = header_at(arena, at).value_bytes as usize;
-        let next = ptr::read(base.add(FRAGMENT_NEXT).cast::<u64>());
-        (slice::from_raw_parts(base.add(FRAGMENT_BYTES), bytes), Location(next))
+        let next = link_at(arena, at, NEXT).load(Ordering::Acquire);
+        (slice::from_raw_parts(arena.pointer(at).add(FRAGMENT_BYTES), bytes), Location(next))
     }
 }
 
@@ -451,8 +512,10 @@ pub(super) const FRAGMENT_BYTES: usize = 40;
 const HEADER_BYTES: usize = 20;
 const FLAGS_BYTES: usize = 4;
 const SPLIT_BYTES: usize = 12;
-const FRAGMENT_NEXT: usize = 24;
-const FRAGMENT_OWNER: usize = 32;
+/// Where a split head and a fragment say where the item goes on.
+const NEXT: usize = 24;
+/// Where a fragment says whose it is.
+const OWNER: usize = 32;
 
 const MARK_DEAD: u32 = 1;
 const MARK_FETCHED: u32 = 1 << 1;

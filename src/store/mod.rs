@@ -90,6 +90,7 @@ pub struct Handle {
     appender: Appender,
     counters: Arc<Counters>,
     has_draft: bool,
+    id: u64,
 }
 
 /// A run of operations at one moment, between two waits for I/O. Nothing that was there when it began is freed before it ends,
@@ -150,6 +151,8 @@ pub enum Expiry {
 #[derive(Debug)]
 #[must_use]
 pub struct Draft {
+    /// The handle that reserved it.
+    handle_id: u64,
     allocation: Allocation,
     hash: Hash,
     expiry: Expiry,
@@ -177,7 +180,7 @@ impl Options {
         let segment_log2 = if memory_bytes >= LARGE_MEMORY_BYTES {
             20
         } else {
-            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(16, 18)
+            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(12, 18)
         };
         let shards_log2 = (memory_bytes / SHARD_BYTES).max(2).ilog2();
         Self { memory_bytes, segment_bytes: 1 << segment_log2, shards_log2, evict }
@@ -227,7 +230,14 @@ impl Store {
             appender: Appender::default(),
             counters,
             has_draft: false,
+            id: HANDLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
+    }
+
+    /// The memory limit.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.space.memory_bytes()
     }
 
     /// Figures, summed over all handles.
@@ -443,18 +453,24 @@ impl Batch<'_> {
     ) -> Result<Draft, OutOfMemory> {
         assert!(!self.handle.has_draft, "one draft at a time");
         let shape = Shape { key_bytes: key.len(), value_bytes, flags };
+        // What would not fit an empty store is not worth emptying it for.
+        if shape.entry_bytes() > self.store().space.item_bytes_max() {
+            return Err(OutOfMemory);
+        }
         let Handle { store, appender, counters, .. } = &mut *self.handle;
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
-        Ok(Draft { allocation, hash: self.store().index.hash(key), expiry })
+        let hash = self.store().index.hash(key);
+        Ok(Draft { handle_id: self.handle.id, allocation, hash, expiry })
     }
 
     /// Appends to the draft's value.
     ///
     /// # Panics
-    /// The value gets longer than was reserved.
+    /// The value gets longer than was reserved, or the draft is another handle's.
     pub fn fill(&self, draft: &mut Draft, bytes: &[u8]) {
+        self.assert_own(draft);
         draft.allocation.fill(&self.store().space, bytes);
     }
 
@@ -464,8 +480,9 @@ impl Batch<'_> {
     /// Gives the draft back if the key is not as expected.
     ///
     /// # Panics
-    /// The draft is not filled.
+    /// The draft is not filled, or another handle's.
     pub fn publish(&mut self, draft: Draft, expected: Expected) -> Result<u64, Draft> {
+        self.assert_own(&draft);
         assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
         let published =
             self.change().publish(draft.hash, &draft.allocation, draft.expiry, expected);
@@ -478,11 +495,15 @@ impl Batch<'_> {
     }
 
     /// Gives a draft's space back.
+    ///
+    /// # Panics
+    /// The draft is another handle's.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a draft that was discarded must not be used"
     )]
     pub fn discard(&mut self, draft: Draft) {
+        self.assert_own(&draft);
         self.handle.has_draft = false;
         let Handle { store, appender, counters, .. } = &mut *self.handle;
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
@@ -513,6 +534,20 @@ impl Batch<'_> {
         }
     }
 
+    /// Changes the memory limit, and makes the store fit it at once. Without eviction it may stay larger, and then refuses to store.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed then.
+    pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
+        let Handle { store, counters, .. } = &*self.handle;
+        if !store.space.set_memory_bytes(memory_bytes) {
+            return Err(OutOfMemory);
+        }
+        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        let _as_far_as_it_goes = supply.shrink_to_limit();
+        Ok(())
+    }
+
     /// The batch's moment.
     #[must_use]
     pub fn now(&self) -> Seconds {
@@ -521,6 +556,11 @@ impl Batch<'_> {
 
     fn store(&self) -> &Store {
         &self.handle.store
+    }
+
+    /// A draft names places in one store's arena that one handle owns; elsewhere they are somebody else's.
+    fn assert_own(&self, draft: &Draft) {
+        assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
 
     fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
@@ -556,7 +596,10 @@ impl Witness {
 /// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a core can have outstanding.
 pub const PREFETCH_KEYS: usize = 16;
 
-/// The memory is cut into about so many segments, of 64 to 256 KiB ...
+/// Tells handles apart, whichever store they are of.
+static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// The memory is cut into about so many segments, of 4 to 256 KiB: each writer has one open ...
 const SEGMENTS_WANTED: usize = 256;
 /// ... but of 1 MiB from here on.
 const LARGE_MEMORY_BYTES: usize = 16 << 30;

@@ -1,7 +1,8 @@
 //! Making room: which segment is cleared next, and what becomes of the items in it.
 //!
 //! While little of the memory is dead, the oldest segment is evicted: its items are dropped, first in, first out. When more than
-//! an eighth is dead (overwritten, deleted), the emptiest segment is compacted instead: its live items move together. Under `-M`
+//! an eighth is dead (overwritten, deleted), the segment with the most dead bytes is compacted instead: its live entries move
+//! together. Under `-M`
 //! nothing live is ever dropped, so compaction is all there is. In both, items that have expired or were flushed are dropped.
 //!
 //! Clearing is done by the writer that needs the room, one segment ahead of its need, by one writer at a time.
@@ -9,7 +10,8 @@
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
 use super::change::Change;
-use super::item::{Item, Shape};
+use super::index::Hash;
+use super::item::{Entry, Item};
 use super::{Counters, OutOfMemory, Store};
 use crate::clock::Seconds;
 use crate::sync::{Ordering, lock, yield_now};
@@ -56,7 +58,12 @@ impl Supply for Foreground<'_> {
                 if clearings == CLEARINGS_MAX && !self.store.evict {
                     return Err(OutOfMemory);
                 }
-                self.clear_one(1, clearings >= MOVES_MAX)?;
+                // What is retired takes the room that moving needs, until its readers have gone.
+                if let Err(error) = self.clear_one(1, clearings >= MOVES_MAX)
+                    && !self.store.space.waits_for_readers()
+                {
+                    return Err(error);
+                }
                 clearings += 1;
             }
             self.let_readers_go();
@@ -83,6 +90,20 @@ impl Supply for Moving<'_> {
 }
 
 impl Foreground<'_> {
+    /// Clears segments until those in use are within the limit.
+    ///
+    /// # Errors
+    /// Nothing more can be cleared.
+    pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
+        while self.store.space.in_use() > self.store.space.segments_allowed() {
+            let mut mover = lock(&self.store.mover);
+            self.clear_next(true, &mut mover)?;
+            drop(mover);
+            self.let_readers_go();
+        }
+        Ok(())
+    }
+
     /// Clears a segment early enough that its readers have gone when it is needed: one for each writer.
     fn stay_ahead(&mut self) {
         if !self.store.evict {
@@ -110,8 +131,12 @@ impl Foreground<'_> {
         if self.store.space.available().1 >= wanted {
             return Ok(());
         }
+        self.clear_next(stop_moving, &mut mover)
+    }
+
+    fn clear_next(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
         let (segment, fate) = self.choose(stop_moving).ok_or(OutOfMemory)?;
-        self.clear(segment, fate, &mut mover)
+        self.clear(segment, fate, mover)
     }
 
     fn choose(&self, stop_moving: bool) -> Option<(SegmentId, Fate)> {
@@ -120,13 +145,13 @@ impl Foreground<'_> {
             let flushed_until = self.store.flushed_segments.load(Ordering::Relaxed);
             let segment = space
                 .oldest(flushed_until)
-                .or_else(|| space.emptiest(space.capacity() / DEAD_PART_MIN))
+                .or_else(|| space.deadest(space.capacity() / DEAD_PART_MIN))
                 .or_else(|| space.lapsed(self.now))?;
             return Some((segment, Fate::Moved));
         }
         if !stop_moving
             && self.store.is_an_eighth_dead()
-            && let Some(segment) = space.emptiest(space.capacity() / DEAD_PART_MIN)
+            && let Some(segment) = space.deadest(space.capacity() / DEAD_PART_MIN)
         {
             return Some((segment, Fate::Moved));
         }
@@ -136,47 +161,67 @@ impl Foreground<'_> {
     /// Takes every item of a segment out of it and hands the segment to the epoch.
     fn clear(&self, segment: SegmentId, fate: Fate, mover: &mut Mover) -> Result<(), OutOfMemory> {
         let change = self.change();
-        for item in self.store.space.live_items(segment, self.guard) {
-            let hash = self.store.index.hash(item.key());
-            if !self.store.is_live(&item, self.now) && change.drop_dead(hash, item) {
-                self.counters.reclaimed.add(1);
-                self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
-            } else if fate == Fate::Moved && self.move_item(item, mover).is_ok() {
-                // Its copy is in the index now, or something newer.
-            } else if !self.store.evict {
+        for (entry, item) in self.store.space.live_entries(segment, self.guard) {
+            if let Err(error) = self.clear_entry(&entry, item, fate, mover) {
                 if self.store.space.stop_clearing(segment) {
                     change.retire(segment);
                 }
-                return Err(OutOfMemory);
-            } else if change.drop_item(hash, item) {
-                self.counters.evictions.add(1);
-                self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
+                return Err(error);
             }
-            // What was replaced a moment ago, its writer may not have marked yet; nobody must find its way to the head of a
-            // fragment after this segment is retired.
-            item.mark_dead();
         }
         self.store.space.retire_cleared(segment);
         change.retire(segment);
         Ok(())
     }
 
-    fn move_item(&self, item: Item<'_>, mover: &mut Mover) -> Result<(), OutOfMemory> {
-        let space = &self.store.space;
+    fn clear_entry(
+        &self,
+        entry: &Entry,
+        item: Item<'_>,
+        fate: Fate,
+        mover: &mut Mover,
+    ) -> Result<(), OutOfMemory> {
+        let change = self.change();
         let hash = self.store.index.hash(item.key());
-        let mut supply = Moving { change: self.change() };
-        let shape = Shape::of(&item);
-        let mut copy = mover.appender.allocate(space, &shape, item.key(), &mut supply)?;
-        for chunk in item.value_chunks() {
-            copy.fill(space, chunk);
+        if !self.store.is_live(&item, self.now) && change.drop_dead(hash, item) {
+            self.counters.reclaimed.add(1);
+            self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
+            return Ok(());
         }
-        if self.change().replace_by_copy(hash, item, &copy) {
-            self.counters.moved.add(1);
-            mover.appender.finish(space, &copy, &mut supply);
-        } else {
-            mover.appender.discard(space, &copy, &mut supply);
+        let moved = match fate {
+            Fate::Moved => self.move_entry(entry, hash, item, mover),
+            Fate::Evicted => Err(OutOfMemory),
+        };
+        match moved {
+            Ok(true) => self.counters.moved.add(1),
+            Err(error) if !self.store.evict => return Err(error),
+            Err(_) if change.drop_item(hash, item) => {
+                self.counters.evictions.add(1);
+                self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
+            }
+            // Replaced a moment ago; its writer may not have marked it yet. Nobody must find its way from a fragment to a head
+            // whose segment is retired.
+            _ => item.mark_dead(),
         }
         Ok(())
+    }
+
+    /// Moves an entry to the mover's segment; `false` if its item is not its key's any more.
+    fn move_entry(
+        &self,
+        entry: &Entry,
+        hash: Hash,
+        item: Item<'_>,
+        mover: &mut Mover,
+    ) -> Result<bool, OutOfMemory> {
+        let space = &self.store.space;
+        let mut supply = Moving { change: self.change() };
+        let copy = mover.appender.copy(space, entry, &mut supply)?;
+        let moved = self.change().move_entry(hash, item, entry, copy);
+        if !moved {
+            mover.appender.take_back(space, copy);
+        }
+        Ok(moved)
     }
 
     fn change(&self) -> Change<'_> {

@@ -15,7 +15,7 @@
 //! system.
 
 use super::arena::{Arena, FIRST_ENTRY, Location, SEGMENT_MAGIC, SegmentHeader, SegmentId};
-use super::item::{self, Item};
+use super::item::{self, Entry, Item};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::Guard;
@@ -33,7 +33,7 @@ pub(super) struct Space {
     pool: Mutex<Pool>,
     /// Bytes of the limit that are not for segments: the index and the tables of fixed size.
     other_bytes: AtomicUsize,
-    memory_bytes: usize,
+    memory_bytes: AtomicUsize,
 }
 
 /// The plain part.
@@ -99,7 +99,7 @@ impl Space {
             first_expiry: (0..segments).map(|_| AtomicU32::new(NEVER)).collect(),
             pool: Mutex::new(pool),
             other_bytes: AtomicUsize::new(other_bytes),
-            memory_bytes,
+            memory_bytes: AtomicUsize::new(memory_bytes),
         })
     }
 
@@ -112,6 +112,34 @@ impl Space {
     pub(super) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
         self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
         self.other_bytes.fetch_sub(bytes_removed, Ordering::Relaxed);
+    }
+
+    /// The memory limit.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. Pages that are now beyond the
+    /// limit go back to the system, those of segments in use when they are free.
+    pub(super) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
+        let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
+        if memory_bytes / self.arena.segment_bytes() > room {
+            return false;
+        }
+        let mut pool = lock(&self.pool);
+        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
+            let Some(segment) = pool.warm.pop() else { break };
+            // SAFETY: a free segment has no readers and no writer, and it is not free to others while we hold the lock.
+            unsafe { self.arena.release(segment) };
+            pool.cold.push(segment);
+        }
+        true
+    }
+
+    /// The largest item that the limit leaves room for beside what writers have open, with a little to spare.
+    pub(super) fn item_bytes_max(&self) -> usize {
+        self.segments_allowed() as usize * self.capacity() / 4 * 3
     }
 
     /// Opens a free segment if the budget allows one more.
@@ -138,6 +166,11 @@ impl Space {
         let pool = lock(&self.pool);
         let allowed = self.segments_allowed();
         (allowed.saturating_sub(pool.in_use), allowed.saturating_sub(pool.in_use - pool.retired))
+    }
+
+    /// Whether segments will be free when their readers have gone.
+    pub(super) fn waits_for_readers(&self) -> bool {
+        lock(&self.pool).retired > 0
     }
 
     /// Closes an open segment in which nothing more is being written: from now on it may be reclaimed. Returns `true` if it had
@@ -190,12 +223,16 @@ impl Space {
         Some(segment)
     }
 
-    /// Takes the sealed segment with the least live bytes out, to be cleared, if at least `dead_min` of its bytes are dead.
-    pub(super) fn emptiest(&self, dead_min: usize) -> Option<SegmentId> {
+    /// Takes the sealed segment with the most dead bytes out, to be cleared, if they are at least `dead_min`. What was never used
+    /// does not count: moving does not gain it.
+    pub(super) fn deadest(&self, dead_min: usize) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
-        let live = |segment: SegmentId| self.live_bytes[segment as usize].load(Ordering::Relaxed);
-        let segment = pool.sealed.values().copied().min_by_key(|&segment| live(segment))?;
-        if live(segment) as usize + dead_min > self.capacity() {
+        let dead_bytes = |segment: SegmentId| {
+            let live = self.live_bytes[segment as usize].load(Ordering::Relaxed) as usize;
+            (pool.used_bytes(segment) - FIRST_ENTRY).saturating_sub(live)
+        };
+        let segment = pool.sealed.values().copied().max_by_key(|&segment| dead_bytes(segment))?;
+        if dead_bytes(segment) < dead_min {
             return None;
         }
         pool.start_clearing(segment);
@@ -264,22 +301,20 @@ impl Space {
         }
     }
 
-    /// The live items that have their head or a fragment in a segment that is being cleared. The guard is that of the one who
+    /// The live entries of a segment that is being cleared, each with the item that it is part of. The guard is that of the one who
     /// clears it.
     ///
     /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So a fragment that is seen alive
     /// under a guard has a head whose segment is not used again before the guard is gone.
-    pub(super) fn live_items<'g>(
+    pub(super) fn live_entries<'g>(
         &'g self,
         segment: SegmentId,
         _guard: &'g Guard,
-    ) -> impl Iterator<Item = Item<'g>> {
-        let State::Clearing { used_bytes, .. } = lock(&self.pool).state[segment as usize] else {
-            unreachable!("only a segment that is being cleared is walked")
-        };
+    ) -> impl Iterator<Item = (Entry, Item<'g>)> {
+        let used_bytes = lock(&self.pool).used_bytes(segment);
         let mut offset = FIRST_ENTRY;
         std::iter::from_fn(move || {
-            while offset < used_bytes as usize {
+            while offset < used_bytes {
                 let at = self.arena.location(segment, offset);
                 // SAFETY: entries follow one another without gaps up to `used_bytes`, and a segment that is being cleared is
                 // not used again before the one who clears it retires it.
@@ -287,7 +322,8 @@ impl Space {
                 offset += entry.bytes;
                 if !entry.is_dead {
                     // SAFETY: the entry lives, so its head is written and stays in place under the guard (see above).
-                    return Some(unsafe { Item::new(&self.arena, entry.head) });
+                    let item = unsafe { Item::new(&self.arena, entry.head) };
+                    return Some((entry, item));
                 }
             }
             None
@@ -308,7 +344,7 @@ impl Space {
     /// How many segments the limit leaves room for beside the index.
     pub(super) fn segments_allowed(&self) -> u32 {
         let other = self.other_bytes.load(Ordering::Relaxed);
-        let bytes = self.memory_bytes.saturating_sub(other);
+        let bytes = self.memory_bytes().saturating_sub(other);
         u32::try_from(bytes / self.arena.segment_bytes())
             .unwrap_or(u32::MAX)
             .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
@@ -352,7 +388,6 @@ impl Space {
         assert_eq!(count(|s| *s != State::Free), pool.in_use as usize);
         assert_eq!(count(|s| *s == State::Retired), pool.retired as usize);
         assert_eq!(count(|s| matches!(s, State::Sealed { .. })), pool.sealed.len());
-        assert!(pool.in_use <= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT);
         for (&sequence, &segment) in &pool.sealed {
             let State::Sealed { used_bytes, .. } = pool.state[segment as usize] else {
                 panic!("segment {segment} is in the sealed list and {:?}", pool.state)
@@ -365,6 +400,16 @@ impl Space {
 }
 
 impl Pool {
+    /// Of a segment that is sealed or being cleared.
+    fn used_bytes(&self, segment: SegmentId) -> usize {
+        match self.state[segment as usize] {
+            State::Sealed { used_bytes, .. } | State::Clearing { used_bytes, .. } => {
+                used_bytes as usize
+            }
+            state => unreachable!("nothing is known of what a segment holds that is {state:?}"),
+        }
+    }
+
     fn start_clearing(&mut self, segment: SegmentId) {
         let State::Sealed { sequence, used_bytes } = self.state[segment as usize] else {
             unreachable!("only a sealed segment is cleared")

@@ -8,7 +8,7 @@ use crate::shared::Shared;
 pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
-    encoder.stat("maxbytes", config.memory_bytes);
+    encoder.stat("maxbytes", shared.store.memory_bytes());
     encoder.stat("maxconns", config.connections_max);
     encoder.stat("tcpport", config.tcp_port);
     encoder.stat("udpport", 0);

@@ -1,0 +1,63 @@
+//! The memory limit while the store runs: what is beyond it goes at once, and comes back when it may.
+
+use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, State, Store};
+
+#[test]
+fn a_smaller_limit_evicts_the_oldest_at_once_and_a_larger_one_gives_room_again() {
+    let store = Store::new(&Options::new(64 << 20, true)).unwrap();
+    let mut handle = store.register();
+    for number in 0..60_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    let in_use = || store.totals().segments_in_use * store.totals().segment_bytes;
+    assert!(in_use() > 50 << 20, "{:?}", store.totals());
+
+    handle.batch(NOW).set_memory_bytes(16 << 20).unwrap();
+    assert!(in_use() <= 16 << 20, "{:?}", store.totals());
+    assert!(store.totals().evictions > 0);
+    let newest = key(59_999);
+    assert!(matches!(handle.batch(NOW).peek(newest.as_bytes()).state, State::Hit(_)));
+    store.check();
+
+    handle.batch(NOW).set_memory_bytes(64 << 20).unwrap();
+    for number in 0..60_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    assert!(in_use() > 50 << 20, "{:?}", store.totals());
+    store.check();
+}
+
+#[test]
+fn without_eviction_a_smaller_limit_takes_nothing_and_refuses_more() {
+    let store = Store::new(&Options::new(16 << 20, false)).unwrap();
+    let mut handle = store.register();
+    for number in 0..10_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    handle.batch(NOW).set_memory_bytes(8 << 20).unwrap();
+    assert_eq!(store.totals().items, 10_000);
+    assert!((0..1000).any(|number| set(&mut handle.batch(NOW), 10_000 + number).is_err()));
+    store.check();
+}
+
+#[test]
+fn no_limit_is_larger_than_what_was_mapped() {
+    let store = Store::new(&Options::new(16 << 20, true)).unwrap();
+    let mut handle = store.register();
+    assert!(handle.batch(NOW).set_memory_bytes(17 << 20).is_err());
+    assert_eq!(store.memory_bytes(), 16 << 20);
+}
+
+fn set(batch: &mut Batch<'_>, number: u32) -> Result<(), OutOfMemory> {
+    let mut draft = batch.reserve(key(number).as_bytes(), VALUE.len(), 0, Expiry::At(0))?;
+    batch.fill(&mut draft, &VALUE);
+    batch.publish(draft, Expected::Any).expect("nothing is expected");
+    Ok(())
+}
+
+fn key(number: u32) -> String {
+    format!("key {number}")
+}
+
+const VALUE: [u8; 1000] = [7; 1000];
+const NOW: u32 = 1_800_000_000;
