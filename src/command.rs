@@ -36,8 +36,9 @@ pub enum Then {
 
 /// Carries out a request that is complete in itself: neither keys nor a value follow it.
 ///
-/// # Panics If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`]
-/// and [`store`].
+/// # Panics
+/// If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`] and
+/// [`store`].
 pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut Encoder<'_>) -> Then {
     let result = match request {
         Request::Delete { key } => Ok(delete(context, key)),
@@ -121,8 +122,8 @@ pub fn admit(context: &mut Context<'_>, storage: &Storage<'_>) -> Result<(), Fau
 
 /// Stores a value.
 ///
-/// # Errors [`Fault::OutOfMemoryStoring`]. The old value of a `set` is then gone: the client
-/// believes it replaced.
+/// # Errors
+/// Whatever [`no_memory`] says.
 pub fn store(
     context: &mut Context<'_>,
     storage: &Storage<'_>,
@@ -141,14 +142,19 @@ pub fn store(
         }
         Mode::Append | Mode::Prepend => join(context, storage, value),
     };
-    match result {
-        Err(Fault::OutOfMemoryStoring) => {
-            context.counters.count(Count::StoreNoMemory);
-            forget_replaced(context, storage);
-        }
-        _ => context.counters.count(Count::CmdSet),
+    if let Err(Fault::OutOfMemoryStoring) = result {
+        return Err(no_memory(context, storage));
     }
+    context.counters.count(Count::CmdSet);
     result
+}
+
+/// Gives up storing a value for want of memory. The old value of a `set` is then gone: the client
+/// believes it replaced.
+pub fn no_memory(context: &mut Context<'_>, storage: &Storage<'_>) -> Fault {
+    context.counters.count(Count::StoreNoMemory);
+    forget_replaced(context, storage);
+    Fault::OutOfMemoryStoring
 }
 
 /// Stores, unless what the key holds is a reason not to.

@@ -12,6 +12,8 @@ use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
 use memchr::{memchr, memrchr};
+use std::collections::TryReserveError;
+use std::mem;
 
 /// Where a connection stands in what its client sends.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ pub struct PartialValue {
     exptime: i32,
     quiet: bool,
     key_bytes: usize,
-    /// Key, value and line end; it has its final capacity from the beginning.
+    /// Key, value and line end. It grows with what arrives: to announce costs a client nothing.
     bytes: Vec<u8>,
     total_bytes: usize,
 }
@@ -307,14 +309,23 @@ impl<'s> Serving<'s, '_> {
         let Phase::Value(partial) = &mut *self.phase else {
             return None;
         };
-        let taken = rest.len().min(partial.total_bytes - partial.bytes.len());
-        partial.bytes.extend_from_slice(&rest[..taken]);
-        if partial.bytes.len() == partial.total_bytes
-            && let Phase::Value(partial) = std::mem::take(self.phase)
-        {
-            let (storage, value) = partial.split();
-            self.value(&storage, value, partial.quiet);
+        let taken = rest.len().min(partial.missing_bytes());
+        let grown = partial.grow(&rest[..taken]);
+        if grown.is_ok() && partial.missing_bytes() > 0 {
+            self.consume(taken);
+            return None;
         }
+        let Phase::Value(partial) = mem::take(self.phase) else {
+            return None;
+        };
+        let missing_bytes = partial.missing_bytes();
+        let (storage, value) = partial.split();
+        if grown.is_err() {
+            let fault = command::no_memory(self.context, &storage);
+            Encoder::new(self.output, partial.quiet).fault(fault);
+            return self.swallow(missing_bytes);
+        }
+        self.value(&storage, value, partial.quiet);
         self.consume(taken);
         None
     }
@@ -353,7 +364,7 @@ impl Phase {
     /// Bytes of buffers that it holds.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.bytes.len() } else { 0 }
+        if let Self::Value(partial) = self { partial.bytes.capacity() } else { 0 }
     }
 }
 
@@ -361,16 +372,29 @@ impl PartialValue {
     fn new(storage: &Storage<'_>, quiet: bool) -> Self {
         let Storage { mode, key, flags, exptime, value_bytes } = *storage;
         let total_bytes = key.len() + value_bytes + VALUE_END.len();
-        let mut bytes = Vec::with_capacity(total_bytes);
-        bytes.extend_from_slice(key);
-        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes, total_bytes }
+        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes: key.to_vec(), total_bytes }
     }
 
-    /// The request, and the value with its end.
+    fn missing_bytes(&self) -> usize {
+        self.total_bytes - self.bytes.len()
+    }
+
+    /// Takes over what has arrived. There is never room for more than twice as much.
+    fn grow(&mut self, arrived: &[u8]) -> Result<(), TryReserveError> {
+        let bytes = self.bytes.len() + arrived.len();
+        if bytes > self.bytes.capacity() {
+            let capacity = bytes.saturating_mul(2).min(self.total_bytes);
+            self.bytes.try_reserve_exact(capacity - self.bytes.len())?;
+        }
+        self.bytes.extend_from_slice(arrived);
+        Ok(())
+    }
+
+    /// The request, and what is there of the value with its end.
     fn split(&self) -> (Storage<'_>, &[u8]) {
         let Self { mode, flags, exptime, .. } = *self;
         let (key, value) = self.bytes.split_at(self.key_bytes);
-        let value_bytes = value.len() - VALUE_END.len();
+        let value_bytes = self.total_bytes - self.key_bytes - VALUE_END.len();
         (Storage { mode, key, flags, exptime, value_bytes }, value)
     }
 }

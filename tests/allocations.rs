@@ -1,6 +1,11 @@
-//! A `get` allocates nothing. Every allocation of this test's thread is counted by the allocator itself.
+//! A `get` allocates nothing, in the store and in the whole server less its sockets. Every
+//! allocation of this test's thread is counted by the allocator itself.
 
 use larder::clock::Seconds;
+use larder::command::Context;
+use larder::config::Config;
+use larder::serve::{Limits, Phase, Stop, serve};
+use larder::shared::Shared;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -31,6 +36,31 @@ fn a_get_allocates_nothing() {
 }
 
 #[test]
+fn serving_a_get_allocates_nothing() {
+    let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has this much memory");
+    let mut server =
+        Connection { handle: shared.store.register(), output: Vec::new(), shared: &shared };
+    let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
+    let mut items = String::new();
+    for (number, key) in keys.iter().enumerate() {
+        let value = "v".repeat(if number.is_multiple_of(50) { 100_000 } else { number });
+        let storing = format!("set {key} 7 0 {}\r\n{value}\r\n", value.len());
+        assert_eq!(server.serve(storing.as_bytes()), b"STORED\r\n");
+        items += &format!("VALUE {key} 7 {}\r\n{value}\r\n", value.len());
+    }
+    let single = ("get key-3\r\n".to_owned(), "VALUE key-3 7 3\r\nvvv\r\nEND\r\n".to_owned());
+    let pipelined = (single.0.repeat(16), single.1.repeat(16));
+    let many = (format!("get {} missing\r\n", keys.join(" ")), format!("{items}END\r\n"));
+    for (input, answer) in [many, single, pipelined] {
+        // The first answer may make the output grow.
+        assert_eq!(server.serve(input.as_bytes()), answer.as_bytes());
+        let before = allocations();
+        assert_eq!(server.serve(input.as_bytes()), answer.as_bytes());
+        assert_eq!(allocations() - before, 0, "{input}");
+    }
+}
+
+#[test]
 fn an_allocation_is_counted() {
     let before = allocations();
     drop(std::hint::black_box(Box::new(1)));
@@ -50,6 +80,30 @@ fn set(handle: &mut Handle, key: &[u8], value_bytes: usize) {
     let mut draft = batch.reserve(key, value_bytes, 0, Expiry::At(0)).expect("there is room");
     batch.fill(&mut draft, &vec![0; value_bytes]);
     batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+/// A connection without a socket.
+struct Connection<'s> {
+    shared: &'s Shared,
+    handle: Handle,
+    output: Vec<u8>,
+}
+
+impl Connection<'_> {
+    /// The answer to input that ends with a request.
+    fn serve(&mut self, input: &[u8]) -> &[u8] {
+        self.output.clear();
+        let mut context = Context {
+            shared: self.shared,
+            counters: &self.shared.workers[0].counters,
+            batch: self.handle.batch(NOW),
+        };
+        let mut phase = Phase::default();
+        let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
+        let served = serve(&mut context, &mut phase, input, 0, &mut self.output, &mut limits);
+        assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
+        &self.output
+    }
 }
 
 /// How often this thread has asked for memory.

@@ -4,8 +4,8 @@
 //! that nothing sleeps and nothing collides.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -48,12 +48,18 @@ struct Running {
 impl Running {
     fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut banner = String::new();
-        while !banner.contains("listening ") {
-            assert_ne!(stderr.read_line(&mut banner).unwrap(), 0, "ended early: {banner}");
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self { child, stderr, banner: String::new() };
+        server.banner = server.read_log_until("listening ");
+        server
+    }
+
+    fn read_log_until(&mut self, words: &str) -> String {
+        let mut log = String::new();
+        while !log.contains(words) {
+            assert_ne!(self.stderr.read_line(&mut log).unwrap(), 0, "ended early: {log}");
         }
-        Self { child, stderr, banner }
+        log
     }
 
     fn pid(&self) -> Pid {
@@ -230,6 +236,34 @@ fn stopping_signals_end_in_order_and_take_the_pid_file_along() {
         assert_eq!(code, Some(0), "{signal}");
         assert!(rest.contains(&format!("{signal}: stopping")), "{rest}");
         assert!(!path.exists(), "{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut server = Running::start(larder("-p -1 -v -m 256 -I 64m"));
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    // More than the sockets hold, and nobody reads it: stopping in order would take its time.
+    let value = "v".repeat(40_000_000);
+    write!(client, "set a 0 0 {}\r\n{value}\r\nget a\r\n", value.len()).unwrap();
+    client.read_exact(&mut [0; 100]).unwrap();
+    kill(server.pid(), Signal::SIGTERM).unwrap();
+    server.read_log_until("SIGTERM: stopping");
+    let (code, rest) = server.stop(Signal::SIGINT);
+    assert_eq!(code, Some(1));
+    assert!(rest.contains("SIGINT again: stopped at once"), "{rest}");
+}
+
+#[test]
+fn a_client_that_may_stops_the_process() {
+    for request in ["shutdown", "shutdown graceful"] {
+        let mut server = Running::start(larder("-p -1 -A"));
+        let mut client = TcpStream::connect(server.address()).unwrap();
+        write!(client, "version\r\n{request}\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "VERSION 1.6.45\r\n");
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{request}");
     }
 }
 

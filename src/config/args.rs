@@ -25,7 +25,7 @@ pub struct Args {
     /// TCP port; -1 lets the system choose, 0 turns TCP off [default: 11211]
     #[arg(short, long, value_name = "NUM", help_heading = NETWORK)]
     pub port: Option<String>,
-    /// Addresses to listen on: host, host:port, [v6]:port or *, separated by commas; may be
+    /// Addresses to listen on: host, host:port or *, IPv6 in brackets, separated by commas; may be
     /// repeated [default: loopback]
     #[arg(short, long, value_name = "ADDR", help_heading = NETWORK)]
     pub listen: Vec<String>,

@@ -17,10 +17,10 @@
 //! memcached skipped            or: memcached does not bear it at all
 //! ```
 //!
-//! Within a line, `\r \n \t \0 \\ \{ \xHH` are bytes, `{250*k}` repeats, `{now+100}` is the Unix time in seconds;
-//! in answers `{digits}` and `{any}` (to the end of the line) match, `{..}` skips to where the line
-//! goes on, `{cas:a}` matches a number and binds it, and where the client sends `{cas:a}` it sends
-//! what was bound.
+//! Within a line, `\r \n \t \0 \\ \{ \xHH` are bytes, `{250*k}` repeats, `{now+100}` is the Unix
+//! time in seconds; in answers `{digits}` and `{any}` (to the end of the line) match, `{..}` skips
+//! to where the line goes on, `{cas:a}` matches a number and binds it, and where the client sends
+//! `{cas:a}` it sends what was bound.
 
 use std::fs;
 use std::path::Path;
