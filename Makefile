@@ -1,10 +1,12 @@
 # What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
 # make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
-.PHONY: run test lint bench
+.PHONY: run test model lint bench
 
 run: ; cargo run --release -- $(ARGS)
 
 test: ; scripts/setup-tests && cargo test --workspace
+
+model: ; RUSTFLAGS='--cfg shuttle' cargo test --target-dir target/shuttle --test schedules $(ARGS)
 
 lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && $(DENY)
 

@@ -6,13 +6,13 @@ use crate::counter::Counter;
 use crate::log;
 use crate::stats::{Counters, Sums};
 use crate::store::{Options, Store, Totals};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use tokio::sync::Notify;
 

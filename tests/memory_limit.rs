@@ -1,6 +1,6 @@
 //! The memory limit while the store runs: what is beyond it goes at once, and comes back when it may.
 
-use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, State, Store};
+use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, Removal, State, Store};
 
 #[test]
 fn a_smaller_limit_evicts_the_oldest_at_once_and_a_larger_one_gives_room_again() {
@@ -37,6 +37,46 @@ fn without_eviction_a_smaller_limit_takes_nothing_and_refuses_more() {
     handle.batch(NOW).set_memory_bytes(8 << 20).unwrap();
     assert_eq!(store.totals().items, 10_000);
     assert!((0..1000).any(|number| set(&mut handle.batch(NOW), 10_000 + number).is_err()));
+    store.check();
+}
+
+/// What was evicted takes room until its readers have gone: that is no reason to evict more.
+#[test]
+fn a_slightly_smaller_limit_evicts_little_even_under_a_reader() {
+    let store = Store::new(&Options::new(16 << 20, true)).unwrap();
+    let (mut handle, mut other) = (store.register(), store.register());
+    for number in 0..16_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    let items = store.totals().items;
+    let reader = other.batch(NOW);
+    handle.batch(NOW).set_memory_bytes(15 << 20).unwrap();
+    drop(reader);
+    let left = store.totals().items;
+    assert!(left < items && left > items / 8 * 7, "{left} of {items}");
+    store.check();
+}
+
+/// A store beyond a limit that shrank is not stuck with what is dead in it.
+#[test]
+fn without_eviction_what_is_dead_makes_room_below_a_smaller_limit() {
+    let store = Store::new(&Options::new(16 << 20, false)).unwrap();
+    let mut handle = store.register();
+    for number in 0..14_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    // Every segment keeps an eighth of its items: not one becomes free.
+    for number in (0..14_000).filter(|number| number % 8 != 0) {
+        let removal = handle.batch(NOW).remove(key(number).as_bytes(), Expected::Any);
+        assert_eq!(removal, Removal::Removed);
+    }
+    handle.batch(NOW).set_memory_bytes(8 << 20).unwrap();
+    let totals = store.totals();
+    assert!(totals.segments_in_use <= totals.segments, "{totals:?}");
+    for number in 14_000..18_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    assert_eq!(store.totals().items, 1750 + 4000);
     store.check();
 }
 

@@ -211,12 +211,15 @@ impl<'b> Item<'b> {
     }
 
     /// Marks head and fragments as no longer, or not yet, part of the cache, so that nothing that finds the arena again takes
-    /// them for live.
+    /// them for live. The head comes last: who clears a segment passes over a dead head in it, and the segment may be used again
+    /// before a reader of that time has gone, who must not have found a way there from a fragment.
     pub(super) fn mark_dead(&self) {
-        self.for_each_entry(|at, _| {
+        self.for_each_fragment(|fragment| {
             // SAFETY: head and fragments stay in place during 'b.
-            unsafe { mark_entry_dead(self.arena, at) };
+            unsafe { mark_entry_dead(self.arena, fragment) };
         });
+        // SAFETY: as above.
+        unsafe { mark_entry_dead(self.arena, self.at) };
     }
 
     /// Calls `visit` with place and size in bytes of the head and of every fragment.
@@ -415,7 +418,8 @@ pub(super) unsafe fn copy_entry(arena: &Arena, from: Location, to: Location, byt
 pub(super) unsafe fn mark_entry_dead(arena: &Arena, at: Location) {
     // SAFETY: the caller's promise; an entry begins with a header.
     let header = unsafe { header_at(arena, at) };
-    header.bits.fetch_or(MARK_DEAD, Ordering::Relaxed);
+    // With `entry_at`: who sees a head dead comes after the marking of its fragments.
+    header.bits.fetch_or(MARK_DEAD, Ordering::Release);
 }
 
 /// Copies `bytes` into a draft's entry.
@@ -454,7 +458,7 @@ pub(super) unsafe fn following(arena: &Arena, at: Location) -> (Location, usize)
 pub(super) unsafe fn entry_at(arena: &Arena, at: Location) -> Entry {
     // SAFETY: the caller's promise is that of both branches; the marks tell a head from a fragment.
     unsafe {
-        let bits = header_at(arena, at).bits.load(Ordering::Relaxed);
+        let bits = header_at(arena, at).bits.load(Ordering::Acquire);
         let is_dead = bits & MARK_DEAD != 0;
         if bits & MARK_FRAGMENT != 0 {
             let head = Location(link_at(arena, at, OWNER).load(Ordering::Acquire));

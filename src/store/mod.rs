@@ -534,7 +534,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Changes the memory limit, and makes the store fit it at once. Without eviction it may stay larger, and then refuses to store.
+    /// Changes the memory limit, and makes the store fit it, as soon as those who still read what goes have gone. Without eviction it
+    /// may stay larger, and then refuses to store.
     ///
     /// # Errors
     /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed then.

@@ -90,12 +90,12 @@ impl Supply for Moving<'_> {
 }
 
 impl Foreground<'_> {
-    /// Clears segments until those in use are within the limit.
+    /// Clears segments until those in use are within the limit, or will be when their readers have gone.
     ///
     /// # Errors
     /// Nothing more can be cleared.
     pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
-        while self.store.space.in_use() > self.store.space.segments_allowed() {
+        while self.store.space.is_beyond_limit() {
             let mut mover = lock(&self.store.mover);
             self.clear_next(true, &mut mover)?;
             drop(mover);

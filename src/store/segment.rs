@@ -152,10 +152,12 @@ impl Space {
     }
 
     /// Opens a free segment for what is being moved out of another that will be free soon: the budget may be passed by the few
-    /// segments that the arena has beyond the limit.
+    /// segments that the arena has beyond the limit. Where a limit that shrank has left more than that in use, one segment may be
+    /// opened after the other: as long as none waits for readers, each is made good by the one that is cleared with it.
     pub(super) fn take_for_move(&self) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
-        if pool.in_use >= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT {
+        let is_beyond = pool.in_use >= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT;
+        if is_beyond && pool.retired > 0 {
             return None;
         }
         self.open(&mut pool)
@@ -166,6 +168,12 @@ impl Space {
         let pool = lock(&self.pool);
         let allowed = self.segments_allowed();
         (allowed.saturating_sub(pool.in_use), allowed.saturating_sub(pool.in_use - pool.retired))
+    }
+
+    /// Whether more will be in use than is allowed even when the readers have gone.
+    pub(super) fn is_beyond_limit(&self) -> bool {
+        let pool = lock(&self.pool);
+        pool.in_use - pool.retired > self.segments_allowed()
     }
 
     /// Whether segments will be free when their readers have gone.
