@@ -4,7 +4,7 @@
 //! clock is read once, at start, and the monotonic clock counts on from there, so that a step of
 //! the wall clock neither kills nor revives an item.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment in Unix seconds. 0 means "never" where an expiry is meant.
 pub type Seconds = u32;
@@ -13,7 +13,7 @@ pub type Seconds = u32;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
-    origin_micros: u128,
+    origin_since_epoch: Duration,
 }
 
 impl Clock {
@@ -21,21 +21,21 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { origin: Instant::now(), origin_micros: since_epoch.as_micros() }
+        let origin_since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { origin: Instant::now(), origin_since_epoch }
     }
 
     /// The current Unix second.
     #[must_use]
     pub fn now_seconds(&self) -> Seconds {
-        let micros = self.origin_micros + self.uptime().as_micros();
-        Seconds::try_from(micros / 1_000_000).unwrap_or(Seconds::MAX)
+        let since_epoch = self.origin_since_epoch.saturating_add(self.uptime());
+        Seconds::try_from(since_epoch.as_secs()).unwrap_or(Seconds::MAX)
     }
 
     /// Time since [`Clock::start`].
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
-    pub fn uptime(&self) -> std::time::Duration {
+    pub fn uptime(&self) -> Duration {
         Instant::now().duration_since(self.origin)
     }
 }

@@ -114,10 +114,7 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
-                Phase::Command => {
-                    self.look_ahead();
-                    self.command(limits)
-                }
+                Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
@@ -129,10 +126,12 @@ impl<'s> Serving<'s, '_> {
         }
     }
 
-    /// Announces the keys of a pipeline to the store before the first of its requests is served.
-    fn look_ahead(&mut self) {
-        if self.ahead == 0 {
-            self.ahead = self.context.batch.prefetch(text::keys_ahead(self.rest()));
+    /// Announces the keys of a pipeline to the store before the first of its requests is served,
+    /// whose line this is.
+    fn look_ahead(&mut self, line: &[u8]) {
+        if self.ahead == 0 && !self.rest().is_empty() {
+            let pipeline = &self.input[self.position - line.len()..];
+            self.ahead = self.context.batch.prefetch(text::keys_ahead(pipeline));
         }
         self.ahead = self.ahead.saturating_sub(1);
     }
@@ -163,6 +162,7 @@ impl<'s> Serving<'s, '_> {
             return self.unfinished_line();
         };
         limits.requests -= 1;
+        self.look_ahead(line);
         let text::Line { parsed, quiet } = text::parse(line);
         match parsed {
             Parsed::Request(Request::Retrieve(retrieval), keys) => {
@@ -221,9 +221,10 @@ impl<'s> Serving<'s, '_> {
         let output_start = self.output.len();
         let mut encoder = Encoder::new(self.output, false);
         let mut too_long = false;
-        let mut ahead = 0;
+        // The first one was announced with its line, or is alone.
+        let mut ahead = 1;
         loop {
-            if ahead == 0 {
+            if ahead == 0 && !tokens.rest().is_empty() {
                 ahead = self.context.batch.prefetch(tokens.clone());
             }
             let Some(key) = tokens.next() else { break };

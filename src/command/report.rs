@@ -44,6 +44,9 @@ pub(super) fn report(
             Ok(()) => {}
             Err(fault) => return encoder.fault(fault),
         },
+        b"detail" if !context.shared.config.dump_allowed => {
+            return encoder.fault(Fault::DetailNotAllowed);
+        }
         b"detail" => return encoder.fault(Fault::DetailUsage),
         _ if b"settings".starts_with(topic) => settings::settings(context.shared, encoder),
         _ if b"conns".starts_with(topic) => connections(context, encoder),

@@ -48,6 +48,7 @@ impl<'o> Encoder<'o> {
             Fault::DumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Fault::DumpArguments => b"CLIENT_ERROR bad command line\r\n",
             Fault::IllegalClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            Fault::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             Fault::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             Fault::LimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
             Fault::LimitInBytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",

@@ -173,6 +173,8 @@ pub enum Fault {
     DumpArguments,
     /// There can be no such slab class.
     IllegalClass,
+    /// Looking at figures by prefix is switched off.
+    DetailNotAllowed,
     /// No word, or a wrong one, for what becomes of the figures by prefix.
     DetailUsage,
     /// A memory limit that is too small for anything.

@@ -54,7 +54,8 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         return Line::refused(Fault::BadFormat, false);
     }
     let line = without_end(line);
-    let length = memchr(b' ', line).unwrap_or(line.len());
+    // Commands are too short for `memchr` to gain anything.
+    let length = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
     let (command, rest) = line.split_at(length);
     match command {
         b"get" => keys(Retrieval { cas: false, touch: None }, rest),
@@ -165,7 +166,7 @@ impl<'a> Line<'a> {
 
 /// `get <key>+`. There is one at least; how long each is, is seen when its turn comes.
 fn keys(retrieval: Retrieval, keys: &[u8]) -> Line<'_> {
-    if first(keys).is_empty() {
+    if keys.iter().all(|&byte| byte == b' ') {
         return Line::refused(Fault::BadFormat, false);
     }
     Line { parsed: Parsed::Request(Request::Retrieve(retrieval), keys), quiet: false }

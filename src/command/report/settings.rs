@@ -36,6 +36,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     encoder.stat("hashpower_init", 0);
     constants(&SLABS_AND_CRAWLER, encoder);
     encoder.stat("flush_enabled", yes(config.flush_allowed));
+    encoder.stat("dump_enabled", yes(config.dump_allowed));
     constants(&THE_REST, encoder);
 }
 
@@ -57,8 +58,7 @@ const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
     ("tail_repair_time", "0"),
 ];
 
-const THE_REST: [(&str, &str); 43] = [
-    ("dump_enabled", "yes"),
+const THE_REST: [(&str, &str); 42] = [
     ("hash_algorithm", "murmur3"),
     ("lru_maintainer_thread", "yes"),
     ("lru_segmented", "yes"),
