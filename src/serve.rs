@@ -11,8 +11,8 @@ use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use crate::shared::Shared;
 use memchr::{memchr, memrchr};
-use std::collections::TryReserveError;
 use std::mem;
 
 /// Where a connection stands in what its client sends.
@@ -311,8 +311,8 @@ impl<'s> Serving<'s, '_> {
             return None;
         };
         let taken = rest.len().min(partial.missing_bytes());
-        let grown = partial.grow(&rest[..taken]);
-        if grown.is_ok() && partial.missing_bytes() > 0 {
+        let grown = partial.grow(&rest[..taken], self.context.shared);
+        if grown && partial.missing_bytes() > 0 {
             self.consume(taken);
             return None;
         }
@@ -321,7 +321,7 @@ impl<'s> Serving<'s, '_> {
         };
         let missing_bytes = partial.missing_bytes();
         let (storage, value) = partial.split();
-        if grown.is_err() {
+        if !grown {
             let fault = command::no_memory(self.context, &storage);
             Encoder::new(self.output, partial.quiet).fault(fault);
             return self.swallow(missing_bytes);
@@ -380,15 +380,21 @@ impl PartialValue {
         self.total_bytes - self.bytes.len()
     }
 
-    /// Takes over what has arrived. There is never room for more than twice as much.
-    fn grow(&mut self, arrived: &[u8]) -> Result<(), TryReserveError> {
+    /// Takes over what has arrived, if there is memory for it. There is never room for more than
+    /// twice as much.
+    fn grow(&mut self, arrived: &[u8], shared: &Shared) -> bool {
         let bytes = self.bytes.len() + arrived.len();
         if bytes > self.bytes.capacity() {
             let capacity = bytes.saturating_mul(2).min(self.total_bytes);
-            self.bytes.try_reserve_exact(capacity - self.bytes.len())?;
+            let additional_bytes = capacity - self.bytes.len();
+            if !shared.may_buffer(additional_bytes)
+                || self.bytes.try_reserve_exact(additional_bytes).is_err()
+            {
+                return false;
+            }
         }
         self.bytes.extend_from_slice(arrived);
-        Ok(())
+        true
     }
 
     /// The request, and what is there of the value with its end.

@@ -146,6 +146,20 @@ impl Shared {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
     }
 
+    /// Bytes of buffers that connections hold while they wait.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.buffered_bytes.get()).sum()
+    }
+
+    /// Whether a value that is still arriving may take so much more. Buffers may take as much
+    /// memory as items, all together.
+    #[must_use]
+    pub fn may_buffer(&self, bytes: usize) -> bool {
+        let limit_bytes = self.store.memory_bytes() as u64;
+        self.buffered_bytes().saturating_add(bytes as u64) <= limit_bytes
+    }
+
     /// What was counted since start.
     #[must_use]
     pub fn counted(&self) -> Baseline {

@@ -265,7 +265,6 @@ fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> R
 fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     let shared = context.shared;
     let totals = shared.store.totals();
-    let buffered: u64 = shared.workers.iter().map(|worker| worker.buffered_bytes.get()).sum();
     encoder.stat("version", env!("CARGO_PKG_VERSION"));
     encoder.stat("build", if cfg!(debug_assertions) { "debug" } else { "release" });
     encoder.stat("index_bytes", totals.index_bytes);
@@ -275,7 +274,7 @@ fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     encoder.stat("segments", totals.segments);
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
-    encoder.stat("connection_buffer_bytes", buffered);
+    encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);

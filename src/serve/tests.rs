@@ -159,6 +159,25 @@ fn what_is_swallowed_is_not_kept() {
 }
 
 #[test]
+fn values_that_arrive_together_stay_within_the_memory_limit() {
+    let mut harness = Harness::new();
+    harness.answer(b"set a 0 0 1\r\nx\r\n");
+    let buffers = |harness: &Harness, bytes| harness.shared.workers[1].buffered_bytes.set(bytes);
+    let limit_bytes = harness.shared.store.memory_bytes() as u64;
+    let total_bytes = 1 + 10_000 + 2;
+    for (room_bytes, answer) in [
+        (total_bytes - 2, "SERVER_ERROR out of memory storing object\r\nEND\r\n"),
+        (total_bytes - 1, "STORED\r\n"),
+    ] {
+        buffers(&harness, limit_bytes - room_bytes);
+        harness.feed(b"set a 0 0 10000\r\n");
+        harness.feed(&[b'v'; 6_000]);
+        harness.feed(&[b'v'; 4_000]);
+        assert!(harness.answer(b"\r\nget a\r\n").starts_with(answer), "{room_bytes}");
+    }
+}
+
+#[test]
 fn a_set_that_is_too_large_removes_and_others_do_not() {
     for (command, left) in [("set", ""), ("add", "VALUE a 0 1\r\nx\r\n")] {
         let mut harness = Harness::new();
