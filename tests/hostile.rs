@@ -118,6 +118,7 @@ fn values_that_never_come_stay_within_the_memory_limit() {
         write!(stream, "set pending{number} 0 0 1000000\r\n").expect("writable");
         stream.write_all(&[b'v'; 900_000]).expect("most of a value is taken");
     }
+    support::await_true(|| bytes_read(&server) >= 200 * 900_000, "it is not all read");
     assert_flat(&mut server, 0, 160 << 20);
     assert_served(&server);
     drop(streams);
@@ -429,6 +430,13 @@ fn assert_flat(server: &mut Server, before: u64, allowed_growth_bytes: u64) {
     let now = resident_bytes(server);
     let limit = before + allowed_growth_bytes;
     assert!(now <= limit, "memory went from {before} to {now} bytes, over {limit}");
+}
+
+/// What the server says it has read from all clients.
+fn bytes_read(server: &Server) -> u64 {
+    let figures = String::from_utf8(ask(server, "stats\r\n")).expect("text");
+    let figure = figures.lines().find_map(|line| line.strip_prefix("STAT bytes_read "));
+    figure.and_then(|figure| figure.parse().ok()).expect("a number")
 }
 
 /// How many file descriptors the process has open.
