@@ -7,7 +7,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 
 use larder::config::{Args, Config};
 use larder::failure::{Failure, describe};
@@ -68,7 +68,10 @@ fn run(mut config: Config) -> Result<(), Failure> {
     }
     let _pid_file = config.pid_file.as_deref().and_then(write_pid_file);
     announce(&config, &server);
-    serve(&runtime, signals, server)
+    let outcome = serve(&runtime, signals, server);
+    // What stops in order may still be at it when that takes too long.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
@@ -85,8 +88,7 @@ fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<
                 done.map_err(|error| Failure::value(format!("failed to stop in order: {error}")))
             }
             name = signals.next() => {
-                warn!("{name} again: stopped at once");
-                process::exit(1)
+                Err(Failure::value(format!("{name} again: stopped at once")))
             }
         }
     })

@@ -241,7 +241,10 @@ fn stopping_signals_end_in_order_and_take_the_pid_file_along() {
 
 #[test]
 fn a_second_signal_stops_at_once() {
-    let mut server = Running::start(larder("-p -1 -v -m 256 -I 64m"));
+    let directory = Directory::new("second_signal");
+    let path = directory.file("pid");
+    let line = format!("-p -1 -v -m 256 -I 64m -P {}", path.display());
+    let mut server = Running::start(larder(&line));
     let mut client = TcpStream::connect(server.address()).unwrap();
     // More than the sockets hold, and nobody reads it: stopping in order would take its time.
     let value = "v".repeat(40_000_000);
@@ -252,6 +255,7 @@ fn a_second_signal_stops_at_once() {
     let (code, rest) = server.stop(Signal::SIGINT);
     assert_eq!(code, Some(1));
     assert!(rest.contains("SIGINT again: stopped at once"), "{rest}");
+    assert!(!path.exists());
 }
 
 #[test]
