@@ -297,6 +297,70 @@ fn figures_are_sane_while_they_change() {
     store.check();
 }
 
+/// Values of several segments keep their bytes for a reader who walks their pieces while the entries are moved one by one: what
+/// lies between them is small, and dies at once.
+#[test]
+fn large_values_are_whole_while_their_pieces_move() {
+    for evict in [false, true] {
+        let store = store(256 << 10, evict);
+        let keys: Vec<Key> = (0..LARGE_KEYS).map(Key::new).collect();
+        let pieces = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (store, keys, pieces) = (&store, &keys, &pieces);
+                scope.spawn(move || match thread % 2 {
+                    0 => write_large_and_small(&mut store.register(), keys, thread),
+                    _ => {
+                        pieces.fetch_add(read_large(&mut store.register(), keys, thread), SeqCst);
+                    }
+                });
+            }
+        });
+        store.check();
+        let totals = store.totals();
+        assert!(pieces.load(SeqCst) > OPERATIONS, "values lie in pieces: {pieces:?}");
+        assert!(totals.moved > 100, "their pieces were moved: {totals:?}");
+        let present = keys.iter().filter(|key| get(&mut store.register(), &key.name).is_some());
+        assert!(evict || present.count() > 0, "{totals:?}");
+    }
+}
+
+fn write_large_and_small(handle: &mut Handle, keys: &[Key], thread: u64) {
+    let mut random = Random(thread);
+    for operation in 0..OPERATIONS {
+        let mut batch = handle.batch(START);
+        let small = random.below(200).to_le_bytes();
+        match operation % 40 {
+            0 => keys[random.below_size(keys.len())].write_of(&mut batch, 9000, &mut random),
+            1..20 => put(&mut batch, &small, &vec![0; 100 + random.below_size(500)]),
+            _ => {
+                batch.remove(&small, Expected::Any);
+            }
+        }
+    }
+}
+
+/// Returns the number of pieces read. Gives way between two of them, so that the later ones move meanwhile.
+fn read_large(handle: &mut Handle, keys: &[Key], thread: u64) -> u64 {
+    let mut random = Random(thread);
+    let mut pieces = 0;
+    for _ in 0..OPERATIONS / 4 {
+        let key = &keys[random.below_size(keys.len())];
+        let batch = handle.batch(START);
+        let acknowledged = key.acknowledged.load(SeqCst);
+        let State::Hit(item) = batch.fetch(&key.name).state else { continue };
+        let mut value = Vec::new();
+        for piece in item.value_chunks() {
+            value.extend_from_slice(piece);
+            pieces += 1;
+            thread::yield_now();
+        }
+        assert!(key.version_in(&value) >= acknowledged);
+        assert_eq!(value, value_of(&item), "a second walk, over what has moved");
+    }
+    pieces
+}
+
 /// A key, and the versions of its value.
 struct Key {
     name: Vec<u8>,
@@ -316,6 +380,16 @@ impl Key {
 
     /// Writes the next version, or deletes the key, unless another thread is at it.
     fn write(&self, batch: &mut Batch<'_>, random: &mut Random) {
+        // From a few bytes to a few segments.
+        let bytes = match random.below(50) {
+            0 => random.below(12_000),
+            1..=10 => random.below(2000),
+            _ => random.below(100),
+        };
+        self.write_of(batch, bytes, random);
+    }
+
+    fn write_of(&self, batch: &mut Batch<'_>, bytes: u64, random: &mut Random) {
         if self.writing.swap(true, SeqCst) {
             return;
         }
@@ -323,7 +397,7 @@ impl Key {
         if random.below(20) == 0 {
             batch.remove(&self.name, Expected::Any);
         } else {
-            let value = self.value(version, random);
+            let value = self.value(version, bytes);
             let flags = u32::try_from(version % 3).expect("small");
             let expiry = if version.is_multiple_of(2) { 0 } else { batch.now() + 1000 };
             let mut draft = batch
@@ -336,13 +410,8 @@ impl Key {
         self.writing.store(false, SeqCst);
     }
 
-    /// From a few bytes to a few segments: version, length, bytes that follow from both, checksum over all and the key.
-    fn value(&self, version: u64, random: &mut Random) -> Vec<u8> {
-        let bytes = match random.below(50) {
-            0 => random.below(12_000),
-            1..=10 => random.below(2000),
-            _ => random.below(100),
-        };
+    /// Version, length, bytes that follow from both, checksum over all and the key.
+    fn value(&self, version: u64, bytes: u64) -> Vec<u8> {
         let mut value = [version.to_le_bytes(), bytes.to_le_bytes()].concat();
         let mut filling = Random(version);
         value.extend((0..bytes).map(|_| filling.next().to_le_bytes()[0]));
@@ -354,16 +423,19 @@ impl Key {
     /// The version that an item holds, after proof that it is a whole value of this key.
     fn version(&self, item: &Item<'_>) -> u64 {
         assert_eq!(item.key(), self.name);
-        let value = value_of(item);
+        let version = self.version_in(&value_of(item));
+        assert_eq!(u64::from(item.flags()), version % 3);
+        version
+    }
+
+    fn version_in(&self, value: &[u8]) -> u64 {
         let (value, sum) = value.split_at(value.len() - 8);
         assert_eq!(sum, checksum(&self.name, value).to_le_bytes(), "a whole value of this key");
         assert_eq!(
             value.len() as u64,
             16 + u64::from_le_bytes(value[8..16].try_into().expect("8"))
         );
-        let version = u64::from_le_bytes(value[..8].try_into().expect("8"));
-        assert_eq!(u64::from(item.flags()), version % 3);
-        version
+        u64::from_le_bytes(value[..8].try_into().expect("8"))
     }
 }
 
@@ -445,6 +517,8 @@ impl Random {
 const THREADS: u64 = 8;
 
 const OPERATIONS: u64 = 4000;
+
+const LARGE_KEYS: u64 = 12;
 
 const CHANGES: u64 = 1000;
 

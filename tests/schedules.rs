@@ -130,6 +130,69 @@ fn no_conditional_change_is_lost_while_items_move() {
     assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
+/// A value of several segments is whole for whoever walks its pieces while they are moved, one by one; and while it is
+/// overwritten, removed, touched or flushed at the same time, each of its entries is counted out once.
+#[test]
+fn pieces_of_a_large_item_move_under_readers_and_writers() {
+    let changes: [fn(&mut Batch<'_>); 4] = [
+        |batch| publish_large(batch, 2),
+        |batch| {
+            batch.remove(b"large", Expected::Any);
+        },
+        |batch| {
+            batch.touch(b"large", NOW + 1);
+        },
+        |batch| batch.flush(0),
+    ];
+    for change in changes {
+        let moved = Arc::new(AtomicU64::new(0));
+        let moved_in_all = Arc::clone(&moved);
+        explore(move || {
+            let store = store(40 << 10, false);
+            scatter_large(&store);
+            let moving = spawn(&store, |store| {
+                let mut handle = store.register();
+                (100..112).for_each(|n| put_1(&mut handle, n));
+            });
+            let changing = spawn(&store, move |store| change(&mut store.register().batch(NOW)));
+            for _ in 0..2 {
+                get_large(&store);
+            }
+            moving.join().expect("no panic");
+            changing.join().expect("no panic");
+            store.check();
+            moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+        });
+        assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
+    }
+}
+
+/// The limit shrinks, and the store with it, while a large item is read and others are stored.
+#[test]
+fn the_limit_shrinks_under_readers_and_writers() {
+    for evict in [false, true] {
+        explore(move || {
+            let store = store(80 << 10, evict);
+            scatter_large(&store);
+            let shrinking = spawn(&store, |store| {
+                let limit = store.register().batch(NOW).set_memory_bytes(48 << 10);
+                limit.expect("it is less than what was mapped");
+            });
+            let storing = spawn(&store, |store| {
+                let mut handle = store.register();
+                (100..104).for_each(|n| put_1(&mut handle, n));
+            });
+            for _ in 0..2 {
+                get_large(&store);
+            }
+            shrinking.join().expect("no panic");
+            storing.join().expect("no panic");
+            assert!(evict || get_large(&store), "nothing may be evicted");
+            store.check();
+        });
+    }
+}
+
 /// A change on condition either comes before the flush and dies with it, or after it and finds nothing to change.
 #[test]
 fn nothing_gets_past_a_flush() {
@@ -248,6 +311,38 @@ fn add(batch: &mut Batch<'_>, key: &[u8]) {
     }
 }
 
+/// Stores a large item whose entries lie between others, most of which are dead then.
+fn scatter_large(store: &Arc<Store>) {
+    let mut handle = store.register();
+    (0..8).for_each(|n| put_1(&mut handle, n));
+    publish_large(&mut handle.batch(NOW), 1);
+    (8..16).for_each(|n| put_1(&mut handle, n));
+    for n in (0_u8..16).filter(|n| !n.is_multiple_of(5)) {
+        handle.batch(NOW).remove(&[n], Expected::Any);
+    }
+}
+
+fn publish_large(batch: &mut Batch<'_>, version: u8) {
+    let value = vec![version; LARGE_BYTES];
+    let mut draft = batch.reserve(b"large", value.len(), 0, Expiry::At(0)).expect("there is room");
+    batch.fill(&mut draft, &value);
+    batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+/// Whether the large item is there. Its pieces must be of one version, also those that are found after they have moved.
+fn get_large(store: &Arc<Store>) -> bool {
+    let mut handle = store.register();
+    let batch = handle.batch(NOW);
+    let State::Hit(item) = batch.fetch(b"large").state else { return false };
+    let mut value = Vec::new();
+    for piece in item.value_chunks() {
+        value.extend_from_slice(piece);
+        thread::yield_now();
+    }
+    assert!(value == vec![value[0]; LARGE_BYTES], "a whole value of one version");
+    true
+}
+
 fn put_1(handle: &mut Handle, key: u8) {
     put(&mut handle.batch(NOW), &[key], 1, Expected::Any);
 }
@@ -302,6 +397,9 @@ const NOW: Seconds = 1000;
 
 /// Makes a value of about a third of a segment.
 const REPEATS: usize = 120;
+
+/// Makes a head, a fragment as large as a segment, and one that is smaller.
+const LARGE_BYTES: usize = 7000;
 
 const SCHEDULES: usize = 400;
 
