@@ -236,6 +236,17 @@ impl<'b> Item<'b> {
         }
     }
 
+    /// Whether all fragments are as live as a published head's and name it as their owner.
+    pub(super) fn owns_its_fragments(&self) -> bool {
+        let mut are_its_own = true;
+        self.for_each_fragment(|fragment| {
+            // SAFETY: as in `for_each_entry`.
+            let entry = unsafe { entry_at(self.arena, fragment) };
+            are_its_own &= entry.head == self.at && !entry.is_dead;
+        });
+        are_its_own
+    }
+
     fn for_each_fragment(&self, mut visit: impl FnMut(Location)) {
         let (_, mut next) = self.inline_and_next();
         while next != Location::NONE {

@@ -280,6 +280,7 @@ impl Store {
                 "one slot a key"
             );
             assert!(!item.is_dead(), "what the index names is not marked dead");
+            assert!(item.owns_its_fragments(), "what compaction finds leads to the head");
             assert_eq!(item.value_chunks().map(<[u8]>::len).sum::<usize>(), item.value_bytes());
             item.for_each_entry(|at, bytes| {
                 let segment = &mut live[self.space.arena.segment_of(at) as usize];
