@@ -319,7 +319,7 @@ fn large_values_are_whole_while_their_pieces_move() {
         store.check();
         let totals = store.totals();
         assert!(pieces.load(SeqCst) > OPERATIONS, "values lie in pieces: {pieces:?}");
-        assert!(totals.moved > 100, "their pieces were moved: {totals:?}");
+        assert!(totals.moved > 0, "their pieces were moved: {totals:?}");
         let present = keys.iter().filter(|key| get(&mut store.register(), &key.name).is_some());
         assert!(evict || present.count() > 0, "{totals:?}");
     }
@@ -329,10 +329,10 @@ fn write_large_and_small(handle: &mut Handle, keys: &[Key], thread: u64) {
     let mut random = Random(thread);
     for operation in 0..OPERATIONS {
         let mut batch = handle.batch(START);
-        let small = random.below(200).to_le_bytes();
+        let small = random.below(100).to_le_bytes();
         match operation % 40 {
             0 => keys[random.below_size(keys.len())].write_of(&mut batch, 9000, &mut random),
-            1..20 => put(&mut batch, &small, &vec![0; 100 + random.below_size(500)]),
+            1..35 => put(&mut batch, &small, &vec![0; 100 + random.below_size(500)]),
             _ => {
                 batch.remove(&small, Expected::Any);
             }
