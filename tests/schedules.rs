@@ -152,7 +152,7 @@ fn pieces_of_a_large_item_move_under_readers_and_writers() {
             scatter_large(&store);
             let moving = spawn(&store, |store| {
                 let mut handle = store.register();
-                (100..112).for_each(|n| put_1(&mut handle, n));
+                (100..116).for_each(|n| put_1(&mut handle, n % 5 + 100));
             });
             let changing = spawn(&store, move |store| change(&mut store.register().batch(NOW)));
             for _ in 0..2 {

@@ -37,7 +37,7 @@ impl<'a> Change<'a> {
         let old = found.map(|(_, old)| old);
         // Taken under the lock, so that a key's versions grow in the order in which they are seen; and before the check, so that
         // a flush either is seen by it or kills what is published here (`Store::flush_now`).
-        let sequence = self.store.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let sequence = self.store.sequence.0.fetch_add(1, Ordering::SeqCst) + 1;
         if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }

@@ -67,7 +67,7 @@ pub struct Store {
     space: Arc<Space>,
     evict: bool,
     /// The version of the item published last.
-    sequence: AtomicU64,
+    sequence: OwnLine<AtomicU64>,
     /// Items up to this version were flushed.
     flushed: AtomicU64,
     /// When the pending flush is due (0: none is pending).
@@ -81,6 +81,12 @@ pub struct Store {
     writers: AtomicUsize,
     counters: Mutex<Vec<Arc<Counters>>>,
 }
+
+/// Every store writes it, while every look-up reads what lies beside it: they must not share a line of memory, nor the pair of
+/// lines that a processor may fetch together.
+#[derive(Debug)]
+#[repr(align(128))]
+struct OwnLine<T>(T);
 
 /// One thread's access to the store.
 #[derive(Debug)]
@@ -206,7 +212,7 @@ impl Store {
             index: Index::new(options.shards_log2),
             space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
             evict: options.evict,
-            sequence: AtomicU64::new(0),
+            sequence: OwnLine(AtomicU64::new(0)),
             flushed: AtomicU64::new(0),
             flush_at: AtomicU32::new(0),
             flushing: Mutex::new(()),
@@ -346,10 +352,10 @@ impl Store {
         // Whoever publishes on a condition takes a version first and then looks whether what it saw was flushed. When no version
         // was taken since the flush could be seen, everybody is on one side of it: published before it and dead, or bound to
         // see it.
-        let mut sequence = self.sequence.load(Ordering::SeqCst);
+        let mut sequence = self.sequence.0.load(Ordering::SeqCst);
         loop {
             self.flushed.fetch_max(sequence, Ordering::SeqCst);
-            let now = self.sequence.load(Ordering::SeqCst);
+            let now = self.sequence.0.load(Ordering::SeqCst);
             if now == sequence {
                 break;
             }
