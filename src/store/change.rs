@@ -151,19 +151,20 @@ impl<'a> Change<'a> {
     /// Ends an item that this thread took out of the index: marks it dead in place, so that the arena never brings it back, and
     /// counts its bytes as dead.
     fn bury(&self, item: Item<'_>) {
-        let bytes = item_bytes(item);
+        item.mark_dead();
+        let mut bytes = 0;
+        item.for_each_entry(|at: Location, entry_bytes| {
+            bytes += entry_bytes as u64;
+            if self.store.space.remove_live(at, entry_bytes) {
+                self.retire(self.store.space.arena.segment_of(at));
+            }
+        });
         self.counters.items.sub(1);
         self.counters.item_bytes.sub(bytes);
         if self.store.is_flushed(&item) {
             self.counters.flushed_items.add(1);
             self.counters.flushed_bytes.add(bytes);
         }
-        item.mark_dead();
-        item.for_each_entry(|at: Location, bytes| {
-            if self.store.space.remove_live(at, bytes) {
-                self.retire(self.store.space.arena.segment_of(at));
-            }
-        });
     }
 
     /// The shard is locked.
