@@ -1,7 +1,8 @@
-//! The store alone: `cargo bench --bench store`. Each bench asserts its answer; under `cargo test` all of them run once, tiny.
+//! The store alone: `cargo bench --bench store`. Each bench asserts its answer; under `cargo test`
+//! all of them run once, tiny.
 //!
-//! Growth is no mean but a maximum, which criterion does not measure: the longest pause of a single store while the index grows
-//! from nothing, printed beside the mean.
+//! Growth is no mean but a maximum, which criterion does not measure: the longest pause of a single
+//! store while the index grows from nothing, printed beside the mean.
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
@@ -70,7 +71,8 @@ fn set(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Inserts distinct keys into an empty store and prints the mean and the longest pause of a single one.
+/// Inserts distinct keys into an empty store and prints the mean and the longest pause of a single
+/// one.
 fn growth() {
     let scale = Scale::chosen();
     let store = new_store(scale.growing_bytes);
@@ -93,7 +95,8 @@ fn growth() {
     );
 }
 
-/// How much is made of each bench: all, or next to nothing where it is only to be seen that it runs.
+/// How much is made of each bench: all, or next to nothing where it is only to be seen that it
+/// runs.
 #[derive(Clone, Copy)]
 struct Scale {
     keys: u64,

@@ -1,7 +1,8 @@
 //! The one place that reads the clock. Everything else is told the time.
 //!
-//! Seconds are Unix seconds, held in 32 bits (good until 2106), and never run backwards: the wall clock is read once, at start,
-//! and the monotonic clock counts on from there, so that a step of the wall clock neither kills nor revives an item.
+//! Seconds are Unix seconds, held in 32 bits (good until 2106), and never run backwards: the wall
+//! clock is read once, at start, and the monotonic clock counts on from there, so that a step of
+//! the wall clock neither kills nor revives an item.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

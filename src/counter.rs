@@ -1,5 +1,5 @@
-//! A count with one writer and any number of readers: what statistics are made of. Adding is a load and a store, no locked
-//! instruction, because nobody else adds.
+//! A count with one writer and any number of readers: what statistics are made of. Adding is a load
+//! and a store, no locked instruction, because nobody else adds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

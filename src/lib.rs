@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! socket -> scratch buffer -> parse -> Request<'a> -> command -> store
-//! socket <- output buffer  <--------- Encoder <---------'    (the store lends the item while it is copied)
+//! socket <- output buffer  <--------- Encoder <---------'    (the store lends the item meanwhile)
 //! ```
 //!
-//! Imports point one way: `main -> server -> worker -> connection -> serve -> command -> {protocol, store, stats}`. `protocol`
-//! and `store` know nothing of each other; `command` is the only place that understands both. ARCHITECTURE.md has the map and the
-//! decisions with their measurements.
+//! Imports point one way: `main -> server -> worker -> connection -> serve -> command -> {protocol,
+//! store, stats}`. `protocol` and `store` know nothing of each other; `command` is the only place
+//! that understands both. ARCHITECTURE.md has the map and the decisions with their measurements.
 //!
 //! # Invariants
 //!

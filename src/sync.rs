@@ -1,5 +1,5 @@
-//! The locks and atomics of the store: those of the standard library, or those of the model checker, which runs the same code
-//! through chosen interleavings (`make model`).
+//! The locks and atomics of the store: those of the standard library, or those of the model
+//! checker, which runs the same code through chosen interleavings (`make model`).
 
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{
@@ -13,8 +13,8 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-/// What keys the hash: the operating system's randomness, so that nobody outside can aim keys at one shard. Under the model
-/// checker it is fixed, so that a schedule can be repeated.
+/// What keys the hash: the operating system's randomness, so that nobody outside can aim keys at
+/// one shard. Under the model checker it is fixed, so that a schedule can be repeated.
 pub(crate) fn random_state() -> ahash::RandomState {
     #[cfg(not(shuttle))]
     return ahash::RandomState::new();
@@ -22,7 +22,8 @@ pub(crate) fn random_state() -> ahash::RandomState {
     return ahash::RandomState::with_seeds(1, 2, 3, 4);
 }
 
-/// Locks a mutex whose holders never leave their data half changed: a panic elsewhere does not make it unusable.
+/// Locks a mutex whose holders never leave their data half changed: a panic elsewhere does not make
+/// it unusable.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

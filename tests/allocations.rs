@@ -1,4 +1,5 @@
-//! A `get` allocates nothing. Every allocation of this test's thread is counted by the allocator itself.
+//! A `get` allocates nothing. Every allocation of this test's thread is counted by the allocator
+//! itself.
 
 use larder::clock::Seconds;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store};

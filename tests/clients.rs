@@ -1,7 +1,9 @@
-//! Real clients: the `memcache` crate, libmemcached's `memccapable`, and pymemcache's own integration tests.
+//! Real clients: the `memcache` crate, libmemcached's `memccapable`, and pymemcache's own
+//! integration tests.
 //!
-//! Each runs against larder and against memcached 1.6.45, which proves the test. `scripts/setup-tests` installs the two that
-//! are not Rust; without them the tests fail and say so.
+//! Each runs against larder and against memcached 1.6.45, which proves the test.
+//! `scripts/setup-tests` installs the two that are not Rust; without them the tests fail and say
+//! so.
 
 mod support;
 

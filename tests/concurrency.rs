@@ -1,5 +1,6 @@
-//! Many threads on one store. Values describe themselves (key, version, length, checksum), so that a reader knows a torn, a
-//! foreign or an old one when it sees it. Evicting, compacting and growing go on all the time; the tests assert that they did.
+//! Many threads on one store. Values describe themselves (key, version, length, checksum), so that
+//! a reader knows a torn, a foreign or an old one when it sees it. Evicting, compacting and growing
+//! go on all the time; the tests assert that they did.
 
 use larder::clock::Seconds;
 use larder::store::{Batch, Expected, Expiry, Handle, Item, Options, State, Store};
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Each key has one writer at a time; a reader must see the version that was acknowledged last before it began, or a newer one.
+/// Each key has one writer at a time; a reader must see the version that was acknowledged last
+/// before it began, or a newer one.
 #[test]
 fn readers_never_see_torn_foreign_or_old_values() {
     for keys in [3, 700] {
@@ -59,7 +61,8 @@ fn mixed_work(store: &Arc<Store>, keys: &[Key], thread: u64) -> u64 {
     hits
 }
 
-/// A counter and a list that all threads add to. What was acknowledged is there in the end; while things are being moved.
+/// A counter and a list that all threads add to. What was acknowledged is there in the end; while
+/// things are being moved.
 #[test]
 fn conditional_changes_lose_nothing() {
     let store = store(256 << 10, false);
@@ -97,7 +100,8 @@ fn conditional_changes_lose_nothing() {
     store.check();
 }
 
-/// A compare-and-set that succeeds proves that the cas was the current one: so each cas is given out and replaced once.
+/// A compare-and-set that succeeds proves that the cas was the current one: so each cas is given
+/// out and replaced once.
 #[test]
 fn a_cas_succeeds_once() {
     let store = store(128 << 10, true);
@@ -143,7 +147,8 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
     successes
 }
 
-/// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other did.
+/// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other
+/// did.
 #[test]
 fn an_append_keeps_the_newest_expiry() {
     let store = store(256 << 10, false);
@@ -172,8 +177,8 @@ fn an_append_keeps_the_newest_expiry() {
     store.check();
 }
 
-/// What was acknowledged before a flush began is not seen after it returned, in whatever way it may come back; what is stored
-/// after it returned stays.
+/// What was acknowledged before a flush began is not seen after it returned, in whatever way it may
+/// come back; what is stored after it returned stays.
 #[test]
 fn a_flush_takes_all_that_was_and_nothing_that_comes() {
     let store = store(1 << 20, false);
@@ -224,7 +229,8 @@ struct Flushes {
 }
 
 impl Flushes {
-    /// Stores a key of this thread and gets it a while later. Returns whether it had to be there; `None` if a flush ran meanwhile.
+    /// Stores a key of this thread and gets it a while later. Returns whether it had to be there;
+    /// `None` if a flush ran meanwhile.
     fn set_and_get(&self, handle: &mut Handle, key: &[u8]) -> Option<bool> {
         let ended_before = self.ended.load(SeqCst);
         set(handle, key, b"value");
@@ -297,8 +303,8 @@ fn figures_are_sane_while_they_change() {
     store.check();
 }
 
-/// Values of several segments keep their bytes for a reader who walks their pieces while the entries are moved one by one: what
-/// lies between them is small, and dies at once.
+/// Values of several segments keep their bytes for a reader who walks their pieces while the
+/// entries are moved one by one: what lies between them is small, and dies at once.
 #[test]
 fn large_values_are_whole_while_their_pieces_move() {
     for evict in [false, true] {
@@ -340,7 +346,8 @@ fn write_large_and_small(handle: &mut Handle, keys: &[Key], thread: u64) {
     }
 }
 
-/// Returns the number of pieces read. Gives way between two of them, so that the later ones move meanwhile.
+/// Returns the number of pieces read. Gives way between two of them, so that the later ones move
+/// meanwhile.
 fn read_large(handle: &mut Handle, keys: &[Key], thread: u64) -> u64 {
     let mut random = Random(thread);
     let mut pieces = 0;
@@ -469,7 +476,8 @@ fn put(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) {
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
 
-/// Replaces a value by what is made of it (of nothing, if there is none), until nobody came between.
+/// Replaces a value by what is made of it (of nothing, if there is none), until nobody came
+/// between.
 fn change(handle: &mut Handle, key: &[u8], mut make: impl FnMut(&[u8]) -> Vec<u8>) {
     let mut batch = handle.batch(START);
     loop {

@@ -1,7 +1,8 @@
 //! The conformance table: exact bytes for every rule of the classic text protocol.
 //!
-//! Every case runs whole, byte by byte, between other commands, and as part of one long pipeline, against larder and against
-//! memcached 1.6.45 itself, so that the table is proven as well as the server.
+//! Every case runs whole, byte by byte, between other commands, and as part of one long pipeline,
+//! against larder and against memcached 1.6.45 itself, so that the table is proven as well as the
+//! server.
 
 #[path = "conformance/expectation.rs"]
 mod expectation;

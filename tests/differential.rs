@@ -1,8 +1,10 @@
-//! The same random commands to larder and to memcached 1.6.45: the answers must be equal, byte by byte.
+//! The same random commands to larder and to memcached 1.6.45: the answers must be equal, byte by
+//! byte.
 //!
-//! The table says what is known to matter; this looks for what nobody thought of. It leaves out what the table lists as a known
-//! difference, numbers that are read while the answer to an earlier read is pending (memcached pads a number that grew shorter
-//! only if nobody is reading it), and what closes a connection; unique numbers, which each server counts for itself, are off.
+//! The table says what is known to matter; this looks for what nobody thought of. It leaves out
+//! what the table lists as a known difference, numbers that are read while the answer to an earlier
+//! read is pending (memcached pads a number that grew shorter only if nobody is reading it), and
+//! what closes a connection; unique numbers, which each server counts for itself, are off.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Bad input: whatever a client sends, it gets the exact error or a close, memory stays flat, and others are served.
+//! Bad input: whatever a client sends, it gets the exact error or a close, memory stays flat, and
+//! others are served.
 //!
 //! larder runs as a child process, so that its memory and its life are read from the outside.
 
@@ -32,7 +33,8 @@ fn a_key_without_end_is_bounded() {
     let before = resident_bytes(&mut server);
     let mut stream = server.connect();
     stream.write_all(b"get ").expect("a fresh connection is writable");
-    // Whether the server closes or swallows the key up to a line feed that may never come is its own affair.
+    // Whether the server closes or swallows the key up to a line feed that may never come is its
+    // own affair.
     let outcome = write_forever(&mut stream, &[b'k'; 64 << 10], 32 << 20);
     assert!(outcome.is_ok() || is_closed(&outcome), "neither swallowed nor closed: {outcome:?}");
     assert_flat(&mut server, before, 4 << 20);

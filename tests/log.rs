@@ -1,4 +1,5 @@
-//! The log's level while the program runs, in a process of its own because the level is the process's.
+//! The log's level while the program runs, in a process of its own because the level is the
+//! process's.
 
 use larder::log;
 use tracing::{Level, enabled};

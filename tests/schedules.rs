@@ -1,13 +1,16 @@
-//! The store under a model checker (`make model`): shuttle runs the real code through thousands of interleavings, switching
-//! threads at each lock and each atomic of the store. Without `--cfg shuttle` this file is empty.
+//! The store under a model checker (`make model`): shuttle runs the real code through thousands of
+//! interleavings, switching threads at each lock and each atomic of the store. Without `--cfg
+//! shuttle` this file is empty.
 //!
-//! What it does not see: the inside of crossbeam-epoch (which runs for real, pins, epochs and deferred calls, but is never
-//! interrupted half way; it has its own loom tests), the atomics of an item's header, and weak memory: shuttle executes every
-//! program as if all atomics were sequentially consistent, so that a missing `Release` would pass. The pairs of release and
-//! acquire are argued in `store/index.rs` and run under load by `concurrency.rs`; Miri, which would check them too, does not
-//! know the store's memory mapping.
+//! What it does not see: the inside of crossbeam-epoch (which runs for real, pins, epochs and
+//! deferred calls, but is never interrupted half way; it has its own loom tests), the atomics of an
+//! item's header, and weak memory: shuttle executes every program as if all atomics were
+//! sequentially consistent, so that a missing `Release` would pass. The pairs of release and
+//! acquire are argued in `store/index.rs` and run under load by `concurrency.rs`; Miri, which would
+//! check them too, does not know the store's memory mapping.
 //!
-//! `LARDER_SCHEDULES` is the number of schedules of each test. A failure prints its schedule, for `shuttle::replay`.
+//! `LARDER_SCHEDULES` is the number of schedules of each test. A failure prints its schedule, for
+//! `shuttle::replay`.
 #![cfg(shuttle)]
 
 use larder::clock::Seconds;
@@ -17,7 +20,8 @@ use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A key that is overwritten, while its shard's table grows, is there for every reader: old or new, in order.
+/// A key that is overwritten, while its shard's table grows, is there for every reader: old or new,
+/// in order.
 #[test]
 fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
     explore(|| {
@@ -43,7 +47,8 @@ fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
     });
 }
 
-/// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that there is.
+/// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that
+/// there is.
 #[test]
 fn a_segment_is_not_used_again_under_a_reader() {
     explore(|| {
@@ -73,7 +78,8 @@ fn a_segment_is_not_used_again_under_a_reader() {
     });
 }
 
-/// Overwriting, removing and evicting meet on the same items; each is counted out once (`Store::check` recounts).
+/// Overwriting, removing and evicting meet on the same items; each is counted out once
+/// (`Store::check` recounts).
 #[test]
 fn an_item_ends_once() {
     explore(|| {
@@ -130,8 +136,9 @@ fn no_conditional_change_is_lost_while_items_move() {
     assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
-/// A value of several segments is whole for whoever walks its pieces while they are moved, one by one; and while it is
-/// overwritten, removed, touched or flushed at the same time, each of its entries is counted out once.
+/// A value of several segments is whole for whoever walks its pieces while they are moved, one by
+/// one; and while it is overwritten, removed, touched or flushed at the same time, each of its
+/// entries is counted out once.
 #[test]
 fn pieces_of_a_large_item_move_under_readers_and_writers() {
     let changes: [fn(&mut Batch<'_>); 4] = [
@@ -193,7 +200,8 @@ fn the_limit_shrinks_under_readers_and_writers() {
     }
 }
 
-/// A change on condition either comes before the flush and dies with it, or after it and finds nothing to change.
+/// A change on condition either comes before the flush and dies with it, or after it and finds
+/// nothing to change.
 #[test]
 fn nothing_gets_past_a_flush() {
     explore(|| {
@@ -211,7 +219,8 @@ fn nothing_gets_past_a_flush() {
     });
 }
 
-/// A touch that was acknowledged holds, even if a thread whose second is the next one finds the item expired just then.
+/// A touch that was acknowledged holds, even if a thread whose second is the next one finds the
+/// item expired just then.
 #[test]
 fn an_acknowledged_touch_is_not_lost_to_expiry() {
     explore(|| {
@@ -329,7 +338,8 @@ fn publish_large(batch: &mut Batch<'_>, version: u8) {
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
 
-/// Whether the large item is there. Its pieces must be of one version, also those that are found after they have moved.
+/// Whether the large item is there. Its pieces must be of one version, also those that are found
+/// after they have moved.
 fn get_large(store: &Arc<Store>) -> bool {
     let mut handle = store.register();
     let batch = handle.batch(NOW);

@@ -1,4 +1,5 @@
-//! Single interleavings of two writers that chance seldom brings about, each laid out in one thread with two handles.
+//! Single interleavings of two writers that chance seldom brings about, each laid out in one thread
+//! with two handles.
 
 use larder::clock::Seconds;
 use larder::store::{Batch, Draft, Expected, Expiry, Item, Options, Removal, State, Store};
@@ -21,8 +22,8 @@ fn what_was_seen_before_a_flush_is_not_a_ground_to_publish_after_it() {
     assert!(matches!(batch.peek(b"key").state, State::Flushed));
 }
 
-/// A witness may outlive the item that it saw, because `reserve` lets go of old readers where it must wait for room; another
-/// item of the key may then lie in the same place.
+/// A witness may outlive the item that it saw, because `reserve` lets go of old readers where it
+/// must wait for room; another item of the key may then lie in the same place.
 #[test]
 fn a_witness_does_not_take_another_item_in_the_same_place_for_its_own() {
     let store = store(64 << 10, true);

@@ -35,8 +35,8 @@ fn a_server_that_cannot_be_started_is_named() {
     assert!(stderr.contains("/no/such/memcached"), "{stderr}");
 }
 
-/// larder's program, beside this package's where tests of the whole workspace build it. For tests of
-/// this package alone it is built now.
+/// larder's program, beside this package's where tests of the whole workspace build it. For tests
+/// of this package alone it is built now.
 fn larder() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_compare")).parent().unwrap();
     let larder = folder.join("larder");

@@ -101,8 +101,9 @@ pub fn judge_long_line(input: &[u8]) -> LongLine {
     }
 }
 
-/// The keys that requests in `input` will probably ask for: what stands second on each line. A wrong guess, say a line of a value,
-/// is for the caller to bear; only so much of the input is looked at.
+/// The keys that requests in `input` will probably ask for: what stands second on each line. A
+/// wrong guess, say a line of a value, is for the caller to bear; only so much of the input is
+/// looked at.
 pub fn keys_ahead(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     let input = &input[..input.len().min(LINE_BYTES_MAX)];
     let mut start = 0;

@@ -1,7 +1,8 @@
 //! Runs a case of the table over a socket, in each of the ways its bytes can arrive.
 //!
-//! A case that leaves the connection open is followed by a sentinel and a half-close, and everything until the server's own
-//! close is compared: an answer too many is caught, silence is proven, and nothing waits for a time to pass.
+//! A case that leaves the connection open is followed by a sentinel and a half-close, and
+//! everything until the server's own close is compared: an answer too many is caught, silence is
+//! proven, and nothing waits for a time to pass.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

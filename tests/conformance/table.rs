@@ -10,17 +10,17 @@
 //! << EN                        the server answers these bytes
 //! silent                       there is no answer
 //! closed                       then the server closes (without this it must stay open, and silent)
-//! ! reason                     a known difference, and why; then the answers are given for each of the two:
+//! ! reason                     a known difference, and why; the answers of each of the two follow:
 //! larder< END
 //! memcached< ERROR
 //! memcached lockstep           or: memcached bears this case only when each answer is awaited
 //! memcached skipped            or: memcached does not bear it at all
 //! ```
 //!
-//! Within a line, `\r \n \t \0 \\ \{ \xHH` are bytes, `{250*k}` repeats, `{now+100}` is the Unix time in seconds;
-//! in answers `{digits}` and `{any}` (to the end of the line) match, `{..}` skips to where the line
-//! goes on, `{cas:a}` matches a number and binds it, and where the client sends `{cas:a}` it sends
-//! what was bound.
+//! Within a line, `\r \n \t \0 \\ \{ \xHH` are bytes, `{250*k}` repeats, `{now+100}` is the Unix
+//! time in seconds; in answers `{digits}` and `{any}` (to the end of the line) match, `{..}` skips
+//! to where the line goes on, `{cas:a}` matches a number and binds it, and where the client sends
+//! `{cas:a}` it sends what was bound.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! Servers for the tests: larder, or the memcached it is measured against, as a child process on a port of its own.
+//! Servers for the tests: larder, or the memcached it is measured against, as a child process on a
+//! port of its own.
 //!
-//! Both are started by the same flags and report their port through `MEMCACHED_PORT_FILENAME`, so a test that runs against
-//! one runs against the other. The child dies with its handle.
+//! Both are started by the same flags and report their port through `MEMCACHED_PORT_FILENAME`, so a
+//! test that runs against one runs against the other. The child dies with its handle.
 
 #![expect(dead_code, reason = "each of the test programs uses its part of this")]
 
