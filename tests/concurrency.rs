@@ -1,5 +1,6 @@
-//! Many threads on one store. Values describe themselves (key, version, length, checksum), so that a reader knows a torn, a
-//! foreign or an old one when it sees it. Evicting, compacting and growing go on all the time; the tests assert that they did.
+//! Many threads on one store. Values describe themselves (key, version, length, checksum), so that
+//! a reader knows a torn, a foreign or an old one when it sees it. Evicting, compacting and growing
+//! go on all the time; the tests assert that they did.
 
 use larder::clock::Seconds;
 use larder::store::{Batch, Expected, Expiry, Handle, Item, Options, State, Store};
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Each key has one writer at a time; a reader must see the version that was acknowledged last before it began, or a newer one.
+/// Each key has one writer at a time; a reader must see the version that was acknowledged last
+/// before it began, or a newer one.
 #[test]
 fn readers_never_see_torn_foreign_or_old_values() {
     for keys in [3, 700] {
@@ -59,7 +61,8 @@ fn mixed_work(store: &Arc<Store>, keys: &[Key], thread: u64) -> u64 {
     hits
 }
 
-/// A counter and a list that all threads add to. What was acknowledged is there in the end; while things are being moved.
+/// A counter and a list that all threads add to. What was acknowledged is there in the end; while
+/// things are being moved.
 #[test]
 fn conditional_changes_lose_nothing() {
     let store = store(256 << 10, false);
@@ -97,7 +100,8 @@ fn conditional_changes_lose_nothing() {
     store.check();
 }
 
-/// A compare-and-set that succeeds proves that the cas was the current one: so each cas is given out and replaced once.
+/// A compare-and-set that succeeds proves that the cas was the current one: so each cas is given
+/// out and replaced once.
 #[test]
 fn a_cas_succeeds_once() {
     let store = store(128 << 10, true);
@@ -143,7 +147,8 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
     successes
 }
 
-/// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other did.
+/// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other
+/// did.
 #[test]
 fn an_append_keeps_the_newest_expiry() {
     let store = store(256 << 10, false);
@@ -172,8 +177,8 @@ fn an_append_keeps_the_newest_expiry() {
     store.check();
 }
 
-/// What was acknowledged before a flush began is not seen after it returned, in whatever way it may come back; what is stored
-/// after it returned stays.
+/// What was acknowledged before a flush began is not seen after it returned, in whatever way it may
+/// come back; what is stored after it returned stays.
 #[test]
 fn a_flush_takes_all_that_was_and_nothing_that_comes() {
     let store = store(1 << 20, false);
@@ -224,7 +229,8 @@ struct Flushes {
 }
 
 impl Flushes {
-    /// Stores a key of this thread and gets it a while later. Returns whether it had to be there; `None` if a flush ran meanwhile.
+    /// Stores a key of this thread and gets it a while later. Returns whether it had to be there;
+    /// `None` if a flush ran meanwhile.
     fn set_and_get(&self, handle: &mut Handle, key: &[u8]) -> Option<bool> {
         let ended_before = self.ended.load(SeqCst);
         set(handle, key, b"value");
@@ -297,6 +303,71 @@ fn figures_are_sane_while_they_change() {
     store.check();
 }
 
+/// Values of several segments keep their bytes for a reader who walks their pieces while the
+/// entries are moved one by one: what lies between them is small, and dies at once.
+#[test]
+fn large_values_are_whole_while_their_pieces_move() {
+    for evict in [false, true] {
+        let store = store(256 << 10, evict);
+        let keys: Vec<Key> = (0..LARGE_KEYS).map(Key::new).collect();
+        let pieces = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (store, keys, pieces) = (&store, &keys, &pieces);
+                scope.spawn(move || match thread % 2 {
+                    0 => write_large_and_small(&mut store.register(), keys, thread),
+                    _ => {
+                        pieces.fetch_add(read_large(&mut store.register(), keys, thread), SeqCst);
+                    }
+                });
+            }
+        });
+        store.check();
+        let totals = store.totals();
+        assert!(pieces.load(SeqCst) > OPERATIONS, "values lie in pieces: {pieces:?}");
+        assert!(totals.moved > 0, "their pieces were moved: {totals:?}");
+        let present = keys.iter().filter(|key| get(&mut store.register(), &key.name).is_some());
+        assert!(evict || present.count() > 0, "{totals:?}");
+    }
+}
+
+fn write_large_and_small(handle: &mut Handle, keys: &[Key], thread: u64) {
+    let mut random = Random(thread);
+    for operation in 0..OPERATIONS {
+        let mut batch = handle.batch(START);
+        let small = random.below(100).to_le_bytes();
+        match operation % 40 {
+            0 => keys[random.below_size(keys.len())].write_of(&mut batch, 9000, &mut random),
+            1..35 => put(&mut batch, &small, &vec![0; 100 + random.below_size(500)]),
+            _ => {
+                batch.remove(&small, Expected::Any);
+            }
+        }
+    }
+}
+
+/// Returns the number of pieces read. Gives way between two of them, so that the later ones move
+/// meanwhile.
+fn read_large(handle: &mut Handle, keys: &[Key], thread: u64) -> u64 {
+    let mut random = Random(thread);
+    let mut pieces = 0;
+    for _ in 0..OPERATIONS / 4 {
+        let key = &keys[random.below_size(keys.len())];
+        let batch = handle.batch(START);
+        let acknowledged = key.acknowledged.load(SeqCst);
+        let State::Hit(item) = batch.fetch(&key.name).state else { continue };
+        let mut value = Vec::new();
+        for piece in item.value_chunks() {
+            value.extend_from_slice(piece);
+            pieces += 1;
+            thread::yield_now();
+        }
+        assert!(key.version_in(&value) >= acknowledged);
+        assert_eq!(value, value_of(&item), "a second walk, over what has moved");
+    }
+    pieces
+}
+
 /// A key, and the versions of its value.
 struct Key {
     name: Vec<u8>,
@@ -316,6 +387,16 @@ impl Key {
 
     /// Writes the next version, or deletes the key, unless another thread is at it.
     fn write(&self, batch: &mut Batch<'_>, random: &mut Random) {
+        // From a few bytes to a few segments.
+        let bytes = match random.below(50) {
+            0 => random.below(12_000),
+            1..=10 => random.below(2000),
+            _ => random.below(100),
+        };
+        self.write_of(batch, bytes, random);
+    }
+
+    fn write_of(&self, batch: &mut Batch<'_>, bytes: u64, random: &mut Random) {
         if self.writing.swap(true, SeqCst) {
             return;
         }
@@ -323,7 +404,7 @@ impl Key {
         if random.below(20) == 0 {
             batch.remove(&self.name, Expected::Any);
         } else {
-            let value = self.value(version, random);
+            let value = self.value(version, bytes);
             let flags = u32::try_from(version % 3).expect("small");
             let expiry = if version.is_multiple_of(2) { 0 } else { batch.now() + 1000 };
             let mut draft = batch
@@ -336,13 +417,8 @@ impl Key {
         self.writing.store(false, SeqCst);
     }
 
-    /// From a few bytes to a few segments: version, length, bytes that follow from both, checksum over all and the key.
-    fn value(&self, version: u64, random: &mut Random) -> Vec<u8> {
-        let bytes = match random.below(50) {
-            0 => random.below(12_000),
-            1..=10 => random.below(2000),
-            _ => random.below(100),
-        };
+    /// Version, length, bytes that follow from both, checksum over all and the key.
+    fn value(&self, version: u64, bytes: u64) -> Vec<u8> {
         let mut value = [version.to_le_bytes(), bytes.to_le_bytes()].concat();
         let mut filling = Random(version);
         value.extend((0..bytes).map(|_| filling.next().to_le_bytes()[0]));
@@ -354,16 +430,19 @@ impl Key {
     /// The version that an item holds, after proof that it is a whole value of this key.
     fn version(&self, item: &Item<'_>) -> u64 {
         assert_eq!(item.key(), self.name);
-        let value = value_of(item);
+        let version = self.version_in(&value_of(item));
+        assert_eq!(u64::from(item.flags()), version % 3);
+        version
+    }
+
+    fn version_in(&self, value: &[u8]) -> u64 {
         let (value, sum) = value.split_at(value.len() - 8);
         assert_eq!(sum, checksum(&self.name, value).to_le_bytes(), "a whole value of this key");
         assert_eq!(
             value.len() as u64,
             16 + u64::from_le_bytes(value[8..16].try_into().expect("8"))
         );
-        let version = u64::from_le_bytes(value[..8].try_into().expect("8"));
-        assert_eq!(u64::from(item.flags()), version % 3);
-        version
+        u64::from_le_bytes(value[..8].try_into().expect("8"))
     }
 }
 
@@ -397,7 +476,8 @@ fn put(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) {
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
 
-/// Replaces a value by what is made of it (of nothing, if there is none), until nobody came between.
+/// Replaces a value by what is made of it (of nothing, if there is none), until nobody came
+/// between.
 fn change(handle: &mut Handle, key: &[u8], mut make: impl FnMut(&[u8]) -> Vec<u8>) {
     let mut batch = handle.batch(START);
     loop {
@@ -445,6 +525,8 @@ impl Random {
 const THREADS: u64 = 8;
 
 const OPERATIONS: u64 = 4000;
+
+const LARGE_KEYS: u64 = 12;
 
 const CHANGES: u64 = 1000;
 

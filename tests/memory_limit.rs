@@ -1,4 +1,5 @@
-//! The memory limit while the store runs: what is beyond it goes at once, and comes back when it may.
+//! The memory limit while the store runs: what is beyond it goes at once, and comes back when it
+//! may.
 
 use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, Removal, State, Store};
 

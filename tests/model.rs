@@ -1,9 +1,11 @@
 //! The store against a naive memcached: seeded random requests, every answer compared.
 //!
-//! Segments and shards are so small that growth, eviction, compaction, splitting and expiry happen in every run; the tests assert
-//! that they did. The one answer in which the store may differ is a miss, and each must have an eviction to explain it.
+//! Segments and shards are so small that growth, eviction, compaction, splitting and expiry happen
+//! in every run; the tests assert that they did. The one answer in which the store may differ is a
+//! miss, and each must have an eviction to explain it.
 //!
-//! A failure prints its seed; `LARDER_MODEL_SEED=<seed> cargo test --test model` runs that seed alone.
+//! A failure prints its seed; `LARDER_MODEL_SEED=<seed> cargo test --test model` runs that seed
+//! alone.
 
 #[path = "support/store.rs"]
 mod store;
@@ -58,7 +60,8 @@ fn nothing_is_missed_while_evicting_is_forbidden() {
     }
 }
 
-/// Values of many segments cannot be moved out of each other's way, so that such a store refuses earlier.
+/// Values of many segments cannot be moved out of each other's way, so that such a store refuses
+/// earlier.
 #[test]
 fn nothing_is_missed_while_evicting_is_forbidden_and_values_are_large() {
     for seed in seeds(300..304) {
@@ -163,7 +166,8 @@ struct Report {
     /// Hits where there should have been one, and was none.
     misses: u64,
     refused: u64,
-    /// How full, at least, the store was when it refused: what lived and what was asked for, over the memory.
+    /// How full, at least, the store was when it refused: what lived and what was asked for, over
+    /// the memory.
     emptiest_refusal: f64,
     expired: u64,
     longest_hit: usize,
@@ -261,7 +265,8 @@ impl Oracle {
         (before - self.items.len()) as u64
     }
 
-    /// Compares an answer with the right one. Returns 1 if they agree only when the key is taken to have been evicted.
+    /// Compares an answer with the right one. Returns 1 if they agree only when the key is taken to
+    /// have been evicted.
     fn compare(&mut self, op: &Op, reply: &Reply) -> Result<u64, String> {
         let cas = if let Reply::Stored { cas } = reply { *cas } else { 0 };
         if cas != 0 && cas <= self.cas {

@@ -1,13 +1,16 @@
-//! The store under a model checker (`make model`): shuttle runs the real code through thousands of interleavings, switching
-//! threads at each lock and each atomic of the store. Without `--cfg shuttle` this file is empty.
+//! The store under a model checker (`make model`): shuttle runs the real code through thousands of
+//! interleavings, switching threads at each lock and each atomic of the store. Without `--cfg
+//! shuttle` this file is empty.
 //!
-//! What it does not see: the inside of crossbeam-epoch (which runs for real, pins, epochs and deferred calls, but is never
-//! interrupted half way; it has its own loom tests), the atomics of an item's header, and weak memory: shuttle executes every
-//! program as if all atomics were sequentially consistent, so that a missing `Release` would pass. The pairs of release and
-//! acquire are argued in `store/index.rs` and run under load by `concurrency.rs`; Miri, which would check them too, does not
-//! know the store's memory mapping.
+//! What it does not see: the inside of crossbeam-epoch (which runs for real, pins, epochs and
+//! deferred calls, but is never interrupted half way; it has its own loom tests), the atomics of an
+//! item's header, and weak memory: shuttle executes every program as if all atomics were
+//! sequentially consistent, so that a missing `Release` would pass. The pairs of release and
+//! acquire are argued in `store/index.rs` and run under load by `concurrency.rs`; Miri, which would
+//! check them too, does not know the store's memory mapping.
 //!
-//! `LARDER_SCHEDULES` is the number of schedules of each test. A failure prints its schedule, for `shuttle::replay`.
+//! `LARDER_SCHEDULES` is the number of schedules of each test. A failure prints its schedule, for
+//! `shuttle::replay`.
 #![cfg(shuttle)]
 
 use larder::clock::Seconds;
@@ -17,7 +20,8 @@ use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A key that is overwritten, while its shard's table grows, is there for every reader: old or new, in order.
+/// A key that is overwritten, while its shard's table grows, is there for every reader: old or new,
+/// in order.
 #[test]
 fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
     explore(|| {
@@ -43,7 +47,8 @@ fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
     });
 }
 
-/// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that there is.
+/// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that
+/// there is.
 #[test]
 fn a_segment_is_not_used_again_under_a_reader() {
     explore(|| {
@@ -73,7 +78,8 @@ fn a_segment_is_not_used_again_under_a_reader() {
     });
 }
 
-/// Overwriting, removing and evicting meet on the same items; each is counted out once (`Store::check` recounts).
+/// Overwriting, removing and evicting meet on the same items; each is counted out once
+/// (`Store::check` recounts).
 #[test]
 fn an_item_ends_once() {
     explore(|| {
@@ -130,7 +136,72 @@ fn no_conditional_change_is_lost_while_items_move() {
     assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
-/// A change on condition either comes before the flush and dies with it, or after it and finds nothing to change.
+/// A value of several segments is whole for whoever walks its pieces while they are moved, one by
+/// one; and while it is overwritten, removed, touched or flushed at the same time, each of its
+/// entries is counted out once.
+#[test]
+fn pieces_of_a_large_item_move_under_readers_and_writers() {
+    let changes: [fn(&mut Batch<'_>); 4] = [
+        |batch| publish_large(batch, 2),
+        |batch| {
+            batch.remove(b"large", Expected::Any);
+        },
+        |batch| {
+            batch.touch(b"large", NOW + 1);
+        },
+        |batch| batch.flush(0),
+    ];
+    for change in changes {
+        let moved = Arc::new(AtomicU64::new(0));
+        let moved_in_all = Arc::clone(&moved);
+        explore(move || {
+            let store = store(40 << 10, false);
+            scatter_large(&store);
+            let moving = spawn(&store, |store| {
+                let mut handle = store.register();
+                (100..116).for_each(|n| put_1(&mut handle, n % 5 + 100));
+            });
+            let changing = spawn(&store, move |store| change(&mut store.register().batch(NOW)));
+            for _ in 0..2 {
+                get_large(&store);
+            }
+            moving.join().expect("no panic");
+            changing.join().expect("no panic");
+            store.check();
+            moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+        });
+        assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
+    }
+}
+
+/// The limit shrinks, and the store with it, while a large item is read and others are stored.
+#[test]
+fn the_limit_shrinks_under_readers_and_writers() {
+    for evict in [false, true] {
+        explore(move || {
+            let store = store(80 << 10, evict);
+            scatter_large(&store);
+            let shrinking = spawn(&store, |store| {
+                let limit = store.register().batch(NOW).set_memory_bytes(48 << 10);
+                limit.expect("it is less than what was mapped");
+            });
+            let storing = spawn(&store, |store| {
+                let mut handle = store.register();
+                (100..104).for_each(|n| put_1(&mut handle, n));
+            });
+            for _ in 0..2 {
+                get_large(&store);
+            }
+            shrinking.join().expect("no panic");
+            storing.join().expect("no panic");
+            assert!(evict || get_large(&store), "nothing may be evicted");
+            store.check();
+        });
+    }
+}
+
+/// A change on condition either comes before the flush and dies with it, or after it and finds
+/// nothing to change.
 #[test]
 fn nothing_gets_past_a_flush() {
     explore(|| {
@@ -148,7 +219,8 @@ fn nothing_gets_past_a_flush() {
     });
 }
 
-/// A touch that was acknowledged holds, even if a thread whose second is the next one finds the item expired just then.
+/// A touch that was acknowledged holds, even if a thread whose second is the next one finds the
+/// item expired just then.
 #[test]
 fn an_acknowledged_touch_is_not_lost_to_expiry() {
     explore(|| {
@@ -248,6 +320,39 @@ fn add(batch: &mut Batch<'_>, key: &[u8]) {
     }
 }
 
+/// Stores a large item whose entries lie between others, most of which are dead then.
+fn scatter_large(store: &Arc<Store>) {
+    let mut handle = store.register();
+    (0..2).for_each(|n| put_1(&mut handle, n));
+    publish_large(&mut handle.batch(NOW), 1);
+    (2..16).for_each(|n| put_1(&mut handle, n));
+    for n in (0..16).filter(|n| ![5, 6, 9, 10, 13].contains(n)) {
+        handle.batch(NOW).remove(&[n], Expected::Any);
+    }
+}
+
+fn publish_large(batch: &mut Batch<'_>, version: u8) {
+    let value = vec![version; LARGE_BYTES];
+    let mut draft = batch.reserve(b"large", value.len(), 0, Expiry::At(0)).expect("there is room");
+    batch.fill(&mut draft, &value);
+    batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+/// Whether the large item is there. Its pieces must be of one version, also those that are found
+/// after they have moved.
+fn get_large(store: &Arc<Store>) -> bool {
+    let mut handle = store.register();
+    let batch = handle.batch(NOW);
+    let State::Hit(item) = batch.fetch(b"large").state else { return false };
+    let mut value = Vec::new();
+    for piece in item.value_chunks() {
+        value.extend_from_slice(piece);
+        thread::yield_now();
+    }
+    assert!(value == vec![value[0]; LARGE_BYTES], "a whole value of one version");
+    true
+}
+
 fn put_1(handle: &mut Handle, key: u8) {
     put(&mut handle.batch(NOW), &[key], 1, Expected::Any);
 }
@@ -302,6 +407,9 @@ const NOW: Seconds = 1000;
 
 /// Makes a value of about a third of a segment.
 const REPEATS: usize = 120;
+
+/// Makes a head, a fragment as large as a segment, and one that is smaller.
+const LARGE_BYTES: usize = 7000;
 
 const SCHEDULES: usize = 400;
 

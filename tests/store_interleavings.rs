@@ -74,6 +74,32 @@ fn a_segment_that_an_idle_thread_emptied_is_used_again() {
     assert_eq!(finished.recv_timeout(Duration::from_secs(20)), Ok(0));
 }
 
+/// Head, fragment and head again: what is moved leads from one to the other as before.
+#[test]
+fn a_large_item_moves_piece_by_piece() {
+    let store = store(64 << 10, false);
+    let mut handle = store.register();
+    // Head and last fragment each lie beside something small.
+    set(&mut handle.batch(NOW), b"before", &[0; 2000]);
+    set(&mut handle.batch(NOW), b"large", &LARGE);
+    let mut places = Vec::new();
+    for round in 0..400_u32 {
+        // Half of what is stored stays a while, so that no segment becomes free by itself.
+        set(&mut handle.batch(NOW), &(round % 40).to_le_bytes(), &[0; 700]);
+        set(&mut handle.batch(NOW), &(40 + round % 2).to_le_bytes(), &[0; 700]);
+        handle.batch(NOW).remove(b"before", Expected::Any);
+        let batch = handle.batch(NOW);
+        let State::Hit(item) = batch.peek(b"large").state else { panic!("it is never evicted") };
+        assert_eq!(item.value_chunks().flatten().copied().collect::<Vec<u8>>(), LARGE);
+        places.push(item.value_chunks().map(<[u8]>::as_ptr).collect::<Vec<_>>());
+        drop(batch);
+        store.check();
+    }
+    let moves =
+        |piece: usize| places.windows(2).filter(|two| two[0][piece] != two[1][piece]).count();
+    assert!(moves(0) > 0 && moves(2) > 1, "head {} times, last fragment {}", moves(0), moves(2));
+}
+
 /// Else safe code could write where the bytes of another store lie.
 #[test]
 #[should_panic(expected = "a draft of this handle")]
@@ -106,5 +132,8 @@ fn address(state: &State<'_>) -> *const u8 {
         _ => std::ptr::null(),
     }
 }
+
+/// Of a head, a fragment as large as a segment, and one that is smaller.
+const LARGE: [u8; 7000] = [7; 7000];
 
 const NOW: Seconds = 1000;

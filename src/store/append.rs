@@ -1,7 +1,9 @@
-//! Where new entries go: a writer's open segment. Each writer has its own, so that writing an item's bytes needs no lock.
+//! Where new entries go: a writer's open segment. Each writer has its own, so that writing an
+//! item's bytes needs no lock.
 //!
-//! An item of more than a sixteenth of a segment may be split over segments, so that no segment ends with more than a sixteenth
-//! unused: its head takes what is left of one, its fragments take the next ones whole.
+//! An item of more than a sixteenth of a segment may be split over segments, so that no segment
+//! ends with more than a sixteenth unused: its head takes what is left of one, its fragments take
+//! the next ones whole.
 
 use super::OutOfMemory;
 use super::arena::{FIRST_ENTRY, Location, SegmentId};
@@ -32,12 +34,14 @@ struct Open {
     offset: usize,
 }
 
-/// Space for an item that nobody else can see yet, and how far its value is written. It must be published or discarded.
+/// Space for an item that nobody else can see yet, and how far its value is written. It must be
+/// published or discarded.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Allocation {
     pub(super) head: Location,
-    // The piece of the value that is being written: its entry, the offset in it, the bytes it still takes.
+    // The piece of the value that is being written: its entry, the offset in it, the bytes it still
+    // takes.
     entry: Location,
     offset: usize,
     room: usize,
@@ -67,7 +71,8 @@ impl Appender {
         let inline = (whole > room).then(|| room - shape.head_bytes(true));
         let head_bytes = inline.map_or(whole, |_| room);
         let head = self.advance(space, head_bytes);
-        // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and its part of the value.
+        // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and
+        // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
         let allocation = Allocation {
             head,
@@ -79,7 +84,8 @@ impl Appender {
         let mut left = inline.map_or(0, |inline| shape.value_bytes - inline);
         let mut last = head;
         while left > 0 {
-            // The segment just filled stays unsealed, and so out of reach of eviction, until the item is published.
+            // The segment just filled stays unsealed, and so out of reach of eviction, until the
+            // item is published.
             let segment = match supply.take() {
                 Ok(segment) => segment,
                 Err(error) => {
@@ -91,7 +97,8 @@ impl Appender {
             self.open = Some(Open { segment, offset: FIRST_ENTRY });
             let bytes = left.min(space.capacity() - FRAGMENT_BYTES);
             let fragment = self.advance(space, pad(FRAGMENT_BYTES + bytes));
-            // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of this same draft.
+            // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of
+            // this same draft.
             unsafe {
                 item::write_fragment(&space.arena, fragment, bytes, head);
                 item::link(&space.arena, last, fragment);
@@ -102,7 +109,8 @@ impl Appender {
         Ok(allocation)
     }
 
-    /// Seals the segments that an item filled which has been published, all but the one that is still open.
+    /// Seals the segments that an item filled which has been published, all but the one that is
+    /// still open.
     pub(super) fn finish(
         &mut self,
         space: &Space,
@@ -161,8 +169,8 @@ impl Appender {
             self.open = Some(Open { segment: supply.take()?, offset: FIRST_ENTRY });
         }
         let copy = self.advance(space, entry.bytes);
-        // SAFETY: entries are moved by one thread at a time, which sees to it that the original stays; `advance` gave us the copy's
-        // bytes alone.
+        // SAFETY: entries are moved by one thread at a time, which sees to it that the original
+        // stays; `advance` gave us the copy's bytes alone.
         unsafe { item::copy_entry(&space.arena, entry.at, copy, entry.bytes) };
         Ok(copy)
     }
@@ -203,7 +211,8 @@ impl Appender {
 impl Allocation {
     /// The draft as an item, for the one who owns it.
     pub(super) fn item<'s>(&self, space: &'s Space) -> Item<'s> {
-        // SAFETY: an allocation exists only from the writing of its head to its publication or end, and its segments are open.
+        // SAFETY: an allocation exists only from the writing of its head to its publication or end,
+        // and its segments are open.
         unsafe { Item::new(&space.arena, self.head) }
     }
 
@@ -218,7 +227,8 @@ impl Allocation {
                 self.next_piece(space);
             }
             let (now, later) = bytes.split_at(bytes.len().min(self.room));
-            // SAFETY: the draft is ours, and `room` counts the bytes that its current entry has behind `offset`.
+            // SAFETY: the draft is ours, and `room` counts the bytes that its current entry has
+            // behind `offset`.
             unsafe { item::write_value(&space.arena, self.entry, self.offset, now) };
             self.offset += now.len();
             self.room -= now.len();
@@ -244,6 +254,6 @@ impl Allocation {
 /// Items of at most this part of a segment are not split.
 const SPLIT_FROM: usize = 16;
 
-/// What must be left of a segment for the head of a split item to go there: the longest key with all that may stand before it,
-/// and something of the value.
+/// What must be left of a segment for the head of a split item to go there: the longest key with
+/// all that may stand before it, and something of the value.
 const SPLIT_ROOM_MIN: usize = 1024;

@@ -5,14 +5,16 @@
 //! | header 64 | entry | entry | .. | header 64 | entry | ...        |
 //! ```
 //!
-//! A segment begins with a header of one cache line that says, to a process that finds the mapping again, what the segment
-//! holds. Entries (see `item.rs`) follow, 8-byte aligned, without gaps. Memory that was never used costs nothing: the system
-//! gives pages on first touch, and takes them back in [`Arena::release`].
+//! A segment begins with a header of one cache line that says, to a process that finds the mapping
+//! again, what the segment holds. Entries (see `item.rs`) follow, 8-byte aligned, without gaps.
+//! Memory that was never used costs nothing: the system gives pages on first touch, and takes them
+//! back in [`Arena::release`].
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
 
-/// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an entry: it means "none".
+/// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an
+/// entry: it means "none".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Location(pub(super) u64);
 
@@ -51,8 +53,9 @@ impl Arena {
     pub(super) fn new(segments: u32, segment_shift: u32) -> io::Result<Self> {
         let bytes = (segments as usize) << segment_shift;
         let map = MmapOptions::new().len(bytes).map_anon()?;
-        // Items lie anywhere, so with small pages nearly every look at one would also miss the translation cache. Segments are
-        // taken from the lowest up, so that huge pages fill one after the other. Where the system has none, nothing changes.
+        // Items lie anywhere, so with small pages nearly every look at one would also miss the
+        // translation cache. Segments are taken from the lowest up, so that huge pages fill one
+        // after the other. Where the system has none, nothing changes.
         let _advice = map.advise(Advice::HugePage);
         Ok(Self { map: MmapRaw::from(map), segment_shift, segments })
     }
@@ -99,12 +102,14 @@ impl Arena {
     /// Nobody reads or writes the segment during the call, and no reference into it is alive.
     pub(super) unsafe fn release(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;
-        // SAFETY: the range is whole pages within the mapping (segments are a power of two of at least a page); the caller
-        // vouches that nobody is looking. Private anonymous memory reads as zeros after this.
+        // SAFETY: the range is whole pages within the mapping (segments are a power of two of at
+        // least a page); the caller vouches that nobody is looking. Private anonymous memory reads
+        // as zeros after this.
         let advised = unsafe {
             self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, self.segment_bytes())
         };
-        // Refused advice leaves the pages as they were: more memory than promised, nothing wrong in it.
+        // Refused advice leaves the pages as they were: more memory than promised, nothing wrong in
+        // it.
         drop(advised);
     }
 
@@ -112,7 +117,8 @@ impl Arena {
     /// The caller is the only one who writes this segment's header, and nobody reads it meanwhile.
     pub(super) unsafe fn write_header(&self, segment: SegmentId, header: SegmentHeader) {
         let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
-        // SAFETY: a segment starts at a multiple of its size, so `at` is aligned and in the mapping; the caller has it alone.
+        // SAFETY: a segment starts at a multiple of its size, so `at` is aligned and in the
+        // mapping; the caller has it alone.
         unsafe { at.write(header) };
     }
 
@@ -128,7 +134,8 @@ impl Arena {
 /// Has the processor fetch a line of memory that will be looked at soon.
 pub(super) fn prefetch<T>(line: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint: it reads nothing that the program could see and faults on no address.
+    // SAFETY: a prefetch is a hint: it reads nothing that the program could see and faults on no
+    // address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(line.cast());

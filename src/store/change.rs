@@ -1,5 +1,6 @@
-//! Everything that changes what a key names: publishing, removing, touching, evicting, moving. Each is one transition of one
-//! slot under its shard's lock, and whoever makes it buries what was there before.
+//! Everything that changes what a key names: publishing, removing, touching, evicting, moving. Each
+//! is one transition of one slot under its shard's lock, and whoever makes it buries what was there
+//! before.
 
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
@@ -35,9 +36,10 @@ impl<'a> Change<'a> {
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, item.key(), &space.arena);
         let old = found.map(|(_, old)| old);
-        // Taken under the lock, so that a key's versions grow in the order in which they are seen; and before the check, so that
-        // a flush either is seen by it or kills what is published here (`Store::flush_now`).
-        let sequence = self.store.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        // Taken under the lock, so that a key's versions grow in the order in which they are seen;
+        // and before the check, so that a flush either is seen by it or kills what is published
+        // here (`Store::flush_now`).
+        let sequence = self.store.sequence.0.fetch_add(1, Ordering::SeqCst) + 1;
         if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }
@@ -49,8 +51,9 @@ impl<'a> Change<'a> {
         };
         item.finish(sequence, expiry, self.now, false);
         space.note_expiry(item.location(), expiry);
-        // SAFETY: the slot is of this lock and hash; the item is finished and of this store's arena; segments are retired only
-        // when nothing in the index names them (`bury`, `Clearing::clear`).
+        // SAFETY: the slot is of this lock and hash; the item is finished and of this store's
+        // arena; segments are retired only when nothing in the index names them (`bury`,
+        // `Clearing::clear`).
         unsafe { locked.set(slot, hash, item.location()) };
         drop(locked);
         self.counters.stored.add(1);
@@ -62,7 +65,8 @@ impl<'a> Change<'a> {
         Ok(sequence)
     }
 
-    /// Has an item live on with `copy` in the place of one of its entries; `false` if it is not its key's item any more.
+    /// Has an item live on with `copy` in the place of one of its entries; `false` if it is not its
+    /// key's item any more.
     pub(super) fn move_entry(
         &self,
         hash: Hash,
@@ -125,8 +129,8 @@ impl<'a> Change<'a> {
         self.drop_item_if(hash, item, || true)
     }
 
-    /// Takes an item out of the index, if it is still there and not live. That is asked again under the lock: a touch from a batch
-    /// of a moment ago may have prolonged it.
+    /// Takes an item out of the index, if it is still there and not live. That is asked again under
+    /// the lock: a touch from a batch of a moment ago may have prolonged it.
     pub(super) fn drop_dead(&self, hash: Hash, item: Item<'_>) -> bool {
         self.drop_item_if(hash, item, || !self.store.is_live(&item, self.now))
     }
@@ -148,22 +152,23 @@ impl<'a> Change<'a> {
         self.store.space.free_after_readers(segment, self.guard);
     }
 
-    /// Ends an item that this thread took out of the index: marks it dead in place, so that the arena never brings it back, and
-    /// counts its bytes as dead.
+    /// Ends an item that this thread took out of the index: marks it dead in place, so that the
+    /// arena never brings it back, and counts its bytes as dead.
     fn bury(&self, item: Item<'_>) {
-        let bytes = item_bytes(item);
+        item.mark_dead();
+        let mut bytes = 0;
+        item.for_each_entry(|at: Location, entry_bytes| {
+            bytes += entry_bytes as u64;
+            if self.store.space.remove_live(at, entry_bytes) {
+                self.retire(self.store.space.arena.segment_of(at));
+            }
+        });
         self.counters.items.sub(1);
         self.counters.item_bytes.sub(bytes);
         if self.store.is_flushed(&item) {
             self.counters.flushed_items.add(1);
             self.counters.flushed_bytes.add(bytes);
         }
-        item.mark_dead();
-        item.for_each_entry(|at: Location, bytes| {
-            if self.store.space.remove_live(at, bytes) {
-                self.retire(self.store.space.arena.segment_of(at));
-            }
-        });
     }
 
     /// The shard is locked.

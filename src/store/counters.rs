@@ -1,8 +1,10 @@
-//! Counts that a handle keeps for itself and anyone may read: no line of memory is written by two threads.
+//! Counts that a handle keeps for itself and anyone may read: no line of memory is written by two
+//! threads.
 
 use crate::counter::Counter;
 
-/// What one handle counted. Differences (`items`, `item_bytes`) wrap: only their sum over all handles means something.
+/// What one handle counted. Differences (`items`, `item_bytes`) wrap: only their sum over all
+/// handles means something.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) items: Counter,
@@ -21,8 +23,9 @@ pub(super) struct Counters {
 /// Figures of a store. Counts are since start, sizes are bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
-    /// Items in the index now that no flush has passed over; those are among them whose time is over but whom nobody has asked
-    /// for since. (While a flush and stores run side by side, it may be off by those.)
+    /// Items in the index now that no flush has passed over; those are among them whose time is
+    /// over but whom nobody has asked for since. (While a flush and stores run side by side, it may
+    /// be off by those.)
     pub items: u64,
     /// What they take in the arena: header, key, value, padding.
     pub items_bytes: u64,
@@ -52,7 +55,8 @@ pub struct Totals {
     pub dead_bytes: u64,
 }
 
-/// What the index holds, and of what it held how much a flush had passed over. All handles together.
+/// What the index holds, and of what it held how much a flush had passed over. All handles
+/// together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
     pub(super) items: u64,
@@ -77,7 +81,8 @@ impl Held {
         Self { items: at_least_0(self.items), bytes: at_least_0(self.bytes), ..self }
     }
 
-    /// What the index held or had lost to flushes: at a flush, this is all that the flush passes over.
+    /// What the index held or had lost to flushes: at a flush, this is all that the flush passes
+    /// over.
     pub(super) fn flushable(&self) -> (u64, u64) {
         (self.items.wrapping_add(self.flushed_items), self.bytes.wrapping_add(self.flushed_bytes))
     }

@@ -3,32 +3,36 @@
 //! ```text
 //!  hash of the key:  | shard number ...                    | tag 24 |
 //!
-//!  shard -> table of n buckets;  home = tag * n >> 24;  a key lies in its home bucket or in the one behind it
+//!  shard -> table of n buckets;  home = tag * n >> 24;  a key lies there or in the one behind
 //!  bucket: 8 slots of 8 bytes, one cache line
 //!  slot:   | tag 24 | frequency 2 | location 38 |      0 = empty
 //! ```
 //!
 //! # Reader
 //!
-//! Loads the table's pointer, then the sixteen slots. Where the tag agrees it compares the whole key. It writes nothing.
+//! Loads the table's pointer, then the sixteen slots. Where the tag agrees it compares the whole
+//! key. It writes nothing.
 //!
 //! # Writer
 //!
-//! Holds the shard's lock. It changes one slot by one store: an item replaces another in the same slot, so a reader sees the old
-//! one or the new one and never neither. There is no moving of items between slots, hence no false miss.
+//! Holds the shard's lock. It changes one slot by one store: an item replaces another in the same
+//! slot, so a reader sees the old one or the new one and never neither. There is no moving of items
+//! between slots, hence no false miss.
 //!
 //! # Growth
 //!
-//! A shard is small (some hundreds of items), so it grows by copying its whole table, an eighth larger, and swapping the
-//! pointer; the tag is all that this needs, no item is touched. Readers that still hold the old table see the shard as it was
-//! when they began. The old table is freed when they have gone. A step of an eighth, and no power of two, keeps tables full:
-//! 11.5 bytes an item on average (simulated with random tags at 256 items a shard), while a table of doubling size that is
-//! grown at the same load would take up to twice as much.
+//! A shard is small (some hundreds of items), so it grows by copying its whole table, an eighth
+//! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
+//! that still hold the old table see the shard as it was when they began. The old table is freed
+//! when they have gone. A step of an eighth, and no power of two, keeps tables full: 11.5 bytes an
+//! item on average (simulated with random tags at 256 items a shard), while a table of doubling
+//! size that is grown at the same load would take up to twice as much.
 //!
 //! # Why a reader cannot see a torn item
 //!
-//! The slot is stored with `Release` after the item was written, and loaded with `Acquire` before it is read (`item.rs`). The
-//! item's memory, and a table's, are used again only after all guards that were pinned at the time are gone.
+//! The slot is stored with `Release` after the item was written, and loaded with `Acquire` before
+//! it is read (`item.rs`). The item's memory, and a table's, are used again only after all guards
+//! that were pinned at the time are gone.
 
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
@@ -105,8 +109,8 @@ impl Index {
         Hash(self.hasher.hash_one(key))
     }
 
-    /// The item of a key, for as long as the guard lasts. The arena is the one whose locations this index holds, the guard one
-    /// of this index's readers.
+    /// The item of a key, for as long as the guard lasts. The arena is the one whose locations this
+    /// index holds, the guard one of this index's readers.
     pub(super) fn find<'g>(
         &self,
         hash: Hash,
@@ -123,8 +127,9 @@ impl Index {
         find_slot(table, hash, accept).map(|(_, item)| item)
     }
 
-    /// Has the processor fetch what [`Index::find`] will look at for each of these hashes. A look-up waits for memory twice, for
-    /// the bucket and then for the item; of many look-ups at once, all wait together.
+    /// Has the processor fetch what [`Index::find`] will look at for each of these hashes. A
+    /// look-up waits for memory twice, for the bucket and then for the item; of many look-ups at
+    /// once, all wait together.
     pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
         for &hash in hashes {
             for bucket in window(self.shard(hash).load(guard), hash.tag()) {
@@ -145,7 +150,8 @@ impl Index {
         Locked { index: self, shard, guard, _lock: lock(&shard.lock) }
     }
 
-    /// Calls `visit` with every item in the index, until it breaks off. Writers wait, shard by shard.
+    /// Calls `visit` with every item in the index, until it breaks off. Writers wait, shard by
+    /// shard.
     pub(super) fn for_each_item(
         &self,
         arena: &Arena,
@@ -176,8 +182,9 @@ impl Index {
 
     fn item<'g>(&self, at: Location, arena: &'g Arena, guard: &'g Guard) -> Item<'g> {
         debug_assert!(guard.collector() == Some(&self.collector));
-        // SAFETY: a slot is only ever set to a published head of this arena (`Locked::set`). We loaded it with `Acquire` from a
-        // table that we reached under this guard, so the head's segment is not used again before the guard is gone.
+        // SAFETY: a slot is only ever set to a published head of this arena (`Locked::set`). We
+        // loaded it with `Acquire` from a table that we reached under this guard, so the head's
+        // segment is not used again before the guard is gone.
         unsafe { Item::new(arena, at) }
     }
 }
@@ -186,7 +193,8 @@ impl Drop for Index {
     fn drop(&mut self) {
         for shard in &mut self.shards {
             let table = std::mem::take(&mut shard.table);
-            // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this table.
+            // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this
+            // table.
             unsafe {
                 let guard = crossbeam_epoch::unprotected();
                 drop_table(table.load(Ordering::Relaxed, guard));
@@ -202,7 +210,8 @@ impl Shard {
         if table.is_null() {
             return &[];
         }
-        // SAFETY: a table is published whole, with its length in the pointer's tag, and is freed only after the guard is gone.
+        // SAFETY: a table is published whole, with its length in the pointer's tag, and is freed
+        // only after the guard is gone.
         unsafe { slice::from_raw_parts(table.as_raw(), TABLE_BUCKETS[table.tag()]) }
     }
 }
@@ -240,8 +249,9 @@ impl<'i> Locked<'i> {
     /// Publishes: readers see the item from here on.
     ///
     /// # Safety
-    /// The slot came from this lock for this hash; `at` is a finished head, whose key has this hash, in the arena that belongs
-    /// to this index, and its segment is handed to this index's epoch after the slot has changed again, not before.
+    /// The slot came from this lock for this hash; `at` is a finished head, whose key has this
+    /// hash, in the arena that belongs to this index, and its segment is handed to this index's
+    /// epoch after the slot has changed again, not before.
     pub(super) unsafe fn set(&self, slot: Slot<'_>, hash: Hash, at: Location) {
         slot.0.store(hash.tag() << TAG_SHIFT | at.0, Ordering::Release);
     }
@@ -251,7 +261,8 @@ impl<'i> Locked<'i> {
         slot.0.store(EMPTY, Ordering::Release);
     }
 
-    /// Copies the table into the next larger one in which every item and one more of this hash finds a place.
+    /// Copies the table into the next larger one in which every item and one more of this hash
+    /// finds a place.
     fn grow(&self, hash: Hash) -> Growth {
         let old = self.shard.table.load(Ordering::Relaxed, self.guard);
         let old_buckets = self.shard.load(self.guard);
@@ -267,14 +278,15 @@ impl<'i> Locked<'i> {
             self.shard.table.store(new.with_tag(class), Ordering::Release);
             self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
             self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
-            // SAFETY: the old table was replaced just now, under the shard's lock, so no later load returns it; readers that
-            // hold it are pinned.
+            // SAFETY: the old table was replaced just now, under the shard's lock, so no later load
+            // returns it; readers that hold it are pinned.
             unsafe {
                 self.guard.defer_unchecked(move || drop_table(old));
             }
             return growth;
         }
-        // The number of shards follows from the memory, so that a shard's share of the smallest items is a twentieth of this.
+        // The number of shards follows from the memory, so that a shard's share of the smallest
+        // items is a twentieth of this.
         panic!("a shard holds more items than its memory can")
     }
 }
@@ -296,7 +308,8 @@ impl Hash {
     }
 }
 
-/// The first slot, home bucket first, that carries the hash's tag and that `accept` takes, with what it made of it.
+/// The first slot, home bucket first, that carries the hash's tag and that `accept` takes, with
+/// what it made of it.
 fn find_slot<T>(
     table: &[Bucket],
     hash: Hash,
@@ -317,7 +330,8 @@ fn find_slot<T>(
     None
 }
 
-/// An empty slot in the emptier bucket of the window: this is what keeps tables full before they must grow.
+/// An empty slot in the emptier bucket of the window: this is what keeps tables full before they
+/// must grow.
 fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
     let is_empty = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) == EMPTY;
     let free = |bucket: &Bucket| bucket.0.iter().filter(is_empty).count();
@@ -343,7 +357,8 @@ fn copy_slots(old: &[Bucket], new: &[Bucket]) -> bool {
     true
 }
 
-/// The buckets in which a tag may lie: its home and the one behind it (a table has at least two, or none).
+/// The buckets in which a tag may lie: its home and the one behind it (a table has at least two, or
+/// none).
 fn window(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
     let home = usize::try_from((tag * table.len() as u64) >> TAG_BITS).expect("64-bit");
     let behind = if home + 1 == table.len() { 0 } else { home + 1 };
@@ -373,8 +388,9 @@ const TAG_SHIFT: u32 = 40;
 pub(super) const LOCATION_BITS: u32 = 38;
 const EMPTY: u64 = 0;
 
-/// Table sizes in buckets, each about an eighth larger than the one before. As many as the tag of a pointer to a 64-byte aligned
-/// bucket can number; the largest holds some 25,000 items, where the store plans for some hundreds.
+/// Table sizes in buckets, each about an eighth larger than the one before. As many as the tag of a
+/// pointer to a 64-byte aligned bucket can number; the largest holds some 25,000 items, where the
+/// store plans for some hundreds.
 const TABLE_BUCKETS: [usize; 64] = table_buckets();
 
 const fn table_buckets() -> [usize; 64] {

@@ -2,38 +2,44 @@
 //!
 //! ```text
 //!  0       4        8      12         16            20
-//!  | expiry | access | bits | sequence | value bytes | [inline 4, next 8] [flags 4] key value-part | pad to 8
+//!  | expiry | access | bits | sequence | value bytes | [inline 4, next 8] [flags 4] key value-part
 //!
-//!  bits: marks 8 | key length 8 | upper half of the sequence 16
+//!  bits: marks 8 | key length 8 | upper half of the sequence 16;  every entry is padded to 8
 //! ```
 //!
-//! Client flags are stored only where they are not zero. An item that does not fit what is left of its segment is *split*: its
-//! head holds the first `inline` bytes of the value and `next` names a *fragment*, an entry elsewhere that holds more:
+//! Client flags are stored only where they are not zero. An item that does not fit what is left of
+//! its segment is *split*: its head holds the first `inline` bytes of the value and `next` names a
+//! *fragment*, an entry elsewhere that holds more:
 //!
 //! ```text
-//!  | header (fragment mark, value bytes = those in here) | pad 4 | next 8 | owner 8 | value-part | pad to 8
+//!  | header (fragment mark, value bytes = those in here) | pad 4 | next 8 | owner 8 | value-part
 //! ```
 //!
-//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds the key of every byte in it. Both
-//! are atomics, and lie at the same place in head and fragment: compaction moves entries one by one, and a reader that is on its
-//! way through them finds the same bytes before and after.
+//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds
+//! the key of every byte in it. Both are atomics, and lie at the same place in head and fragment:
+//! compaction moves entries one by one, and a reader that is on its way through them finds the same
+//! bytes before and after.
 //!
 //! # Why reading without a lock is sound
 //!
-//! While an entry is a draft, one thread owns it and nobody else knows where it lies. Publishing stores its location in an index
-//! slot with `Release`; a reader gets it with `Acquire`, so it sees every byte. From then on key, value, flags and lengths never
-//! change; expiry, access time, marks and the links between a split item's entries do, and are atomics. The memory is used again only after every reader that could have
-//! seen the location has gone (`segment.rs`). So what a reader copies cannot change under it.
+//! While an entry is a draft, one thread owns it and nobody else knows where it lies. Publishing
+//! stores its location in an index slot with `Release`; a reader gets it with `Acquire`, so it sees
+//! every byte. From then on key, value, flags and lengths never change; expiry, access time, marks
+//! and the links between a split item's entries do, and are atomics. The memory is used again only
+//! after every reader that could have seen the location has gone (`segment.rs`). So what a reader
+//! copies cannot change under it.
 
 use super::arena::{Arena, Location};
 use crate::clock::Seconds;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::{ptr, slice};
 
-/// An item, borrowed from the store for as long as a batch lasts. Its key, value, flags and cas never change.
+/// An item, borrowed from the store for as long as a batch lasts. Its key, value, flags and cas
+/// never change.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'b> {
-    // Invariant: `at` is a written head (published, or a draft of this thread) that stays in place during 'b.
+    // Invariant: `at` is a written head (published, or a draft of this thread) that stays in place
+    // during 'b.
     arena: &'b Arena,
     at: Location,
 }
@@ -71,8 +77,9 @@ impl Shape {
 
 impl<'b> Item<'b> {
     /// # Safety
-    /// `at` is a head that [`write_head`] wrote, in a segment that is not used again while `'b` lasts; if another thread wrote it,
-    /// its location came by way of an acquiring load that saw the publishing store.
+    /// `at` is a head that [`write_head`] wrote, in a segment that is not used again while `'b`
+    /// lasts; if another thread wrote it, its location came by way of an acquiring load that saw
+    /// the publishing store.
     pub(super) unsafe fn new(arena: &'b Arena, at: Location) -> Self {
         Self { arena, at }
     }
@@ -85,7 +92,8 @@ impl<'b> Item<'b> {
     #[must_use]
     pub fn key(&self) -> &'b [u8] {
         let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes();
-        // SAFETY: a head holds `key_bytes` bytes of key from there on, written before it was published, never after.
+        // SAFETY: a head holds `key_bytes` bytes of key from there on, written before it was
+        // published, never after.
         unsafe { slice::from_raw_parts(self.pointer().add(start), self.key_bytes()) }
     }
 
@@ -96,7 +104,8 @@ impl<'b> Item<'b> {
             return 0;
         }
         let at = HEADER_BYTES + self.split_bytes();
-        // SAFETY: the mark says that four bytes of flags stand there; they never change after publication.
+        // SAFETY: the mark says that four bytes of flags stand there; they never change after
+        // publication.
         unsafe { ptr::read(self.pointer().add(at).cast::<u32>()) }
     }
 
@@ -111,7 +120,8 @@ impl<'b> Item<'b> {
     pub fn value_chunks(&self) -> Chunks<'b> {
         let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes() + self.key_bytes();
         let (inline, next) = self.inline_and_next();
-        // SAFETY: a head holds `inline` bytes of value behind its key, written before it was published, never after.
+        // SAFETY: a head holds `inline` bytes of value behind its key, written before it was
+        // published, never after.
         let first = unsafe { slice::from_raw_parts(self.pointer().add(start), inline) };
         Chunks { arena: self.arena, first: Some(first), next }
     }
@@ -147,7 +157,8 @@ impl<'b> Item<'b> {
         self.marks() & MARK_DEAD != 0
     }
 
-    /// Records a use. Writes only what changes: a key that everybody reads stays in everybody's cache.
+    /// Records a use. Writes only what changes: a key that everybody reads stays in everybody's
+    /// cache.
     pub(super) fn mark_fetched(&self, now: Seconds) {
         let header = self.header();
         if header.bits.load(Ordering::Relaxed) & MARK_FETCHED == 0 {
@@ -158,12 +169,14 @@ impl<'b> Item<'b> {
         }
     }
 
-    /// Changes the expiry in place. The caller holds the key's shard lock, as everyone does who copies it to another item.
+    /// Changes the expiry in place. The caller holds the key's shard lock, as everyone does who
+    /// copies it to another item.
     pub(super) fn set_expiry(&self, expiry: Seconds) {
         self.header().expiry.store(expiry, Ordering::Relaxed);
     }
 
-    /// Gives a draft what it gets last, under the shard lock, just before its location is published.
+    /// Gives a draft what it gets last, under the shard lock, just before its location is
+    /// published.
     pub(super) fn finish(&self, sequence: u64, expiry: Seconds, access: Seconds, fetched: bool) {
         let header = self.header();
         let low = u32::try_from(sequence & u64::from(u32::MAX)).expect("masked");
@@ -180,27 +193,30 @@ impl<'b> Item<'b> {
         });
     }
 
-    /// Makes this copy of a head, which [`copy_entry`] made, as live as the original is now, and the head of its fragments. The
-    /// caller holds the key's shard lock; the copy's location is published next.
+    /// Makes this copy of a head, which [`copy_entry`] made, as live as the original is now, and
+    /// the head of its fragments. The caller holds the key's shard lock; the copy's location is
+    /// published next.
     pub(super) fn become_head(&self, original: Item<'_>) {
         let (header, from) = (self.header(), original.header());
         header.expiry.store(from.expiry.load(Ordering::Relaxed), Ordering::Relaxed);
         header.access.store(from.access.load(Ordering::Relaxed), Ordering::Relaxed);
         header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Relaxed);
         self.for_each_fragment(|fragment| {
-            // SAFETY: the item's fragments stay in place while it is named, which the caller's lock makes it.
+            // SAFETY: the item's fragments stay in place while it is named, which the caller's lock
+            // makes it.
             let owner = unsafe { link_at(self.arena, fragment, OWNER) };
             owner.store(self.at.0, Ordering::Release);
         });
     }
 
-    /// Has the item go on at `copy`, which [`copy_entry`] made, where it went on at `original`. The caller holds the key's shard
-    /// lock, and the item is what the key names.
+    /// Has the item go on at `copy`, which [`copy_entry`] made, where it went on at `original`. The
+    /// caller holds the key's shard lock, and the item is what the key names.
     pub(super) fn relink(&self, original: Location, copy: Location) {
         let mut link_before = self.at;
         self.for_each_fragment(|fragment| {
             if fragment == original {
-                // SAFETY: head and fragments of a named item are written and stay in place under the caller's lock.
+                // SAFETY: head and fragments of a named item are written and stay in place under
+                // the caller's lock.
                 unsafe {
                     header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
                     link_at(self.arena, link_before, NEXT).store(copy.0, Ordering::Release);
@@ -210,9 +226,10 @@ impl<'b> Item<'b> {
         });
     }
 
-    /// Marks head and fragments as no longer, or not yet, part of the cache, so that nothing that finds the arena again takes
-    /// them for live. The head comes last: who clears a segment passes over a dead head in it, and the segment may be used again
-    /// before a reader of that time has gone, who must not have found a way there from a fragment.
+    /// Marks head and fragments as no longer, or not yet, part of the cache, so that nothing that
+    /// finds the arena again takes them for live. The head comes last: who clears a segment passes
+    /// over a dead head in it, and the segment may be used again before a reader of that time has
+    /// gone, who must not have found a way there from a fragment.
     pub(super) fn mark_dead(&self) {
         self.for_each_fragment(|fragment| {
             // SAFETY: head and fragments stay in place during 'b.
@@ -229,11 +246,23 @@ impl<'b> Item<'b> {
         visit(self.at, pad(head + inline));
         while next != Location::NONE {
             let at = next;
-            // SAFETY: `next` of a head or fragment is 0 or a fragment of the same item, which lives as long as its head.
+            // SAFETY: `next` of a head or fragment is 0 or a fragment of the same item, which lives
+            // as long as its head.
             let (bytes, following) = unsafe { fragment_parts(self.arena, at) };
             visit(at, pad(FRAGMENT_BYTES + bytes.len()));
             next = following;
         }
+    }
+
+    /// Whether all fragments are as live as a published head's and name it as their owner.
+    pub(super) fn owns_its_fragments(&self) -> bool {
+        let mut are_its_own = true;
+        self.for_each_fragment(|fragment| {
+            // SAFETY: as in `for_each_entry`.
+            let entry = unsafe { entry_at(self.arena, fragment) };
+            are_its_own &= entry.head == self.at && !entry.is_dead;
+        });
+        are_its_own
     }
 
     fn for_each_fragment(&self, mut visit: impl FnMut(Location)) {
@@ -275,7 +304,8 @@ impl<'b> Item<'b> {
         if self.marks() & MARK_SPLIT == 0 {
             return (self.value_bytes(), Location::NONE);
         }
-        // SAFETY: the mark says that four bytes stand there, how much of the value is inline, and then a link.
+        // SAFETY: the mark says that four bytes stand there, how much of the value is inline, and
+        // then a link.
         let (inline, next) = unsafe {
             (
                 ptr::read(self.pointer().add(HEADER_BYTES).cast::<u32>()),
@@ -321,11 +351,12 @@ pub(super) struct Entry {
     pub(super) is_dead: bool,
 }
 
-/// Writes the head of a draft at `at` and returns where its part of the value begins, as an offset from `at`. `inline` is what
-/// it holds of the value if the item is split.
+/// Writes the head of a draft at `at` and returns where its part of the value begins, as an offset
+/// from `at`. `inline` is what it holds of the value if the item is split.
 ///
 /// # Safety
-/// The caller owns the bytes of the entry (`shape.head_bytes` plus the inline value, padded), which lie within one segment.
+/// The caller owns the bytes of the entry (`shape.head_bytes` plus the inline value, padded), which
+/// lie within one segment.
 pub(super) unsafe fn write_head(
     arena: &Arena,
     at: Location,
@@ -336,7 +367,8 @@ pub(super) unsafe fn write_head(
     let mut marks = MARK_DEAD;
     let mut position = HEADER_BYTES;
     let base = arena.pointer(at);
-    // SAFETY: all writes below stay within `head_bytes` of `base`, which the caller owns; `base` is 8-byte aligned.
+    // SAFETY: all writes below stay within `head_bytes` of `base`, which the caller owns; `base` is
+    // 8-byte aligned.
     unsafe {
         if let Some(inline) = inline {
             marks |= MARK_SPLIT;
@@ -367,7 +399,8 @@ pub(super) unsafe fn write_fragment(
     owner: Location,
 ) -> usize {
     let base = arena.pointer(at);
-    // SAFETY: within the bytes that the caller owns; `base` is 8-byte aligned and so are the two words.
+    // SAFETY: within the bytes that the caller owns; `base` is 8-byte aligned and so are the two
+    // words.
     unsafe {
         write_header(base, MARK_DEAD | MARK_FRAGMENT, 0, bytes);
         ptr::write(base.add(NEXT).cast::<AtomicU64>(), AtomicU64::new(0));
@@ -385,14 +418,16 @@ pub(super) unsafe fn link(arena: &Arena, at: Location, next: Location) {
     unsafe { link_at(arena, at, NEXT).store(next.0, Ordering::Relaxed) };
 }
 
-/// Copies a whole entry, head or fragment. The copy is marked dead until it takes the original's place.
+/// Copies a whole entry, head or fragment. The copy is marked dead until it takes the original's
+/// place.
 ///
 /// # Safety
-/// A written entry of `bytes` bytes lies at `from` and stays there meanwhile; nobody moves entries but the caller, who owns as
-/// many bytes at `to`.
+/// A written entry of `bytes` bytes lies at `from` and stays there meanwhile; nobody moves entries
+/// but the caller, who owns as many bytes at `to`.
 pub(super) unsafe fn copy_entry(arena: &Arena, from: Location, to: Location, bytes: usize) {
-    // SAFETY: the header's fields that others may write are read as the atomics they are; what follows the header does not change
-    // but for the links, which only the one who moves entries changes.
+    // SAFETY: the header's fields that others may write are read as the atomics they are; what
+    // follows the header does not change but for the links, which only the one who moves entries
+    // changes.
     unsafe {
         let original = header_at(arena, from);
         let copied = Header {
@@ -490,19 +525,22 @@ unsafe fn write_header(base: *mut u8, marks: u32, key_bytes: usize, value_bytes:
 }
 
 unsafe fn header_at(arena: &Arena, at: Location) -> &Header {
-    // SAFETY: the caller knows that a header was written there and stays; after publication only its atomics change.
+    // SAFETY: the caller knows that a header was written there and stays; after publication only
+    // its atomics change.
     unsafe { &*arena.pointer(at).cast::<Header>() }
 }
 
 /// The link of a split head or a fragment at [`NEXT`], or of a fragment at [`OWNER`].
 unsafe fn link_at(arena: &Arena, at: Location, offset: usize) -> &AtomicU64 {
-    // SAFETY: the caller knows that such an entry was written there and stays; entries are 8-byte aligned and so is the offset.
+    // SAFETY: the caller knows that such an entry was written there and stays; entries are 8-byte
+    // aligned and so is the offset.
     unsafe { &*arena.pointer(at).add(offset).cast::<AtomicU64>() }
 }
 
 /// The value bytes in a fragment, and the fragment behind it.
 unsafe fn fragment_parts(arena: &Arena, at: Location) -> (&[u8], Location) {
-    // SAFETY: the caller knows that a fragment was written there and stays; these words and bytes do not change once published.
+    // SAFETY: the caller knows that a fragment was written there and stays; these words and bytes
+    // do not change once published.
     unsafe {
         let bytes = header_at(arena, at).value_bytes as usize;
         let next = link_at(arena, at, NEXT).load(Ordering::Acquire);

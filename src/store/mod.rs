@@ -1,16 +1,18 @@
-//! The store: items in a log of segments, an index of slots that is read without a lock. It knows no protocol.
+//! The store: items in a log of segments, an index of slots that is read without a lock. It knows
+//! no protocol.
 //!
 //! ```text
 //! Store     shared by all          index.rs    key -> location
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
-//! Batch     one per turn, pinned   item.rs     what an item looks like; append.rs  where the next one goes
+//! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
 //!                                  reclaim.rs  which items must go
 //! ```
 //!
-//! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a [`Draft`] in its own open segment,
-//! without a lock, and [publishes](Batch::publish) it with one store under the lock of the key's shard. A change that depends on
-//! the present value looks first and publishes on the condition that nothing has happened since ([`Expected::Unchanged`]); if
+//! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
+//! [`Draft`] in its own open segment, without a lock, and [publishes](Batch::publish) it with one
+//! store under the lock of the key's shard. A change that depends on the present value looks first
+//! and publishes on the condition that nothing has happened since ([`Expected::Unchanged`]); if
 //! something has, it looks again. So no lock is ever held while anything is decided or copied.
 //!
 //! Time is an argument: a [`Batch`] has one moment.
@@ -67,7 +69,7 @@ pub struct Store {
     space: Arc<Space>,
     evict: bool,
     /// The version of the item published last.
-    sequence: AtomicU64,
+    sequence: OwnLine<AtomicU64>,
     /// Items up to this version were flushed.
     flushed: AtomicU64,
     /// When the pending flush is due (0: none is pending).
@@ -82,6 +84,12 @@ pub struct Store {
     counters: Mutex<Vec<Arc<Counters>>>,
 }
 
+/// Every store writes it, while every look-up reads what lies beside it: they must not share a line
+/// of memory, nor the pair of lines that a processor may fetch together.
+#[derive(Debug)]
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
 /// One thread's access to the store.
 #[derive(Debug)]
 pub struct Handle {
@@ -93,8 +101,8 @@ pub struct Handle {
     id: u64,
 }
 
-/// A run of operations at one moment, between two waits for I/O. Nothing that was there when it began is freed before it ends,
-/// so it must be short.
+/// A run of operations at one moment, between two waits for I/O. Nothing that was there when it
+/// began is freed before it ends, so it must be short.
 #[derive(Debug)]
 pub struct Batch<'h> {
     handle: &'h mut Handle,
@@ -123,9 +131,10 @@ pub enum State<'b> {
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live. Equal again means that nothing
-/// happened to the key in between, a change of expiry and the marks of use aside. It names the item by its cas, which is never
-/// used again, and not by its place, which is: reserving room may let go of what the batch has seen.
+/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live.
+/// Equal again means that nothing happened to the key in between, a change of expiry and the marks
+/// of use aside. It names the item by its cas, which is never used again, and not by its place,
+/// which is: reserving room may let go of what the batch has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
 
@@ -143,11 +152,13 @@ pub enum Expected {
 pub enum Expiry {
     /// At this second (0: never). An item is dead as soon as `expiry <= now`.
     At(Seconds),
-    /// When the item that it replaces ends, read at the moment of replacement. Needs [`Expected::Unchanged`] of a hit.
+    /// When the item that it replaces ends, read at the moment of replacement. Needs
+    /// [`Expected::Unchanged`] of a hit.
     Inherit,
 }
 
-/// Space for an item that nobody else can see yet. It must be published or discarded in the batch that reserved it.
+/// Space for an item that nobody else can see yet. It must be published or discarded in the batch
+/// that reserved it.
 #[derive(Debug)]
 #[must_use]
 pub struct Draft {
@@ -206,7 +217,7 @@ impl Store {
             index: Index::new(options.shards_log2),
             space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
             evict: options.evict,
-            sequence: AtomicU64::new(0),
+            sequence: OwnLine(AtomicU64::new(0)),
             flushed: AtomicU64::new(0),
             flush_at: AtomicU32::new(0),
             flushing: Mutex::new(()),
@@ -280,6 +291,7 @@ impl Store {
                 "one slot a key"
             );
             assert!(!item.is_dead(), "what the index names is not marked dead");
+            assert!(item.owns_its_fragments(), "what compaction finds leads to the head");
             assert_eq!(item.value_chunks().map(<[u8]>::len).sum::<usize>(), item.value_bytes());
             item.for_each_entry(|at, bytes| {
                 let segment = &mut live[self.space.arena.segment_of(at) as usize];
@@ -342,13 +354,13 @@ impl Store {
     fn flush_now(&self) {
         self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
         *lock(&self.flushable) = self.held().flushable();
-        // Whoever publishes on a condition takes a version first and then looks whether what it saw was flushed. When no version
-        // was taken since the flush could be seen, everybody is on one side of it: published before it and dead, or bound to
-        // see it.
-        let mut sequence = self.sequence.load(Ordering::SeqCst);
+        // Whoever publishes on a condition takes a version first and then looks whether what it saw
+        // was flushed. When no version was taken since the flush could be seen, everybody is on one
+        // side of it: published before it and dead, or bound to see it.
+        let mut sequence = self.sequence.0.load(Ordering::SeqCst);
         loop {
             self.flushed.fetch_max(sequence, Ordering::SeqCst);
-            let now = self.sequence.load(Ordering::SeqCst);
+            let now = self.sequence.0.load(Ordering::SeqCst);
             if now == sequence {
                 break;
             }
@@ -384,7 +396,8 @@ impl Drop for Handle {
 }
 
 impl Batch<'_> {
-    /// Looks a key up and marks the item as fetched and last used now. What is found expired or flushed is removed.
+    /// Looks a key up and marks the item as fetched and last used now. What is found expired or
+    /// flushed is removed.
     #[must_use]
     pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
         let hash = self.store().index.hash(key);
@@ -398,8 +411,9 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(None) }
     }
 
-    /// Tells the store that these keys will be looked up next, so that it can wait for memory once for many of them. Takes as many
-    /// keys as are worth it, [`PREFETCH_KEYS`] at most, and returns how many.
+    /// Tells the store that these keys will be looked up next, so that it can wait for memory once
+    /// for many of them. Takes as many keys as are worth it, [`PREFETCH_KEYS`] at most, and returns
+    /// how many.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
         let mut taken: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
         let mut count = 0;
@@ -429,7 +443,8 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(live) }
     }
 
-    /// Shows live items in no particular order, until `visit` breaks off. Stores wait for it, shard by shard.
+    /// Shows live items in no particular order, until `visit` breaks off. Stores wait for it, shard
+    /// by shard.
     pub fn visit(&self, mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>) {
         let store = self.store();
         let _broken_off = store.index.for_each_item(&store.space.arena, &self.guard, |item| {
@@ -437,13 +452,15 @@ impl Batch<'_> {
         });
     }
 
-    /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or discard it.
+    /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or
+    /// discard it.
     ///
     /// # Errors
     /// [`OutOfMemory`] where nothing may be evicted.
     ///
     /// # Panics
-    /// The key is longer than 255 bytes, or another draft of this handle was neither published nor discarded.
+    /// The key is longer than 255 bytes, or another draft of this handle was neither published nor
+    /// discarded.
     pub fn reserve(
         &mut self,
         key: &[u8],
@@ -515,7 +532,8 @@ impl Batch<'_> {
         self.change().remove(key, expected)
     }
 
-    /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is over with that.
+    /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is
+    /// over with that.
     pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> Lookup<'_> {
         let hash = self.store().index.hash(key);
         let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
@@ -523,8 +541,8 @@ impl Batch<'_> {
         Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
     }
 
-    /// Kills everything that was published before this call: at once if `at` is 0 or not later than now, else when the second
-    /// `at` begins. The newest call replaces a pending one.
+    /// Kills everything that was published before this call: at once if `at` is 0 or not later than
+    /// now, else when the second `at` begins. The newest call replaces a pending one.
     pub fn flush(&mut self, at: Seconds) {
         let _flushing = lock(&self.store().flushing);
         if at <= self.now {
@@ -534,11 +552,12 @@ impl Batch<'_> {
         }
     }
 
-    /// Changes the memory limit, and makes the store fit it, as soon as those who still read what goes have gone. Without eviction it
-    /// may stay larger, and then refuses to store.
+    /// Changes the memory limit, and makes the store fit it, as soon as those who still read what
+    /// goes have gone. Without eviction it may stay larger, and then refuses to store.
     ///
     /// # Errors
-    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed then.
+    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed
+    /// then.
     pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
         let Handle { store, counters, .. } = &*self.handle;
         if !store.space.set_memory_bytes(memory_bytes) {
@@ -559,7 +578,8 @@ impl Batch<'_> {
         &self.handle.store
     }
 
-    /// A draft names places in one store's arena that one handle owns; elsewhere they are somebody else's.
+    /// A draft names places in one store's arena that one handle owns; elsewhere they are somebody
+    /// else's.
     fn assert_own(&self, draft: &Draft) {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
@@ -594,7 +614,8 @@ impl Witness {
     }
 }
 
-/// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a core can have outstanding.
+/// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a
+/// core can have outstanding.
 pub const PREFETCH_KEYS: usize = 16;
 
 /// Tells handles apart, whichever store they are of.
@@ -608,5 +629,6 @@ const LARGE_MEMORY_BYTES: usize = 16 << 30;
 const SEGMENT_BYTES_MIN: usize = 4096;
 /// What a slot of the index can address, less the little that the arena has beyond the limit.
 const MEMORY_BYTES_MAX: usize = 8 << (LOCATION_BITS - 1);
-/// A shard for so much memory: some hundreds of items, few enough that copying its table takes microseconds.
+/// A shard for so much memory: some hundreds of items, few enough that copying its table takes
+/// microseconds.
 const SHARD_BYTES: usize = 32 << 10;

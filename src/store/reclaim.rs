@@ -1,11 +1,13 @@
 //! Making room: which segment is cleared next, and what becomes of the items in it.
 //!
-//! While little of the memory is dead, the oldest segment is evicted: its items are dropped, first in, first out. When more than
-//! an eighth is dead (overwritten, deleted), the segment with the most dead bytes is compacted instead: its live entries move
-//! together. Under `-M`
-//! nothing live is ever dropped, so compaction is all there is. In both, items that have expired or were flushed are dropped.
+//! While little of the memory is dead, the oldest segment is evicted: its items are dropped, first
+//! in, first out. When more than an eighth is dead (overwritten, deleted), the segment with the
+//! most dead bytes is compacted instead: its live entries move together. Under `-M` nothing live is
+//! ever dropped, so compaction is all there is. In both, items that have expired or were flushed
+//! are dropped.
 //!
-//! Clearing is done by the writer that needs the room, one segment ahead of its need, by one writer at a time.
+//! Clearing is done by the writer that needs the room, one segment ahead of its need, by one writer
+//! at a time.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
@@ -25,7 +27,8 @@ pub(super) struct Foreground<'a> {
     pub(super) counters: &'a Counters,
 }
 
-/// The supply of whoever moves items out of a segment: free ones only, for clearing cannot wait for clearing.
+/// The supply of whoever moves items out of a segment: free ones only, for clearing cannot wait for
+/// clearing.
 struct Moving<'a> {
     change: Change<'a>,
 }
@@ -90,7 +93,8 @@ impl Supply for Moving<'_> {
 }
 
 impl Foreground<'_> {
-    /// Clears segments until those in use are within the limit, or will be when their readers have gone.
+    /// Clears segments until those in use are within the limit, or will be when their readers have
+    /// gone.
     ///
     /// # Errors
     /// Nothing more can be cleared.
@@ -104,7 +108,8 @@ impl Foreground<'_> {
         Ok(())
     }
 
-    /// Clears a segment early enough that its readers have gone when it is needed: one for each writer.
+    /// Clears a segment early enough that its readers have gone when it is needed: one for each
+    /// writer.
     fn stay_ahead(&mut self) {
         if !self.store.evict {
             return;
@@ -117,7 +122,8 @@ impl Foreground<'_> {
         }
     }
 
-    /// Moves this writer to the present, so that the epoch can advance and what was retired become free.
+    /// Moves this writer to the present, so that the epoch can advance and what was retired become
+    /// free.
     fn let_readers_go(&mut self) {
         for _ in 0..EPOCHS_TO_FREE {
             self.guard.repin();
@@ -199,8 +205,8 @@ impl Foreground<'_> {
                 self.counters.evictions.add(1);
                 self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
             }
-            // Replaced a moment ago; its writer may not have marked it yet. Nobody must find its way from a fragment to a head
-            // whose segment is retired.
+            // Replaced a moment ago; its writer may not have marked it yet. Nobody must find its
+            // way from a fragment to a head whose segment is retired.
             _ => item.mark_dead(),
         }
         Ok(())
@@ -241,7 +247,8 @@ const RESERVE_PART: u32 = 16;
 /// So many compactions for one segment, then eviction.
 const MOVES_MAX: u32 = 16;
 
-/// So many clearings without one free segment to show for them, then a store that may not evict refuses.
+/// So many clearings without one free segment to show for them, then a store that may not evict
+/// refuses.
 const CLEARINGS_MAX: u32 = 32;
 
 /// Rounds of waiting for readers before the processor is given to them.

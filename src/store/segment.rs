@@ -1,5 +1,6 @@
-//! Which segments there are and what state each is in. Plain code over a table under one lock, taken once per segment and not
-//! once per item; only the count of live bytes is touched by every store, and is an atomic.
+//! Which segments there are and what state each is in. Plain code over a table under one lock,
+//! taken once per segment and not once per item; only the count of live bytes is touched by every
+//! store, and is an atomic.
 //!
 //! ```text
 //!            take              seal                   reclaim, or the last live byte gone
@@ -10,9 +11,9 @@
 //!
 //! # The budget
 //!
-//! The arena is a little larger than the memory limit; what is in use is not. Segments in use plus the bytes of the index stay
-//! within the limit: when the index grows, fewer segments may be in use, and what a segment leaves behind goes back to the
-//! system.
+//! The arena is a little larger than the memory limit; what is in use is not. Segments in use plus
+//! the bytes of the index stay within the limit: when the index grows, fewer segments may be in
+//! use, and what a segment leaves behind goes back to the system.
 
 use super::arena::{Arena, FIRST_ENTRY, Location, SEGMENT_MAGIC, SegmentHeader, SegmentId};
 use super::item::{self, Entry, Item};
@@ -119,8 +120,9 @@ impl Space {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. Pages that are now beyond the
-    /// limit go back to the system, those of segments in use when they are free.
+    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more.
+    /// Pages that are now beyond the limit go back to the system, those of segments in use when
+    /// they are free.
     pub(super) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
         let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
         if memory_bytes / self.arena.segment_bytes() > room {
@@ -130,14 +132,16 @@ impl Space {
         self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
         while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
             let Some(segment) = pool.warm.pop() else { break };
-            // SAFETY: a free segment has no readers and no writer, and it is not free to others while we hold the lock.
+            // SAFETY: a free segment has no readers and no writer, and it is not free to others
+            // while we hold the lock.
             unsafe { self.arena.release(segment) };
             pool.cold.push(segment);
         }
         true
     }
 
-    /// The largest item that the limit leaves room for beside what writers have open, with a little to spare.
+    /// The largest item that the limit leaves room for beside what writers have open, with a little
+    /// to spare.
     pub(super) fn item_bytes_max(&self) -> usize {
         self.segments_allowed() as usize * self.capacity() / 4 * 3
     }
@@ -151,9 +155,10 @@ impl Space {
         self.open(&mut pool)
     }
 
-    /// Opens a free segment for what is being moved out of another that will be free soon: the budget may be passed by the few
-    /// segments that the arena has beyond the limit. Where a limit that shrank has left more than that in use, one segment may be
-    /// opened after the other: as long as none waits for readers, each is made good by the one that is cleared with it.
+    /// Opens a free segment for what is being moved out of another that will be free soon: the
+    /// budget may be passed by the few segments that the arena has beyond the limit. Where a limit
+    /// that shrank has left more than that in use, one segment may be opened after the other: as
+    /// long as none waits for readers, each is made good by the one that is cleared with it.
     pub(super) fn take_for_move(&self) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
         let is_beyond = pool.in_use >= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT;
@@ -181,8 +186,9 @@ impl Space {
         lock(&self.pool).retired > 0
     }
 
-    /// Closes an open segment in which nothing more is being written: from now on it may be reclaimed. Returns `true` if it had
-    /// nothing live in it and is retired at once; the caller then hands it to the epoch.
+    /// Closes an open segment in which nothing more is being written: from now on it may be
+    /// reclaimed. Returns `true` if it had nothing live in it and is retired at once; the caller
+    /// then hands it to the epoch.
     pub(super) fn seal(&self, segment: SegmentId, used_bytes: usize) -> bool {
         let used_bytes = u32::try_from(used_bytes).expect("within a segment");
         let mut pool = lock(&self.pool);
@@ -213,8 +219,8 @@ impl Space {
         }
     }
 
-    /// Counts an entry as dead. Returns `true` if it was the last one of a sealed segment, which is retired at once; the caller
-    /// then hands it to the epoch.
+    /// Counts an entry as dead. Returns `true` if it was the last one of a sealed segment, which is
+    /// retired at once; the caller then hands it to the epoch.
     pub(super) fn remove_live(&self, at: Location, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).expect("within a segment");
         let segment = self.arena.segment_of(at);
@@ -223,7 +229,8 @@ impl Space {
         before == bytes && self.retire_if_empty(&mut lock(&self.pool), segment)
     }
 
-    /// Takes the oldest sealed segment out, to be cleared, if it was opened no later than the segment of that number.
+    /// Takes the oldest sealed segment out, to be cleared, if it was opened no later than the
+    /// segment of that number.
     pub(super) fn oldest(&self, opened_max: u64) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
         let (_, &segment) = pool.sealed.range(..=opened_max).next()?;
@@ -231,8 +238,8 @@ impl Space {
         Some(segment)
     }
 
-    /// Takes the sealed segment with the most dead bytes out, to be cleared, if they are at least `dead_min`. What was never used
-    /// does not count: moving does not gain it.
+    /// Takes the sealed segment with the most dead bytes out, to be cleared, if they are at least
+    /// `dead_min`. What was never used does not count: moving does not gain it.
     pub(super) fn deadest(&self, dead_min: usize) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
         let dead_bytes = |segment: SegmentId| {
@@ -263,7 +270,8 @@ impl Space {
         lock(&self.pool).opened
     }
 
-    /// Puts a segment back that could not be cleared. Returns `true` if it had become empty, as [`Space::seal`] does.
+    /// Puts a segment back that could not be cleared. Returns `true` if it had become empty, as
+    /// [`Space::seal`] does.
     pub(super) fn stop_clearing(&self, segment: SegmentId) -> bool {
         let mut pool = lock(&self.pool);
         let State::Clearing { sequence, used_bytes } = pool.state[segment as usize] else {
@@ -274,20 +282,23 @@ impl Space {
         self.retire_if_empty(&mut pool, segment)
     }
 
-    /// Ends the clearing: nothing in the segment is in the index any more. (Who took it out of there may still be about to count
-    /// it as dead, but is pinned.) The caller hands the segment to the epoch.
+    /// Ends the clearing: nothing in the segment is in the index any more. (Who took it out of
+    /// there may still be about to count it as dead, but is pinned.) The caller hands the segment
+    /// to the epoch.
     pub(super) fn retire_cleared(&self, segment: SegmentId) {
         let mut pool = lock(&self.pool);
         pool.state[segment as usize] = State::Retired;
         pool.retired += 1;
     }
 
-    /// Makes a retired segment free as soon as every reader that could hold a location in it has gone. The guard belongs to the
-    /// epoch of the index whose readers these are, and nothing in that index names an entry of the segment any more.
+    /// Makes a retired segment free as soon as every reader that could hold a location in it has
+    /// gone. The guard belongs to the epoch of the index whose readers these are, and nothing in
+    /// that index names an entry of the segment any more.
     pub(super) fn free_after_readers(self: &Arc<Self>, segment: SegmentId, guard: &Guard) {
         let space = Arc::clone(self);
         guard.defer(move || space.give_back(segment));
-        // Out of this thread's own list: nobody else could free it there, and this thread may have nothing to do for hours.
+        // Out of this thread's own list: nobody else could free it there, and this thread may have
+        // nothing to do for hours.
         guard.flush();
     }
 
@@ -301,7 +312,8 @@ impl Space {
         pool.in_use -= 1;
         let resident = pool.in_use as usize + pool.warm.len();
         if resident >= self.segments_allowed() as usize {
-            // SAFETY: `free_after_readers` is the only caller, at a time when no reader is left; no writer has a free segment.
+            // SAFETY: `free_after_readers` is the only caller, at a time when no reader is left; no
+            // writer has a free segment.
             unsafe { self.arena.release(segment) };
             pool.cold.push(segment);
         } else {
@@ -309,11 +321,12 @@ impl Space {
         }
     }
 
-    /// The live entries of a segment that is being cleared, each with the item that it is part of. The guard is that of the one who
-    /// clears it.
+    /// The live entries of a segment that is being cleared, each with the item that it is part of.
+    /// The guard is that of the one who clears it.
     ///
-    /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So a fragment that is seen alive
-    /// under a guard has a head whose segment is not used again before the guard is gone.
+    /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So
+    /// a fragment that is seen alive under a guard has a head whose segment is not used again
+    /// before the guard is gone.
     pub(super) fn live_entries<'g>(
         &'g self,
         segment: SegmentId,
@@ -324,12 +337,13 @@ impl Space {
         std::iter::from_fn(move || {
             while offset < used_bytes {
                 let at = self.arena.location(segment, offset);
-                // SAFETY: entries follow one another without gaps up to `used_bytes`, and a segment that is being cleared is
-                // not used again before the one who clears it retires it.
+                // SAFETY: entries follow one another without gaps up to `used_bytes`, and a segment
+                // that is being cleared is not used again before the one who clears it retires it.
                 let entry = unsafe { item::entry_at(&self.arena, at) };
                 offset += entry.bytes;
                 if !entry.is_dead {
-                    // SAFETY: the entry lives, so its head is written and stays in place under the guard (see above).
+                    // SAFETY: the entry lives, so its head is written and stays in place under the
+                    // guard (see above).
                     let item = unsafe { Item::new(&self.arena, entry.head) };
                     return Some((entry, item));
                 }
@@ -343,7 +357,8 @@ impl Space {
         lock(&self.pool).in_use
     }
 
-    /// Bytes of the segments in use that hold nothing live, where the items in the index take `items_bytes`.
+    /// Bytes of the segments in use that hold nothing live, where the items in the index take
+    /// `items_bytes`.
     pub(super) fn dead_bytes(&self, items_bytes: u64) -> u64 {
         let in_use = u64::from(self.in_use()) * self.capacity() as u64;
         in_use.saturating_sub(items_bytes)
@@ -372,7 +387,8 @@ impl Space {
         Some(segment)
     }
 
-    /// The last of `seal` and `remove_live` to pass through the pool's lock sees that the segment is both sealed and empty.
+    /// The last of `seal` and `remove_live` to pass through the pool's lock sees that the segment
+    /// is both sealed and empty.
     fn retire_if_empty(&self, pool: &mut Pool, segment: SegmentId) -> bool {
         let State::Sealed { sequence, .. } = pool.state[segment as usize] else { return false };
         if self.live_bytes[segment as usize].load(Ordering::Acquire) != 0 {
@@ -384,7 +400,8 @@ impl Space {
         true
     }
 
-    /// Checks the table against itself and, where nobody stores anything, the counts against a recount.
+    /// Checks the table against itself and, where nobody stores anything, the counts against a
+    /// recount.
     pub(super) fn check(&self, live_recounted: &[u32]) {
         for (segment, &recounted) in live_recounted.iter().enumerate() {
             let counted = self.live_bytes[segment].load(Ordering::Relaxed);
@@ -400,7 +417,8 @@ impl Space {
             let State::Sealed { used_bytes, .. } = pool.state[segment as usize] else {
                 panic!("segment {segment} is in the sealed list and {:?}", pool.state)
             };
-            // SAFETY: a sealed segment's header does not change, and nobody stores anything during a check.
+            // SAFETY: a sealed segment's header does not change, and nobody stores anything during
+            // a check.
             let header = unsafe { self.arena.read_header(segment) };
             assert_eq!(header, SegmentHeader { magic: SEGMENT_MAGIC, used_bytes, sequence });
         }
@@ -427,7 +445,8 @@ impl Pool {
     }
 }
 
-/// What moving may take beyond the limit: one segment that is being filled, and one for a large item.
+/// What moving may take beyond the limit: one segment that is being filled, and one for a large
+/// item.
 const SEGMENTS_BEYOND_LIMIT: u32 = 2;
 
 /// However large the index is, so many segments may be in use.

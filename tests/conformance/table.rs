@@ -10,7 +10,7 @@
 //! << EN                        the server answers these bytes
 //! silent                       there is no answer
 //! closed                       then the server closes (without this it must stay open, and silent)
-//! ! reason                     a known difference, and why; then the answers are given for each of the two:
+//! ! reason                     a known difference, and why; the answers of each of the two follow:
 //! larder< END
 //! memcached< ERROR
 //! memcached lockstep           or: memcached bears this case only when each answer is awaited

@@ -1,4 +1,5 @@
-//! A command layer in small: what tests ask of a store, each request answered by the same steps that the server takes.
+//! A command layer in small: what tests ask of a store, each request answered by the same steps
+//! that the server takes.
 
 use larder::clock::Seconds;
 use larder::store::{Batch, Draft, Expected, Expiry, Handle, Item, Lookup, Removal, State};
@@ -73,7 +74,8 @@ pub(crate) enum Reply {
     OutOfMemory,
 }
 
-/// All that a client may learn of an item, `last_access` and `is_fetched` as they were before it was asked for.
+/// All that a client may learn of an item, `last_access` and `is_fetched` as they were before it
+/// was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
     pub(crate) value: Vec<u8>,
