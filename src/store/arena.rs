@@ -111,6 +111,15 @@ impl Arena {
         // Refused advice leaves the pages as they were: more memory than promised, nothing wrong in
         // it.
         drop(advised);
+        // Else the system would before long fill the gap again, to make a huge page of what is
+        // around it.
+        let _advice = self.map.advise_range(Advice::NoHugePage, offset, self.segment_bytes());
+    }
+
+    /// Prepares a segment that was released for use.
+    pub(super) fn take_again(&self, segment: SegmentId) {
+        let offset = (segment as usize) << self.segment_shift;
+        let _advice = self.map.advise_range(Advice::HugePage, offset, self.segment_bytes());
     }
 
     /// # Safety

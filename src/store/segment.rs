@@ -374,7 +374,10 @@ impl Space {
     }
 
     fn open(&self, pool: &mut Pool) -> Option<SegmentId> {
-        let segment = pool.warm.pop().or_else(|| pool.cold.pop())?;
+        let segment = match pool.warm.pop() {
+            Some(segment) => segment,
+            None => pool.cold.pop().inspect(|&segment| self.arena.take_again(segment))?,
+        };
         pool.opened += 1;
         pool.in_use += 1;
         pool.state[segment as usize] = State::Open { sequence: pool.opened };
