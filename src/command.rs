@@ -10,7 +10,8 @@ use crate::protocol::number::lenient_u64;
 use crate::protocol::{Direction, Fault, Mode, Outcome, Request, Retrieval, Storage};
 use crate::shared::Shared;
 use crate::stats::{Count, Counters};
-use crate::store::{Batch, Draft, Expected, Expiry, Item, OutOfMemory, Removal, State};
+use crate::store::{Batch, Draft, Expected, Expiry, Item, Lookup, OutOfMemory, Removal, State};
+use std::ops::ControlFlow;
 
 mod report;
 
@@ -79,30 +80,63 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
     Then::Continue
 }
 
-/// Writes the item under one of a retrieval's keys, if there is one.
+/// Writes the items under some of a retrieval's keys, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS)
+/// at most, until the output
+/// has reached a length. Returns how many keys are done with.
 pub fn retrieve(
     context: &mut Context<'_>,
     retrieval: Retrieval,
-    key: &[u8],
+    keys: &[&[u8]],
+    output_bytes: usize,
     encoder: &mut Encoder<'_>,
-) {
+) -> usize {
     let now = context.batch.now();
-    let (lookup, hit, miss) = match retrieval.touch {
-        None => (context.batch.fetch(key), Count::GetHits, Count::GetMisses),
-        Some(exptime) => {
-            (context.batch.touch(key, expiry(exptime, now)), Count::TouchHits, Count::TouchMisses)
+    let mut answer = |shared, counters, key: &[u8], lookup: &Lookup<'_>, counts| {
+        write_item(shared, counters, retrieval.cas, key, lookup, counts, encoder);
+        if encoder.written() < output_bytes {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
         }
     };
+    let Context { shared, counters, batch } = context;
+    match (retrieval.touch, keys) {
+        (None, &[key]) => {
+            let _done = answer(shared, counters, key, &batch.fetch(key), GET_COUNTS);
+            1
+        }
+        (None, keys) => {
+            batch.fetch_each(keys, |key, lookup| answer(shared, counters, key, &lookup, GET_COUNTS))
+        }
+        (Some(exptime), keys) => {
+            let expiry = expiry(exptime, now);
+            let shown = keys.iter().position(|key| {
+                let lookup = batch.touch(key, expiry);
+                answer(shared, counters, key, &lookup, TOUCH_COUNTS).is_break()
+            });
+            shown.map_or(keys.len(), |last| last + 1)
+        }
+    }
+}
+
+fn write_item(
+    shared: &Shared,
+    counters: &Counters,
+    with_cas: bool,
+    key: &[u8],
+    lookup: &Lookup<'_>,
+    (hit, miss): (Count, Count),
+    encoder: &mut Encoder<'_>,
+) {
     match &lookup.state {
         State::Hit(item) => {
-            context.counters.count(hit);
-            let cas = retrieval.cas.then(|| visible_cas(context.shared, item));
-            let pieces = item.value_chunks();
-            encoder.value(key, item.flags(), cas, item.value_bytes(), pieces);
+            counters.count(hit);
+            let cas = with_cas.then(|| visible_cas(shared, item));
+            encoder.value(key, item.flags(), cas, item.value_bytes(), item.value_chunks());
         }
         state => {
-            context.counters.count(miss);
-            count_death(context.counters, state);
+            counters.count(miss);
+            count_death(counters, state);
         }
     }
 }
@@ -425,6 +459,9 @@ fn expiry(exptime: i32, now: Seconds) -> Seconds {
         Ok(second) => second,
     }
 }
+
+const GET_COUNTS: (Count, Count) = (Count::GetHits, Count::GetMisses);
+const TOUCH_COUNTS: (Count, Count) = (Count::TouchHits, Count::TouchMisses);
 
 /// A second that is over, and not "never".
 const LONG_AGO: Seconds = 1;

@@ -12,6 +12,7 @@ use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
 use crate::shared::Shared;
+use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
 use std::mem;
 
@@ -217,29 +218,24 @@ impl<'s> Serving<'s, '_> {
             Some(end) => text::without_end(&self.input[self.position..end]),
             None => before_last_blank(self.rest()),
         };
-        let mut tokens = Tokens::new(keys);
         let output_start = self.output.len();
         let mut encoder = Encoder::new(self.output, false);
-        let mut too_long = false;
-        // The first one was announced with its line, or is alone.
-        let mut ahead = 1;
-        loop {
-            if ahead == 0 && !tokens.rest().is_empty() {
-                ahead = self.context.batch.prefetch(tokens.clone());
+        let mut rest = keys;
+        let too_long = loop {
+            let group = KeyGroup::take(rest);
+            let wanted = group.keys();
+            let done =
+                command::retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
+            rest = group.rest_after(done);
+            if done == wanted.len() && (group.ends_too_long || done < PREFETCH_KEYS) {
+                break group.ends_too_long;
             }
-            let Some(key) = tokens.next() else { break };
-            ahead -= 1;
-            too_long = key.len() > KEY_BYTES_MAX;
-            if too_long {
-                break;
-            }
-            command::retrieve(self.context, retrieval, key, &mut encoder);
             if encoder.written() >= output_bytes {
-                self.consume(keys.len() - tokens.rest().len());
+                self.consume(keys.len() - rest.len());
                 *self.phase = Phase::Keys(retrieval);
                 return Some(Stop::Output);
             }
-        }
+        };
         let Some(end) = end else {
             self.consume(keys.len());
             return self.unfinished_keys(retrieval, too_long, output_start);
@@ -352,6 +348,54 @@ impl<'s> Serving<'s, '_> {
             left => Phase::Swallow(left),
         };
         None
+    }
+}
+
+/// As many keys as are worth looking up together.
+struct KeyGroup<'k> {
+    line: &'k [u8],
+    keys: [&'k [u8]; PREFETCH_KEYS],
+    /// What of the line follows each key.
+    rests: [&'k [u8]; PREFETCH_KEYS],
+    count: usize,
+    /// The next one is longer than a key can be.
+    ends_too_long: bool,
+}
+
+impl<'k> KeyGroup<'k> {
+    fn take(line: &'k [u8]) -> Self {
+        let mut group = Self {
+            line,
+            keys: [&[]; PREFETCH_KEYS],
+            rests: [&[]; PREFETCH_KEYS],
+            count: 0,
+            ends_too_long: false,
+        };
+        let mut tokens = Tokens::new(line);
+        while group.count < PREFETCH_KEYS
+            && let Some(key) = tokens.next()
+        {
+            if key.len() > KEY_BYTES_MAX {
+                group.ends_too_long = true;
+                break;
+            }
+            group.keys[group.count] = key;
+            group.rests[group.count] = tokens.rest();
+            group.count += 1;
+        }
+        group
+    }
+
+    fn keys(&self) -> &[&'k [u8]] {
+        &self.keys[..self.count]
+    }
+
+    /// What of the line follows the first `done` keys.
+    fn rest_after(&self, done: usize) -> &'k [u8] {
+        match done.checked_sub(1) {
+            Some(last) => self.rests[last],
+            None => self.line,
+        }
     }
 }
 

@@ -144,6 +144,29 @@ impl Index {
         }
     }
 
+    /// For each of these hashes an item that probably is the one, if there is any: its tag agrees,
+    /// its key was not compared. As with [`Index::prefetch`], all of them wait for memory together.
+    pub(super) fn candidates<'g>(
+        &self,
+        hashes: &[Hash],
+        candidates: &mut [Option<Item<'g>>],
+        arena: &'g Arena,
+        guard: &'g Guard,
+    ) {
+        for &hash in hashes {
+            for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+                prefetch(bucket);
+            }
+        }
+        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+            let table = self.shard(hash).load(guard);
+            *candidate = find_slot(table, hash, Some).map(|(_, at)| {
+                arena.prefetch(at);
+                self.item(at, arena, guard)
+            });
+        }
+    }
+
     /// Locks the shard of a hash for writing.
     pub(super) fn lock<'i>(&'i self, hash: Hash, guard: &'i Guard) -> Locked<'i> {
         let shard = self.shard(hash);

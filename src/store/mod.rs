@@ -401,14 +401,35 @@ impl Batch<'_> {
     #[must_use]
     pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
         let hash = self.store().index.hash(key);
-        let Some(item) = self.find(hash, key) else { return Lookup::NOTHING };
-        let state = self.store().state(item, self.now);
-        if matches!(state, State::Hit(_)) {
-            item.mark_fetched(self.now);
-            return Lookup { state, witness: Witness::of(Some(item)) };
+        self.fetched(hash, self.find(hash, key))
+    }
+
+    /// Fetches several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
+    /// What is there is seen at one time for all, some time during the call; `visit` is shown key
+    /// by key until it breaks off. Returns how many it was shown.
+    pub fn fetch_each<'k>(
+        &self,
+        keys: &[&'k [u8]],
+        mut visit: impl FnMut(&'k [u8], Lookup<'_>) -> ControlFlow<()>,
+    ) -> usize {
+        let Store { index, space, .. } = self.store();
+        let mut hashes = [Hash::default(); PREFETCH_KEYS];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = index.hash(key);
         }
-        self.change().drop_dead(hash, item);
-        Lookup { state, witness: Witness::of(None) }
+        let hashes = &hashes[..keys.len()];
+        let mut candidates = [None; PREFETCH_KEYS];
+        index.candidates(hashes, &mut candidates, &space.arena, &self.guard);
+        for (shown, (&key, &hash)) in keys.iter().zip(hashes).enumerate() {
+            let item = match candidates[shown] {
+                Some(item) if item.key() != key => self.find(hash, key),
+                candidate => candidate,
+            };
+            if visit(key, self.fetched(hash, item)).is_break() {
+                return shown + 1;
+            }
+        }
+        keys.len()
     }
 
     /// Tells the store that these keys will be looked up next, so that it can wait for memory once
@@ -582,6 +603,18 @@ impl Batch<'_> {
     /// else's.
     fn assert_own(&self, draft: &Draft) {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
+    }
+
+    /// What fetching finds where the index has `item`.
+    fn fetched<'b>(&'b self, hash: Hash, item: Option<Item<'b>>) -> Lookup<'b> {
+        let Some(item) = item else { return Lookup::NOTHING };
+        let state = self.store().state(item, self.now);
+        if matches!(state, State::Hit(_)) {
+            item.mark_fetched(self.now);
+            return Lookup { state, witness: Witness::of(Some(item)) };
+        }
+        self.change().drop_dead(hash, item);
+        Lookup { state, witness: Witness::of(None) }
     }
 
     fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
