@@ -47,17 +47,17 @@ use std::{ptr, slice};
 pub(super) struct Index {
     shards: Box<[Shard]>,
     shard_shift: u32,
+    /// Apart from the shards, and not one for each: what readers walk stays small and unwritten.
+    locks: Box<[Mutex<()>]>,
     hasher: RandomState,
     collector: Collector,
     table_bytes: AtomicUsize,
 }
 
+/// A shard's table. The buckets' number is `TABLE_BUCKETS[tag of the pointer]`; null before the
+/// first item.
 #[derive(Debug, Default)]
-struct Shard {
-    // The buckets' number is TABLE_BUCKETS[tag of the pointer]; null before the first item.
-    table: Atomic<Bucket>,
-    lock: Mutex<()>,
-}
+struct Shard(Atomic<Bucket>);
 
 /// One cache line of slots.
 #[derive(Debug, Default)]
@@ -84,6 +84,7 @@ impl Index {
         Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
+            locks: (0..LOCKS.min(1 << shards_log2)).map(|_| Mutex::default()).collect(),
             hasher: random_state(),
             collector: Collector::new(),
             table_bytes: AtomicUsize::new(0),
@@ -92,7 +93,7 @@ impl Index {
 
     /// Bytes that the shards take before the first item.
     pub(super) fn fixed_bytes(shards_log2: u32) -> usize {
-        size_of::<Shard>() << shards_log2
+        (size_of::<Shard>() << shards_log2) + LOCKS * size_of::<Mutex<()>>()
     }
 
     /// Bytes of all tables now.
@@ -169,8 +170,9 @@ impl Index {
 
     /// Locks the shard of a hash for writing.
     pub(super) fn lock<'i>(&'i self, hash: Hash, guard: &'i Guard) -> Locked<'i> {
-        let shard = self.shard(hash);
-        Locked { index: self, shard, guard, _lock: lock(&shard.lock) }
+        let number = self.shard_number(hash);
+        let shard = &self.shards[number];
+        Locked { index: self, shard, guard, _lock: lock(self.lock_of(number)) }
     }
 
     /// Calls `visit` with every item in the index, until it breaks off. Writers wait, shard by
@@ -181,8 +183,8 @@ impl Index {
         guard: &Guard,
         mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        for shard in &self.shards {
-            let _lock = lock(&shard.lock);
+        for (number, shard) in self.shards.iter().enumerate() {
+            let _lock = lock(self.lock_of(number));
             for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
                 let slot = slot.load(Ordering::Acquire);
                 if slot != EMPTY {
@@ -199,8 +201,16 @@ impl Index {
     }
 
     fn shard(&self, hash: Hash) -> &Shard {
-        let number = usize::try_from(hash.0 >> self.shard_shift).expect("64-bit");
-        &self.shards[number]
+        &self.shards[self.shard_number(hash)]
+    }
+
+    fn shard_number(&self, hash: Hash) -> usize {
+        usize::try_from(hash.0 >> self.shard_shift).expect("64-bit")
+    }
+
+    /// The lock of a shard, which it shares with others.
+    fn lock_of(&self, shard_number: usize) -> &Mutex<()> {
+        &self.locks[shard_number % self.locks.len()]
     }
 
     fn item<'g>(&self, at: Location, arena: &'g Arena, guard: &'g Guard) -> Item<'g> {
@@ -215,7 +225,7 @@ impl Index {
 impl Drop for Index {
     fn drop(&mut self) {
         for shard in &mut self.shards {
-            let table = std::mem::take(&mut shard.table);
+            let table = std::mem::take(&mut shard.0);
             // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this
             // table.
             unsafe {
@@ -229,7 +239,7 @@ impl Drop for Index {
 impl Shard {
     /// The table as it is now.
     fn load<'g>(&self, guard: &'g Guard) -> &'g [Bucket] {
-        let table = self.table.load(Ordering::Acquire, guard);
+        let table = self.0.load(Ordering::Acquire, guard);
         if table.is_null() {
             return &[];
         }
@@ -287,7 +297,7 @@ impl<'i> Locked<'i> {
     /// Copies the table into the next larger one in which every item and one more of this hash
     /// finds a place.
     fn grow(&self, hash: Hash) -> Growth {
-        let old = self.shard.table.load(Ordering::Relaxed, self.guard);
+        let old = self.shard.0.load(Ordering::Relaxed, self.guard);
         let old_buckets = self.shard.load(self.guard);
         let first_class = if old.is_null() { 0 } else { old.tag() + 1 };
         for (class, &buckets) in TABLE_BUCKETS.iter().enumerate().skip(first_class) {
@@ -298,7 +308,7 @@ impl<'i> Locked<'i> {
             let growth =
                 Growth { bytes_added: size_of_val(&*new), bytes_removed: size_of_val(old_buckets) };
             let new = Shared::from(Box::into_raw(new).cast_const().cast::<Bucket>());
-            self.shard.table.store(new.with_tag(class), Ordering::Release);
+            self.shard.0.store(new.with_tag(class), Ordering::Release);
             self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
             self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
             // SAFETY: the old table was replaced just now, under the shard's lock, so no later load
@@ -403,6 +413,9 @@ unsafe fn drop_table(table: Shared<'_, Bucket>) {
     // SAFETY: `grow` made it of a `Box<[Bucket]>` of this length; the caller has it alone.
     drop(unsafe { Box::from_raw(buckets) });
 }
+
+/// Enough that two writers seldom want the same.
+const LOCKS: usize = 1024;
 
 const HASH_BITS: u32 = 64;
 const TAG_BITS: u32 = 24;
