@@ -80,41 +80,52 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
     Then::Continue
 }
 
-/// Writes the items under some of a retrieval's keys, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS)
-/// at most, until the output
-/// has reached a length. Returns how many keys are done with.
+/// Keys to look up together, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS) at most.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'k> {
+    /// Some of the keys of one request, whose end is not written here.
+    OfOneRequest(&'k [&'k [u8]]),
+    /// Each is a request of its own and ends as one.
+    OfRequests(&'k [&'k [u8]]),
+}
+
+/// Writes the items under keys, until the output has reached a length. Returns how many keys are
+/// done with.
 pub fn retrieve(
     context: &mut Context<'_>,
     retrieval: Retrieval,
-    keys: &[&[u8]],
+    keys: Keys<'_>,
     output_bytes: usize,
     encoder: &mut Encoder<'_>,
 ) -> usize {
     let now = context.batch.now();
-    let mut answer = |shared, counters, key: &[u8], lookup: &Lookup<'_>, counts| {
+    let Context { shared, counters, batch } = context;
+    let (Keys::OfOneRequest(wanted) | Keys::OfRequests(wanted)) = keys;
+    let counts = if retrieval.touch.is_none() { GET_COUNTS } else { TOUCH_COUNTS };
+    let mut answer = |key: &[u8], lookup: &Lookup<'_>| {
         write_item(shared, counters, retrieval.cas, key, lookup, counts, encoder);
+        if let Keys::OfRequests(_) = keys {
+            encoder.end();
+        }
         if encoder.written() < output_bytes {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     };
-    let Context { shared, counters, batch } = context;
-    match (retrieval.touch, keys) {
+    match (retrieval.touch, wanted) {
         (None, &[key]) => {
-            let _done = answer(shared, counters, key, &batch.fetch(key), GET_COUNTS);
+            let _done = answer(key, &batch.fetch(key));
             1
         }
-        (None, keys) => {
-            batch.fetch_each(keys, |key, lookup| answer(shared, counters, key, &lookup, GET_COUNTS))
-        }
-        (Some(exptime), keys) => {
+        (None, wanted) => batch.fetch_each(wanted, |key, lookup| answer(key, &lookup)),
+        (Some(exptime), wanted) => {
             let expiry = expiry(exptime, now);
-            let shown = keys.iter().position(|key| {
+            let last = wanted.iter().position(|key| {
                 let lookup = batch.touch(key, expiry);
-                answer(shared, counters, key, &lookup, TOUCH_COUNTS).is_break()
+                answer(key, &lookup).is_break()
             });
-            shown.map_or(keys.len(), |last| last + 1)
+            last.map_or(wanted.len(), |last| last + 1)
         }
     }
 }

@@ -7,7 +7,7 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Keys, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
@@ -127,6 +127,22 @@ impl<'s> Serving<'s, '_> {
         }
     }
 
+    /// Serves as many requests as follow one another that ask for one key each, and says whether
+    /// there were any. Nothing is stored between them, so their keys can be looked up together.
+    fn lone_gets(&mut self, limits: &mut Limits) -> bool {
+        let Some((retrieval, key, rest)) = text::lone_get(self.rest()) else { return false };
+        let group = (!rest.is_empty() && limits.requests > 1)
+            .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
+        let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
+        let mut encoder = Encoder::new(self.output, false);
+        let (keys, output_bytes) = (Keys::OfRequests(keys), limits.output_bytes);
+        let done = command::retrieve(self.context, retrieval, keys, output_bytes, &mut encoder);
+        limits.requests -= done;
+        let rest = group.map_or(rest, |group| group.rest_after(done));
+        self.consume(self.rest().len() - rest.len());
+        true
+    }
+
     /// Announces the keys of a pipeline to the store before the first of its requests is served,
     /// whose line this is.
     fn look_ahead(&mut self, line: &[u8]) {
@@ -159,6 +175,9 @@ impl<'s> Serving<'s, '_> {
     }
 
     fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
+        if self.scanned == 0 && self.lone_gets(limits) {
+            return None;
+        }
         let Some(line) = self.line() else {
             return self.unfinished_line();
         };
@@ -223,11 +242,11 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let wanted = group.keys();
+            let wanted = Keys::OfOneRequest(group.keys());
             let done =
                 command::retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
             rest = group.rest_after(done);
-            if done == wanted.len() && (group.ends_too_long || done < PREFETCH_KEYS) {
+            if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
             }
             if encoder.written() >= output_bytes {
@@ -363,14 +382,34 @@ struct KeyGroup<'k> {
 }
 
 impl<'k> KeyGroup<'k> {
+    fn new(line: &'k [u8]) -> Self {
+        let nothing: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
+        Self { line, keys: nothing, rests: nothing, count: 0, ends_too_long: false }
+    }
+
+    /// The keys of requests for one key each at the start of `input`, as far as they are alike.
+    fn of_lone_gets(input: &'k [u8], requests_max: usize) -> Self {
+        let mut group = Self::new(input);
+        let mut rest = input;
+        let mut alike = None;
+        while group.count < requests_max.min(PREFETCH_KEYS)
+            && let Some((retrieval, key, after)) = text::lone_get(rest)
+            && *alike.get_or_insert(retrieval) == retrieval
+        {
+            group.push(key, after);
+            rest = after;
+        }
+        group
+    }
+
+    fn push(&mut self, key: &'k [u8], rest: &'k [u8]) {
+        self.keys[self.count] = key;
+        self.rests[self.count] = rest;
+        self.count += 1;
+    }
+
     fn take(line: &'k [u8]) -> Self {
-        let mut group = Self {
-            line,
-            keys: [&[]; PREFETCH_KEYS],
-            rests: [&[]; PREFETCH_KEYS],
-            count: 0,
-            ends_too_long: false,
-        };
+        let mut group = Self::new(line);
         let mut tokens = Tokens::new(line);
         while group.count < PREFETCH_KEYS
             && let Some(key) = tokens.next()
@@ -379,9 +418,7 @@ impl<'k> KeyGroup<'k> {
                 group.ends_too_long = true;
                 break;
             }
-            group.keys[group.count] = key;
-            group.rests[group.count] = tokens.rest();
-            group.count += 1;
+            group.push(key, tokens.rest());
         }
         group
     }

@@ -5,7 +5,7 @@
 
 use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
 use super::{Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -100,6 +100,21 @@ pub fn judge_long_line(input: &[u8]) -> LongLine {
         1..=LEADING_BLANKS_MAX => LongLine::Indented,
         _ => LongLine::Hostile,
     }
+}
+
+/// A `get` or `gets` of one key at the start of `input`, in its plainest form: the retrieval, the
+/// key, and what follows the line. [`parse`] would say the same of it; this says it with one look
+/// at the bytes, because most of what a cache is asked is this. `None` says nothing.
+#[must_use]
+pub fn lone_get(input: &[u8]) -> Option<(Retrieval, &[u8], &[u8])> {
+    let (cas, rest) = match input.strip_prefix(b"get ") {
+        Some(rest) => (false, rest),
+        None => (true, input.strip_prefix(b"gets ")?),
+    };
+    let end = memchr2(b' ', b'\n', rest)?;
+    let key = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+    let is_plain = rest[end] == b'\n' && (1..=KEY_BYTES_MAX).contains(&key.len());
+    is_plain.then_some((Retrieval { cas, touch: None }, key, &rest[end + 1..]))
 }
 
 /// The keys that requests in `input` will probably ask for: what stands second on each line. A
