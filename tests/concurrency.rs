@@ -2,8 +2,12 @@
 //! a reader knows a torn, a foreign or an old one when it sees it. Evicting, compacting and growing
 //! go on all the time; the tests assert that they did.
 
+#[path = "support/random.rs"]
+mod random;
+
 use larder::clock::Seconds;
 use larder::store::{Batch, Expected, Expiry, Handle, Item, Options, State, Store};
+use random::Random;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -501,18 +505,7 @@ fn store(memory_bytes: usize, evict: bool) -> Arc<Store> {
         .expect("the system has this much memory")
 }
 
-/// A seeded source of numbers (splitmix64).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }

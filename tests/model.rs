@@ -9,9 +9,12 @@
 
 #[path = "support/store.rs"]
 mod store;
+#[path = "support/random.rs"]
+mod random;
 
 use larder::clock::Seconds;
 use larder::store::{Handle, Options, Store, Totals};
+use random::Random;
 use std::collections::HashMap;
 use store::{Hit, Op, Reply, When, apply, number};
 
@@ -373,18 +376,7 @@ impl Reply {
     }
 }
 
-/// A seeded source of requests (splitmix64).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, limit: u32) -> u32 {
         u32::try_from(self.next() % u64::from(limit)).expect("below a u32")
     }

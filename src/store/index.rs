@@ -93,7 +93,8 @@ impl Index {
 
     /// Bytes that the shards take before the first item.
     pub(super) fn fixed_bytes(shards_log2: u32) -> usize {
-        (size_of::<Shard>() << shards_log2) + LOCKS * size_of::<Mutex<()>>()
+        let shards = 1 << shards_log2;
+        shards * size_of::<Shard>() + LOCKS.min(shards) * size_of::<Mutex<()>>()
     }
 
     /// Bytes of all tables now.

@@ -511,6 +511,8 @@ pub(super) const fn pad(bytes: usize) -> usize {
     bytes.next_multiple_of(8)
 }
 
+/// # Safety
+/// The caller owns the bytes of an entry at `base`, which is 8-byte aligned.
 unsafe fn write_header(base: *mut u8, marks: u32, key_bytes: usize, value_bytes: usize) {
     let key_bytes = u32::from(u8::try_from(key_bytes).expect("keys are at most 250 bytes"));
     let header = Header {
@@ -520,10 +522,12 @@ unsafe fn write_header(base: *mut u8, marks: u32, key_bytes: usize, value_bytes:
         sequence: AtomicU32::new(0),
         value_bytes: u32::try_from(value_bytes).expect("items are at most 1 GiB"),
     };
-    // SAFETY: the caller owns these bytes, and `base` is 8-byte aligned.
+    // SAFETY: the caller's promise.
     unsafe { ptr::write(base.cast::<Header>(), header) };
 }
 
+/// # Safety
+/// A written entry lies at `at` and stays there while the reference lives.
 unsafe fn header_at(arena: &Arena, at: Location) -> &Header {
     // SAFETY: the caller knows that a header was written there and stays; after publication only
     // its atomics change.
