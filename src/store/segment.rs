@@ -56,6 +56,8 @@ struct Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
+    /// Free, and its pages are with the system, who had them back.
+    Released,
     Open {
         sequence: u64,
     },
@@ -135,6 +137,7 @@ impl Space {
             // SAFETY: a free segment has no readers and no writer, and it is not free to others
             // while we hold the lock.
             unsafe { self.arena.release(segment) };
+            pool.state[segment as usize] = State::Released;
             pool.cold.push(segment);
         }
         true
@@ -315,6 +318,7 @@ impl Space {
             // SAFETY: `free_after_readers` is the only caller, at a time when no reader is left; no
             // writer has a free segment.
             unsafe { self.arena.release(segment) };
+            pool.state[segment as usize] = State::Released;
             pool.cold.push(segment);
         } else {
             pool.warm.push(segment);
@@ -376,8 +380,11 @@ impl Space {
     fn open(&self, pool: &mut Pool) -> Option<SegmentId> {
         let segment = match pool.warm.pop() {
             Some(segment) => segment,
-            None => pool.cold.pop().inspect(|&segment| self.arena.take_again(segment))?,
+            None => pool.cold.pop()?,
         };
+        if pool.state[segment as usize] == State::Released {
+            self.arena.take_again(segment);
+        }
         pool.opened += 1;
         pool.in_use += 1;
         pool.state[segment as usize] = State::Open { sequence: pool.opened };
@@ -412,8 +419,9 @@ impl Space {
         }
         let pool = lock(&self.pool);
         let count = |wanted: fn(&State) -> bool| pool.state.iter().filter(|s| wanted(s)).count();
-        assert_eq!(count(|s| *s == State::Free), pool.warm.len() + pool.cold.len());
-        assert_eq!(count(|s| *s != State::Free), pool.in_use as usize);
+        let free = count(|s| matches!(s, State::Free | State::Released));
+        assert_eq!(free, pool.warm.len() + pool.cold.len());
+        assert_eq!(pool.state.len() - free, pool.in_use as usize);
         assert_eq!(count(|s| *s == State::Retired), pool.retired as usize);
         assert_eq!(count(|s| matches!(s, State::Sealed { .. })), pool.sealed.len());
         for (&sequence, &segment) in &pool.sealed {
