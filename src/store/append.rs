@@ -1,9 +1,10 @@
 //! Where new entries go: a writer's open segment. Each writer has its own, so that writing an
 //! item's bytes needs no lock.
 //!
-//! An item of more than a sixteenth of a segment may be split over segments, so that no segment
-//! ends with more than a sixteenth unused: its head takes what is left of one, its fragments take
-//! the next ones whole.
+//! An item of more than a sixteenth of a segment may be split over segments, so that storing leaves
+//! no segment with more than a sixteenth unused: its head takes what is left of one, its fragments
+//! take the next ones whole. (Compaction copies entries as they are, so the segment it fills may
+//! end with more.)
 
 use super::OutOfMemory;
 use super::arena::{FIRST_ENTRY, Location, SegmentId};

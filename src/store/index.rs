@@ -133,17 +133,7 @@ impl Index {
     /// look-up waits for memory twice, for the bucket and then for the item; of many look-ups at
     /// once, all wait together.
     pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
-        for &hash in hashes {
-            for bucket in window(self.shard(hash).load(guard), hash.tag()) {
-                prefetch(bucket);
-            }
-        }
-        for &hash in hashes {
-            let table = self.shard(hash).load(guard);
-            if let Some((_, at)) = find_slot(table, hash, Some) {
-                arena.prefetch(at);
-            }
-        }
+        self.prefetch_each(hashes, arena, guard, |_, _| {});
     }
 
     /// For each of these hashes an item that probably is the one, if there is any: its tag agrees,
@@ -155,17 +145,31 @@ impl Index {
         arena: &'g Arena,
         guard: &'g Guard,
     ) {
+        self.prefetch_each(hashes, arena, guard, |number, at| {
+            candidates[number] = Some(self.item(at, arena, guard));
+        });
+    }
+
+    /// Prefetches the buckets of all hashes, then the item of each, whose place `found` is shown
+    /// with the hash's number.
+    fn prefetch_each(
+        &self,
+        hashes: &[Hash],
+        arena: &Arena,
+        guard: &Guard,
+        mut found: impl FnMut(usize, Location),
+    ) {
         for &hash in hashes {
             for bucket in window(self.shard(hash).load(guard), hash.tag()) {
                 prefetch(bucket);
             }
         }
-        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+        for (number, &hash) in hashes.iter().enumerate() {
             let table = self.shard(hash).load(guard);
-            *candidate = find_slot(table, hash, Some).map(|(_, at)| {
+            if let Some((_, at)) = find_slot(table, hash, Some) {
                 arena.prefetch(at);
-                self.item(at, arena, guard)
-            });
+                found(number, at);
+            }
         }
     }
 
