@@ -1,12 +1,15 @@
 //! Numbers from a debug build mislead; whoever prints some asks here first.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use crate::engine::address::{Address, Endpoint};
 
 /// Says on stderr when this program or the server is a debug build. A server that does not tell
 /// passes for a release build.
-pub fn warn(server: SocketAddr) {
+pub fn warn(server: &Address) {
     if cfg!(debug_assertions) {
         eprintln!("warning: the load generator is a debug build; its numbers mean nothing");
     }
@@ -17,9 +20,22 @@ pub fn warn(server: SocketAddr) {
 
 /// larder tells in `stats larder`; other servers answer that with an error or with nothing of the
 /// kind.
-fn server_is_debug_build(server: SocketAddr) -> std::io::Result<bool> {
-    let mut socket = TcpStream::connect(server)?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+fn server_is_debug_build(server: &Address) -> io::Result<bool> {
+    match server.endpoint() {
+        Endpoint::Tcp(address) => {
+            let socket = TcpStream::connect(address)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            tells_debug_build(socket)
+        }
+        Endpoint::Unix(path) => {
+            let socket = UnixStream::connect(path)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            tells_debug_build(socket)
+        }
+    }
+}
+
+fn tells_debug_build(mut socket: impl Read + Write) -> io::Result<bool> {
     socket.write_all(b"stats larder\r\n")?;
     for line in BufReader::new(socket).lines().take(STATS_LINES_MAX) {
         match line?.as_str() {
@@ -31,4 +47,5 @@ fn server_is_debug_build(server: SocketAddr) -> std::io::Result<bool> {
     Ok(false)
 }
 
+const PATIENCE: Duration = Duration::from_secs(1);
 const STATS_LINES_MAX: usize = 1000;

@@ -1,14 +1,17 @@
-//! The load generator's command line: one workload against one running server.
+//! The load generator's command line: one workload against running servers.
 
-use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser as _;
 use loadgen::args::Args;
-use loadgen::{client, debug_build};
+use loadgen::debug_build;
+use loadgen::engine::run;
+use loadgen::output::plain::Plain;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match load(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("loadgen: {error}");
@@ -17,12 +20,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> io::Result<()> {
-    let workload = args.workload();
-    debug_build::warn(args.server);
-    if args.preload {
-        client::preload(args.server, &workload)?;
+fn load(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let plan = Arc::new(args.plan()?);
+    for server in &plan.servers {
+        debug_build::warn(server);
     }
-    print!("{}", client::run(args.server, &workload, args.threads(), args.limit())?);
+    if args.preload {
+        run::preload(&plan)?;
+    }
+    let report = run::run(&plan, args.limit(), Duration::from_secs(1), &mut |_, _| {})?;
+    print!("{}", Plain { plan: &plan, report: &report });
     Ok(())
 }

@@ -1,0 +1,3 @@
+//! What is told of a run, and in which form.
+
+pub mod plain;
