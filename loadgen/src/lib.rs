@@ -23,5 +23,6 @@ pub mod null_server;
 pub mod output;
 pub mod process;
 pub mod random;
+pub mod synthesise;
 pub mod truth;
 pub mod workload;

@@ -17,7 +17,7 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::exchange::{Exchange, FollowUp, Owed, Wrong};
+use crate::engine::exchange::{Exchange, Owed, Wrong};
 use crate::engine::link::{Failure, Link};
 use crate::engine::schedule::{Pace, Schedule};
 use crate::engine::session::{Session, Times, Writer};
@@ -207,46 +207,43 @@ impl Client {
                 self.send_batch(index, now)?;
                 continue;
             }
-            let follow_up = self.sessions[index].follow_ups.front().copied();
-            let due = match follow_up {
-                Some(_) => now,
-                None => match self.due_nanos() {
-                    Some(due) if due <= now && self.budget.allows(due) => due,
-                    _ => return Ok(()),
-                },
-            };
+            let Some(due) = self.due_nanos() else { return Ok(()) };
+            if due > now || !self.budget.allows(due) {
+                return Ok(());
+            }
             self.ready.pop_front();
             self.sessions[index].queued = false;
-            self.send_one(index, follow_up, due, now)?;
+            self.send_one(index, due, now)?;
         }
         Ok(())
     }
 
     /// In an open loop: one request, then back into the queue if there is room for more.
-    fn send_one(
-        &mut self,
-        index: usize,
-        follow_up: Option<FollowUp>,
-        due: u64,
-        now: u64,
-    ) -> Result<(), Error> {
+    fn send_one(&mut self, index: usize, due: u64, now: u64) -> Result<(), Error> {
         let session = &mut self.sessions[index];
+        let late = now.saturating_sub(due.max(session.free_nanos));
+        self.sample.lateness.saturating_record(late.max(1));
         let times = Times { due, sent: now };
-        if let Some(follow_up) = follow_up {
-            session.follow_ups.pop_front();
-            session.follow(&self.plan, follow_up, times);
-        } else {
-            let late = now.saturating_sub(due.max(session.free_nanos));
-            self.sample.lateness.saturating_record(late.max(1));
-            let asked = session.ask(&mut self.writer, &self.plan, &mut self.traffic, times);
-            self.budget.take(asked);
-            if let Some(schedule) = &mut self.schedule {
-                schedule.advance();
-            }
+        let asked = session.ask(&mut self.writer, &self.plan, &mut self.traffic, times);
+        self.budget.take(asked);
+        if let Some(schedule) = &mut self.schedule {
+            schedule.advance();
         }
         self.send(index, now)?;
         self.queue(index, now);
         Ok(())
+    }
+
+    /// In an open loop: does at once what answers have led to, as far as there is room.
+    fn follow(&mut self, index: usize, now: u64) -> Result<(), Error> {
+        let session = &mut self.sessions[index];
+        let times = Times { due: now, sent: now };
+        while session.owed() < self.plan.pipeline
+            && let Some(follow_up) = session.follow_ups.pop_front()
+        {
+            session.follow(&self.plan, follow_up, times);
+        }
+        self.send(index, now)
     }
 
     /// In a closed loop: as many requests as a pipeline holds, with one write.
@@ -331,6 +328,9 @@ impl Client {
         };
         if let Err(failure) = link.receive(&mut self.scratch, closing, &mut exchange) {
             return self.fail(index, server, failure, now);
+        }
+        if self.plan.pace != Pace::Closed && !self.sessions[index].follow_ups.is_empty() {
+            self.follow(index, now)?;
         }
         self.queue(index, now);
         if self.plan.pace == Pace::Closed && self.sessions[index].queued {

@@ -27,6 +27,8 @@ pub(crate) struct Owed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) operation: Operation,
+    /// Keys asked for.
+    pub(crate) asked: usize,
     /// Keys not yet answered.
     pub(crate) keys: usize,
     /// When it should have been sent, in nanoseconds; latency counts from here.
@@ -161,7 +163,7 @@ impl Exchange<'_> {
         request: Request,
         reply: &Reply<'_>,
     ) -> Result<(), Wrong> {
-        let one_word = self.plan.dialect.value_ends_get(request.keys);
+        let one_word = self.plan.dialect.value_ends_get(request.asked);
         match *reply {
             Reply::Value { key, value, token } => {
                 let skipped = self.skipped(owed, request, key)?;
@@ -383,9 +385,10 @@ mod tests {
                 self.owed.push_key(Key { item: Item { id, told: None }, floor: floor(id) });
             }
             let changes = !matches!(operation, Operation::Get | Operation::Gets);
-            let write = changes.then(|| self.plan.begin_write(ids[0])).unwrap_or_default();
+            let write = if changes { self.plan.begin_write(ids[0]) } else { Write::default() };
             self.owed.push(Request {
                 operation,
+                asked: ids.len(),
                 keys: ids.len(),
                 due_nanos: 0,
                 sent_nanos: 0,
@@ -506,6 +509,24 @@ mod tests {
         let reply = [b"EN\r\nVA 40 kkey:000000000001\r\n", value].concat();
         assert_eq!(bench.take(&reply), Err(Fault::Foreign));
         assert_eq!(bench.found(), (1, 1));
+    }
+
+    #[test]
+    fn a_meta_get_of_several_keys_ends_with_its_noop() {
+        let mut bench = Bench::new(Operation::Get, false);
+        bench.plan.dialect = Dialect::Meta;
+        bench.ask(Operation::Get, &[0, 1]);
+        let mut reply = Vec::new();
+        for id in [0, 1] {
+            reply.extend_from_slice(format!("VA 40 kkey:00000000000{id}\r\n").as_bytes());
+            Values::Truthful.write(id, 0, 40, &mut reply);
+            reply.extend_from_slice(b"\r\n");
+            bench.take(&reply).unwrap();
+            assert_eq!(bench.owed.len(), 1);
+            reply.clear();
+        }
+        assert_eq!(bench.take(b"MN\r\n"), Ok(4));
+        assert_eq!((bench.owed.len(), bench.found()), (0, (2, 0)));
     }
 
     #[test]

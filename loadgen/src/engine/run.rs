@@ -17,20 +17,24 @@ use crate::workload::traffic::{Part, Traffic};
 /// What one thread found in one interval.
 type Found = (usize, u64, Sample);
 
-/// Runs `plan` until `limit`. Every `interval`, what was found is given to `observe`.
+/// Runs `plan` until `limit`, after so many requests that do not count. Every `interval`, what was found is given to `observe`.
 ///
 /// # Errors
 ///
 /// When a server cannot be reached, or on the first wrong answer where those are fatal.
 pub fn run(
     plan: &Arc<Plan>,
+    warm_up_requests: u64,
     limit: Limit,
     interval: Duration,
     observe: &mut dyn FnMut(u64, &Sample),
 ) -> Result<Report, Error> {
-    let clients = parts(plan)
+    let mut clients = parts(plan)
         .map(|part| Client::connect(plan, part, Traffic::new(&plan.workload, part)))
         .collect::<io::Result<Vec<_>>>()?;
+    if warm_up_requests > 0 {
+        warm_up(&mut clients, Limit::Requests(warm_up_requests))?;
+    }
     run_clients(clients, limit, interval, observe)
 }
 
@@ -58,6 +62,16 @@ pub fn preload(plan: &Arc<Plan>) -> Result<Report, Error> {
             Err(io::Error::other(message).into())
         }
     }
+}
+
+fn warm_up(clients: &mut [Client], limit: Limit) -> Result<(), Error> {
+    std::thread::scope(|scope| {
+        let work = |client: &mut Client| client.run(limit, NO_INTERVAL, &mut |_, _| {}).map(drop);
+        let threads: Vec<_> =
+            clients.iter_mut().map(|client| scope.spawn(move || work(client))).collect();
+        let mut ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended.try_for_each(|ended| ended.expect("a client thread does not panic"))
+    })
 }
 
 fn parts(plan: &Plan) -> impl Iterator<Item = Part> {

@@ -177,7 +177,15 @@ impl Session {
         }
         let (due_nanos, sent_nanos) = (times.due, times.sent);
         link.owed.push_key(Key { item, floor });
-        link.owed.push(Request { operation, keys: 1, due_nanos, sent_nanos, write, base });
+        link.owed.push(Request {
+            operation,
+            asked: 1,
+            keys: 1,
+            due_nanos,
+            sent_nanos,
+            write,
+            base,
+        });
     }
 
     /// Makes a counter where the greatest acknowledged number left it.
@@ -194,7 +202,15 @@ impl Session {
         write_store(link, plan, &store, |output| output.extend_from_slice(value));
         let (due_nanos, sent_nanos, write) = (times.due, times.sent, Write::default());
         link.owed.push_key(Key { item, floor: 0 });
-        link.owed.push(Request { operation, keys: 1, due_nanos, sent_nanos, write, base: 0 });
+        link.owed.push(Request {
+            operation,
+            asked: 1,
+            keys: 1,
+            due_nanos,
+            sent_nanos,
+            write,
+            base: 0,
+        });
     }
 }
 
@@ -218,7 +234,7 @@ fn write_get<'a>(
     }
     plan.dialect.get_end(keys, &mut link.output);
     let (due_nanos, sent_nanos, write) = (times.due, times.sent, Write::default());
-    link.owed.push(Request { operation, keys, due_nanos, sent_nanos, write, base });
+    link.owed.push(Request { operation, asked: keys, keys, due_nanos, sent_nanos, write, base });
 }
 
 fn write_store(link: &mut Link, plan: &Plan, store: &Store<'_>, value: impl FnOnce(&mut Vec<u8>)) {

@@ -27,6 +27,7 @@ impl fmt::Display for Plain<'_> {
         let (hits, asked) = (counters.hits, counters.hits + counters.misses);
         let percent = counters.hit_ratio() * 100.0;
         line(formatter, "keys found", format_args!("{hits} of {asked} ({percent:.2} %)"))?;
+        line(formatter, "keys missed", format_args!("{}", counters.misses))?;
         if counters.refused > 0 {
             let refused = counters.refused;
             line(formatter, "refused", format_args!("{refused} adds, cas and the like"))?;

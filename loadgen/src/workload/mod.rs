@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod operation;
 pub mod popularity;
+pub mod preset;
 pub mod size;
 pub mod trace;
 pub mod traffic;

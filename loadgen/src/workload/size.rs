@@ -40,6 +40,24 @@ impl Size {
         (0..MEAN_PARTS).map(part).sum::<f64>() / f64::from(MEAN_PARTS)
     }
 
+    /// The same with a tail above the last known percentile that gives it this mean, as far as a
+    /// tail can.
+    #[must_use]
+    pub fn with_tail(&self, mean: f64) -> Self {
+        let Self::Quantiles(known) = self else { return self.clone() };
+        let &(percent, last) = known.last().expect("a percentile is known");
+        let share = 1.0 - percent / 100.0;
+        // Up to here the mean counts the tail as if it stayed at the last size.
+        let missing = (mean - self.mean()) / share + last;
+        let (mut low, mut high) = (last * 1.000_001, BYTES_MAX as f64);
+        for _ in 0..TAIL_STEPS {
+            let end = libm::sqrt(low * high);
+            let tail_mean = (end - last) / libm::log(end / last);
+            if tail_mean < missing { low = end } else { high = end }
+        }
+        Self::Quantiles(known.iter().copied().chain([(100.0, low)]).collect())
+    }
+
     /// The greatest size there can be.
     #[must_use]
     pub fn max(&self) -> u64 {
@@ -163,7 +181,9 @@ const SYNTAX: &str = "BYTES, uniform:LOW,HIGH, lognormal:MEAN,SIGMA, pareto:LOCA
                       gev:LOCATION,SCALE,SHAPE, quantiles:P=BYTES,.. or etc";
 /// No server takes more.
 const BYTES_MAX: u64 = 1 << 30;
-const MEAN_PARTS: u32 = 100_000;
+const MEAN_PARTS: u32 = 20_000;
+/// Halvings of the range of a tail.
+const TAIL_STEPS: u32 = 50;
 const ETC_HEAD: [f64; 15] = [
     0.00536, 0.00047, 0.17820, 0.09239, 0.00018, 0.02740, 0.00065, 0.00606, 0.00023, 0.00837,
     0.00837, 0.08989, 0.00092, 0.00326, 0.01980,

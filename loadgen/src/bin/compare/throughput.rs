@@ -54,7 +54,7 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
 
 fn requests_per_second(plan: Plan, effort: Effort) -> io::Result<f64> {
     let limit = Limit::Time(effort.duration);
-    let report = run::run(&Arc::new(plan), limit, Duration::MAX, &mut |_, _| {})?;
+    let report = run::run(&Arc::new(plan), 0, limit, Duration::MAX, &mut |_, _| {})?;
     cpu::all_found(&report.total.counters)?;
     Ok(report.requests_per_second())
 }

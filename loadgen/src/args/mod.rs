@@ -1,0 +1,166 @@
+//! The command line.
+
+pub mod number;
+pub mod workload;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::args::number::seconds;
+use crate::args::workload::WorkloadArgs;
+use crate::dialect::Dialect;
+use crate::engine::Plan;
+use crate::engine::address::Address;
+use crate::engine::client::Limit;
+use crate::engine::schedule::{Arrivals, Pace, Rate, ramp_over};
+
+/// Loads servers that speak memcached, checks every byte of their answers, and tells the truth
+/// about their latency.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Something else than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What there is besides a run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a workload down as a trace: csv on stdout
+    Synthesise(SynthesiseArgs),
+}
+
+/// A workload as a trace.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SynthesiseArgs {
+    /// How many requests
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub requests: u64,
+    /// Requests a second, for the times in the trace
+    #[arg(long, value_name = "RATE", default_value = "10k")]
+    pub rate: Rate,
+    /// What is asked
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+}
+
+/// A run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where the server listens: HOST[:PORT] or the path of a Unix socket, *WEIGHT behind it; keys
+    /// live among several as libmemcached's weighted ketama has them
+    #[arg(long = "server", value_name = "SERVER", value_delimiter = ',')]
+    #[arg(default_value = "127.0.0.1:11211")]
+    pub servers: Vec<Address>,
+    /// In which words to speak
+    #[arg(long, value_enum, default_value_t = Dialect::Text)]
+    pub dialect: Dialect,
+    /// Connections to each server, over all threads
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub connections: NonZeroUsize,
+    /// Threads of the load generator
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: NonZeroUsize,
+    /// Requests that a connection has under way; in a closed loop they are sent at once
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub pipeline: NonZeroUsize,
+    /// Requests a second, whatever the server does: an open loop; FROM..TO rises over --ramp
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+    /// How requests are spread around the rate
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson, requires = "rate")]
+    pub arrivals: Arrivals,
+    /// How long the rate rises [default: the whole run]
+    #[arg(long, value_name = "S", requires = "rate", value_parser = seconds)]
+    pub ramp: Option<Duration>,
+    /// How long to run
+    #[arg(long, value_name = "S", default_value = "10", conflicts_with = "requests")]
+    #[arg(value_parser = seconds)]
+    pub seconds: Duration,
+    /// How many requests to send, instead of how long
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// How long an answer may take
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    /// Store every key before the run
+    #[arg(long)]
+    pub preload: bool,
+    /// Requests to send before those that count
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warm_up_requests: u64,
+    /// Count wrong answers instead of ending the run at the first
+    #[arg(long)]
+    pub count_wrong: bool,
+    /// Print JSON instead of a summary
+    #[arg(long)]
+    pub json: bool,
+    /// What is asked
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+}
+
+impl RunArgs {
+    /// What to do.
+    ///
+    /// # Errors
+    ///
+    /// When the trace cannot be read.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let connections = self.connections.get();
+        let pace = match (self.rate, self.workload.trace_speed) {
+            (Some(rate), _) => {
+                Pace::Open(ramp_over(rate, self.ramp.unwrap_or(self.seconds)), self.arrivals)
+            }
+            (None, Some(speed)) => Pace::Recorded(speed),
+            (None, None) => Pace::Closed,
+        };
+        Ok(Plan {
+            dialect: self.dialect,
+            pace,
+            connections,
+            threads: self.threads.get().min(connections),
+            pipeline: self.pipeline.get(),
+            timeout: self.timeout,
+            faults_are_fatal: !self.count_wrong,
+            ..Plan::new(self.workload.workload()?, self.servers.clone())
+        })
+    }
+
+    /// For how long.
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        match (self.requests, &self.workload.trace) {
+            (Some(requests), _) => Limit::Requests(requests),
+            (None, Some(_)) => Limit::Traffic,
+            (None, None) => Limit::Time(self.seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn requests_stand_in_for_seconds() {
+        let limit = |args: &[&str]| Cli::try_parse_from(args).map(|cli| cli.run.limit());
+        assert_eq!(limit(&["loadgen"]).unwrap(), Limit::Time(Duration::from_secs(10)));
+        assert_eq!(limit(&["loadgen", "--requests", "7"]).unwrap(), Limit::Requests(7));
+        assert!(limit(&["loadgen", "--requests", "7", "--seconds", "1"]).is_err());
+        assert!(limit(&["loadgen", "--seconds", "-1"]).is_err());
+        assert!(limit(&["loadgen", "--pipeline", "0"]).is_err());
+    }
+}
