@@ -47,9 +47,11 @@ pub struct WorkloadArgs {
     /// Share of the keys asked for that are never asked for again [default: 0]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub one_hit: Option<f64>,
-    /// Share of the keys that a million requests replace by new ones
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = not_negative)]
-    pub drift: f64,
+    /// Share of the keys that a million requests replace by new ones of the same popularity; a
+    /// preset has the one that makes the published share of its requests ask for a new key
+    /// [default: 0]
+    #[arg(long, value_name = "SHARE", value_parser = not_negative)]
+    pub drift: Option<f64>,
     /// How long values live, a property of each key: TIME:WEIGHT,.. as in 60s:0.4,1h:0.6 [default:
     /// for ever]
     #[arg(long, value_name = "TTL")]
@@ -101,14 +103,16 @@ impl WorkloadArgs {
             ttl: ttl.unwrap_or_else(Ttl::none),
             zipf: self.zipf.or(preset.map(|preset| preset.zipf)).unwrap_or(0.0),
             one_hit: self.one_hit.or(preset.map(|preset| preset.one_hit)).unwrap_or(0.0),
-            drift: self.drift,
+            drift: 0.0,
             keys_per_get: self.keys_per_get.map_or(1, NonZeroUsize::get),
             cache_aside: self.cache_aside,
             seed: self.seed,
             values: self.values.unwrap_or(Values::Truthful),
             trace,
         };
-        Ok(Workload { key_count: self.key_count(&workload), ..workload })
+        let key_count = self.key_count(&workload);
+        let drift = self.drift.or(preset.map(|preset| preset.drift(key_count))).unwrap_or(0.0);
+        Ok(Workload { key_count, drift, ..workload })
     }
 
     fn key_count(&self, workload: &Workload) -> u64 {

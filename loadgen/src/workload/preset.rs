@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use crate::workload::operation::Mix;
+use crate::workload::popularity;
 use crate::workload::size::Size;
 use crate::workload::ttl::Ttl;
 
@@ -24,6 +25,8 @@ pub struct Preset {
     pub zipf: f64,
     /// Share of the keys drawn that are never drawn again.
     pub one_hit: f64,
+    /// Share of the keys drawn that were never drawn before, those drawn once among them.
+    pub new: f64,
 }
 
 impl Preset {
@@ -44,6 +47,7 @@ impl Preset {
             ttl: fields[9].parse().ok()?,
             zipf: number(13).unwrap_or(ZIPF_UNKNOWN),
             one_hit: number(7)? / 100.0 / number(6)?,
+            new: number(8).unwrap_or(0.0) / 100.0,
         })
     }
 
@@ -61,7 +65,19 @@ impl Preset {
             ttl: Ttl::none(),
             zipf: number(5)?,
             one_hit: number(6)? / 100.0 / number(7).unwrap_or(FREQUENCY_UNKNOWN),
+            new: 0.0,
         })
+    }
+}
+
+impl Preset {
+    /// The drift that makes as many of the keys drawn new as were observed, where `key_count` keys
+    /// are in use at a time.
+    #[must_use]
+    pub fn drift(&self, key_count: u64) -> f64 {
+        // Keys that are drawn once do not come from the popularity.
+        let new_share = (self.new - self.one_hit) / (1.0 - self.one_hit);
+        popularity::drift(key_count, self.zipf, new_share)
     }
 }
 

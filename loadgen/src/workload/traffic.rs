@@ -238,6 +238,32 @@ mod tests {
     }
 
     #[test]
+    fn a_presets_drift_gives_the_published_share_of_new_keys() {
+        let preset: crate::workload::preset::Preset = "cluster29".parse().unwrap();
+        let key_count = 2000;
+        let workload = Workload {
+            key_count,
+            zipf: preset.zipf,
+            one_hit: preset.one_hit,
+            drift: preset.drift(key_count),
+            ..Workload::default()
+        };
+        let mut traffic = traffic(workload);
+        let mut seen = HashSet::new();
+        let mut draw = |count: u32| {
+            let new = (0..count).filter(|_| {
+                traffic.request();
+                seen.insert(traffic.item().id)
+            });
+            new.count() as f64 / f64::from(count)
+        };
+        // All of the first keys are new.
+        draw(100_000);
+        let new = draw(200_000);
+        assert!((new / 0.0445 - 1.0).abs() < 0.05, "{new}");
+    }
+
+    #[test]
     fn parts_take_every_key_once() {
         let workload = Arc::new(Workload { key_count: 10, ..Workload::default() });
         let mut ids = Vec::new();
