@@ -15,9 +15,11 @@
 
 pub mod args;
 mod clock;
+pub mod cost;
 pub mod debug_build;
 pub mod dialect;
 pub mod engine;
+pub mod load;
 pub mod measure;
 pub mod null_server;
 pub mod output;

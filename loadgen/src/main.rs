@@ -1,56 +1,54 @@
-//! The load generator's command line: one workload against running servers.
+//! The load generator's command line.
 
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::Parser as _;
-use loadgen::args::{Cli, Command, RunArgs, SynthesiseArgs};
-use loadgen::debug_build;
-use loadgen::engine::run;
-use loadgen::output::json;
-use loadgen::output::plain::Plain;
+use clap::{CommandFactory as _, Parser as _};
+use loadgen::args::{Cli, Command, MergeArgs, SynthesiseArgs};
+use loadgen::load::{self, Outcome};
+use loadgen::output::log;
 use loadgen::synthesise::synthesise;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        None => load(&cli.run),
+        None => load::load(&cli.run),
         Some(Command::Synthesise(args)) => write_trace(args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            ExitCode::FAILURE
+        Some(Command::Merge(args)) => merge(args),
+        Some(Command::Man) => write_man_page(),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "loadgen", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
         }
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-fn load(args: &RunArgs) -> Result<(), Box<dyn Error>> {
-    let plan = Arc::new(args.plan()?);
-    for server in &plan.servers {
-        debug_build::warn(server);
-    }
-    if args.preload {
-        run::preload(&plan)?;
-    }
-    let (warm_up, limit) = (args.warm_up_requests, args.limit());
-    let report = run::run(&plan, warm_up, limit, INTERVAL, &mut |_, _| {})?;
-    match args.json {
-        true => println!("{:#}", json::report(&plan, &report)),
-        false => print!("{}", Plain { plan: &plan, report: &report }),
-    }
-    Ok(())
-}
-
-fn write_trace(args: &SynthesiseArgs) -> Result<(), Box<dyn Error>> {
+fn write_trace(args: &SynthesiseArgs) -> Result<ExitCode, Box<dyn Error>> {
     let workload = Arc::new(args.workload.workload()?);
     let mut output = BufWriter::new(io::stdout().lock());
     synthesise(&workload, args.requests, args.rate, &mut output)?;
-    Ok(output.flush()?)
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
 
-const INTERVAL: Duration = Duration::from_secs(1);
+fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let mut sum = Outcome::default();
+    for path in &args.logs {
+        let named = |error| format!("{}: {error}", path.display());
+        let (open, report) = std::fs::read(path).and_then(|log| log::read(&log)).map_err(named)?;
+        sum.open |= open;
+        sum.report.merge(&report);
+    }
+    load::tell(&sum, &args.output)
+}
+
+fn write_man_page() -> Result<ExitCode, Box<dyn Error>> {
+    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}

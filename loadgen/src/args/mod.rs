@@ -4,9 +4,11 @@ pub mod number;
 pub mod workload;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::args::number::seconds;
 use crate::args::workload::WorkloadArgs;
@@ -15,11 +17,13 @@ use crate::engine::Plan;
 use crate::engine::address::Address;
 use crate::engine::client::Limit;
 use crate::engine::schedule::{Arrivals, Pace, Rate, ramp_over};
+use crate::output::assertion::Assertion;
 
 /// Loads servers that speak memcached, checks every byte of their answers, and tells the truth
 /// about their latency.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Cli {
     /// Something else than a run.
     #[command(subcommand)]
@@ -33,7 +37,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a workload down as a trace: csv on stdout
-    Synthesise(SynthesiseArgs),
+    Synthesise(Box<SynthesiseArgs>),
+    /// Add up the findings of several machines
+    Merge(MergeArgs),
+    /// Print the man page
+    Man,
+    /// Print a shell's completions
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 /// A workload as a trace.
@@ -98,12 +112,45 @@ pub struct RunArgs {
     /// Count wrong answers instead of ending the run at the first
     #[arg(long)]
     pub count_wrong: bool,
-    /// Print JSON instead of a summary
-    #[arg(long)]
-    pub json: bool,
+    /// The server's process, if it is not the one that listens at its address
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<i32>,
+    /// What is told of the run
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// What is asked
     #[command(flatten)]
     pub workload: WorkloadArgs,
+}
+
+/// What is told of a run.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print JSON instead of a summary
+    #[arg(long)]
+    pub json: bool,
+    /// Latencies by percentile, for HdrHistogram's plotters
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Everything, for `loadgen merge`
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What must be found for the exit code to be 0, as in 'p99<2ms', 'errors==0', 'rate>=100k',
+    /// 'hit_ratio>0.9'
+    #[arg(long = "assert", value_name = "BOUND")]
+    pub assertions: Vec<Assertion>,
+}
+
+/// Findings to add up.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MergeArgs {
+    /// What --log has written
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<PathBuf>,
+    /// What is told of their sum
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 impl RunArgs {
@@ -143,6 +190,33 @@ impl RunArgs {
         }
     }
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  How fast is it? 50 connections, one request at a time, then sixteen at once:
+    loadgen --preload
+    loadgen --preload --pipeline 16 --threads 2
+
+  How long do requests take that come whether or not the server is ready? Ten thousand a second, nine
+  gets to a set; the latency counts from when each was due:
+    loadgen --preload --rate 10k --mix get:9,set:1 --seconds 60
+
+  A cache before a database, as observed at Twitter, on 400 MiB of items; how many misses?
+    loadgen --preset cluster52 --working-set 400m --cache-aside --requests 10000000
+
+  The same requests again, from a file:
+    loadgen synthesise --preset cluster52 --requests 1000000 > trace.csv
+    loadgen --trace trace.csv --cache-aside
+
+  In CI, the exit code tells: 4 where a bound is broken, 3 on a wrong answer:
+    loadgen --rate 5k --seconds 20 --assert 'p99<2ms' --assert 'failures==0'
+
+  From several machines at once, added up without loss:
+    loadgen --server 10.0.0.5 --rate 50k --log a.hlog      (on each)
+    loadgen merge a.hlog b.hlog --hgrm all.hgrm
+
+Exit codes: 0 well, 1 the run could not be made, 2 the command line is wrong, 3 a wrong answer, 4 an
+assertion is broken.";
 
 #[cfg(test)]
 mod tests {

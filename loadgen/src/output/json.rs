@@ -1,17 +1,19 @@
 //! A run as JSON: one object, its names in words and units last.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use crate::engine::Plan;
-use crate::engine::schedule::Pace;
-use crate::measure::report::{QUANTILES, Report};
+use crate::load::Outcome;
+use crate::measure::report::QUANTILES;
 use crate::truth::Fault;
 use crate::workload::operation::Operation;
 use hdrhistogram::Histogram;
 
 /// All that is known of a run.
 #[must_use]
-pub fn report(plan: &Plan, report: &Report) -> Value {
+pub fn outcome(outcome: &Outcome) -> Value {
+    let report = &outcome.report;
     let counters = &report.total.counters;
     let operations: serde_json::Map<_, _> = Operation::ALL
         .into_iter()
@@ -25,13 +27,7 @@ pub fn report(plan: &Plan, report: &Report) -> Value {
         .map(|fault| (fault.name().to_owned(), counters.faults[fault as usize].into()))
         .collect();
     json!({
-        "loop": if plan.pace == Pace::Closed { "closed" } else { "open" },
-        "servers": plan.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "connections": plan.connections,
-        "threads": plan.threads,
-        "pipeline": plan.pipeline,
-        "keys": plan.workload.key_count,
-        "seed": plan.workload.seed,
+        "loop": if outcome.open { "open" } else { "closed" },
         "elapsed_seconds": report.elapsed.as_secs_f64(),
         "requests": counters.requests(),
         "requests_per_second": report.requests_per_second(),
@@ -51,6 +47,10 @@ pub fn report(plan: &Plan, report: &Report) -> Value {
         "latency": latency(&report.total.latencies.all()),
         "latency_by_operation": operations,
         "sent_late": latency(&report.total.lateness),
+        "server": outcome.cost,
+        "server_stats_growth": outcome.stats.iter().copied().collect::<BTreeMap<_, _>>(),
+        "noise": outcome.noise,
+        "warnings": outcome.warnings,
         "interval_seconds": report.interval.as_secs_f64(),
         "intervals": report.intervals.iter().map(|interval| json!({
             "index": interval.index,

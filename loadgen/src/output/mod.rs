@@ -1,4 +1,8 @@
 //! What is told of a run, and in which form.
 
+pub mod assertion;
+pub mod hgrm;
 pub mod json;
+pub mod log;
 pub mod plain;
+pub mod progress;

@@ -2,25 +2,18 @@
 
 use std::fmt;
 
-use crate::engine::Plan;
-use crate::engine::schedule::Pace;
-use crate::measure::report::Report;
+use crate::load::Outcome;
 use crate::truth::Fault;
 use crate::workload::operation::Operation;
 use hdrhistogram::Histogram;
 
-/// A run's summary.
+/// An outcome's summary.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<'a> {
-    /// What was run.
-    pub plan: &'a Plan,
-    /// What was found.
-    pub report: &'a Report,
-}
+pub struct Plain<'a>(pub &'a Outcome);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (report, counters) = (self.report, &self.report.total.counters);
+        let (report, counters) = (&self.0.report, &self.0.report.total.counters);
         let (requests, rate) = (counters.requests(), report.requests_per_second());
         let seconds = report.elapsed.as_secs_f64();
         line(formatter, "requests", format_args!("{requests} in {seconds:.2} s, {rate:.0}/s"))?;
@@ -36,13 +29,14 @@ impl fmt::Display for Plain<'_> {
             [counters.sent_bytes, counters.received_bytes].map(|bytes| bytes as f64 / 1e6);
         line(formatter, "traffic", format_args!("{sent:.1} MB sent, {received:.1} MB received"))?;
         self.latencies(formatter)?;
-        self.failures(formatter)
+        self.failures(formatter)?;
+        self.cost(formatter)
     }
 }
 
 impl Plain<'_> {
     fn latencies(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let latencies = &self.report.total.latencies;
+        let latencies = &self.0.report.total.latencies;
         let heading = format!("{:<14} {:>9}", "latency, µs", "count");
         write!(formatter, "{heading}")?;
         COLUMNS.iter().try_for_each(|(name, _)| write!(formatter, " {name:>8}"))?;
@@ -57,14 +51,14 @@ impl Plain<'_> {
         if kinds > 1 {
             row(formatter, "all", &latencies.all())?;
         }
-        match self.plan.pace {
-            Pace::Closed => {
+        match self.0.open {
+            false => {
                 let note = "closed loop: a slow server is asked less often, so this is not the";
                 line(formatter, "", format_args!("{note}"))?;
                 line(formatter, "", format_args!("latency of requests that come at a fixed rate"))
             }
-            Pace::Open(..) | Pace::Recorded(_) => {
-                row(formatter, "sent late", &self.report.total.lateness)?;
+            true => {
+                row(formatter, "sent late", &self.0.report.total.lateness)?;
                 let note = "open loop: from when a request was due to its last byte";
                 line(formatter, "", format_args!("{note}"))
             }
@@ -72,7 +66,7 @@ impl Plain<'_> {
     }
 
     fn failures(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counters = &self.report.total.counters;
+        let counters = &self.0.report.total.counters;
         let (errors, timeouts, lost) = (counters.errors, counters.timeouts, counters.lost);
         let (unsent, reconnects) = (counters.unsent, counters.reconnects);
         line(
@@ -91,6 +85,32 @@ impl Plain<'_> {
             line(formatter, "", format_args!("{other_runs} values that another run had stored"))?;
         }
         Ok(())
+    }
+}
+
+impl Plain<'_> {
+    fn cost(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cost) = &self.0.cost {
+            let requests = self.0.report.total.counters.requests().max(1) as f64;
+            let micros = cost.cpu_micros / requests;
+            let switches = cost.switches as f64 / requests;
+            let resident = cost.resident_bytes as f64 / 1_048_576.0;
+            let text = format_args!("{micros:.3} µs CPU, {switches:.3} context switches a request");
+            line(formatter, "server", text)?;
+            match (cost.items, cost.items_per_mebibyte()) {
+                (Some(items), Some(density)) => {
+                    let text = format_args!("{resident:.1} MiB, {items} items, {density:.0} a MiB");
+                    line(formatter, "", text)?;
+                }
+                _ => line(formatter, "", format_args!("{resident:.1} MiB"))?,
+            }
+        }
+        let grown = self.0.stats.iter().filter(|(_, growth)| *growth != 0);
+        let told: Vec<_> = grown.map(|(name, growth)| format!("{name} {growth:+}")).collect();
+        told.chunks(4).enumerate().try_for_each(|(index, told)| {
+            let name = if index == 0 { "its stats" } else { "" };
+            line(formatter, name, format_args!("{}", told.join(", ")))
+        })
     }
 }
 
