@@ -15,6 +15,7 @@
 
 pub mod args;
 mod clock;
+pub mod compare;
 pub mod cost;
 pub mod debug_build;
 pub mod dialect;
@@ -25,6 +26,7 @@ pub mod null_server;
 pub mod output;
 pub mod process;
 pub mod random;
+pub mod slo;
 pub mod synthesise;
 pub mod truth;
 pub mod workload;

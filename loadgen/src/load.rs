@@ -20,7 +20,8 @@ use crate::engine::schedule::Pace;
 use crate::measure::report::Report;
 use crate::output::plain::Plain;
 use crate::output::progress::Progress;
-use crate::output::{hgrm, json, log};
+use crate::output::{hgrm, html, json, log};
+use crate::slo::{self, Objective};
 
 /// All that is known of a run.
 #[derive(Clone, Debug, Default)]
@@ -50,14 +51,38 @@ pub fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if args.preload {
         run::preload(&plan)?;
     }
-    let outcome = match measure(&plan, args) {
+    let done = match &args.find_slo {
+        Some(objective) => find_slo(&plan, args, objective),
+        None => measure(&plan, args).map(|outcome| tell(&outcome, &args.output)),
+    };
+    match done {
         Err(Error::Wrong(wrong)) => {
             eprintln!("loadgen: {wrong}");
-            return Ok(ExitCode::from(EXIT_WRONG));
+            Ok(ExitCode::from(EXIT_WRONG))
         }
-        outcome => outcome?,
-    };
-    tell(&outcome, &args.output)
+        done => done?,
+    }
+}
+
+/// What the command line's last step comes to.
+type Told = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, Error> {
+    let found = slo::find(args, plan, objective, &mut |trial| {
+        let kept = if trial.kept { "kept" } else { "broken" };
+        eprintln!("{:.0}/s: {:.1} µs, {kept}", trial.rate, trial.latency_us);
+    })?;
+    match (found, args.output.json) {
+        (Some(trial), true) => println!("{}", serde_json::json!(trial)),
+        (Some(trial), false) => {
+            println!("highest rate that keeps {objective}: {:.0}/s", trial.rate);
+        }
+        (None, _) => {
+            eprintln!("loadgen: no rate keeps {objective}");
+            return Ok(Ok(ExitCode::from(EXIT_ASSERTION)));
+        }
+    }
+    Ok(Ok(ExitCode::SUCCESS))
 }
 
 /// Writes an outcome in every form that was asked for, and judges it.
@@ -76,6 +101,10 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
     let report = &outcome.report;
     write(args.hgrm.as_deref(), |file| hgrm::write(&report.total.latencies.all(), file))?;
     write(args.log.as_deref(), |file| log::write(outcome.open, report, file))?;
+    write(args.report.as_deref(), |file| {
+        let command: Vec<_> = std::env::args().collect();
+        file.write_all(html::page(outcome, "loadgen", &command.join(" ")).as_bytes())
+    })?;
     let mut broken = false;
     for assertion in &args.assertions {
         if let Some(figure) = assertion.broken_by(report) {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
-use loadgen::args::{Cli, Command, MergeArgs, SynthesiseArgs};
+use loadgen::args::{Cli, Command, CompareArgs, MergeArgs, SynthesiseArgs};
+use loadgen::compare::{self, Table};
 use loadgen::load::{self, Outcome};
 use loadgen::output::log;
 use loadgen::synthesise::synthesise;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         None => load::load(&cli.run),
         Some(Command::Synthesise(args)) => write_trace(args),
         Some(Command::Merge(args)) => merge(args),
+        Some(Command::Compare(args)) => compare(args),
         Some(Command::Man) => write_man_page(),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(*shell, &mut Cli::command(), "loadgen", &mut io::stdout());
@@ -46,6 +48,15 @@ fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
         sum.report.merge(&report);
     }
     load::tell(&sum, &args.output)
+}
+
+fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let compared = compare::compare(args)?;
+    match args.run.output.json {
+        true => println!("{:#}", serde_json::json!(compared)),
+        false => print!("{}", Table(&compared)),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn write_man_page() -> Result<ExitCode, Box<dyn Error>> {

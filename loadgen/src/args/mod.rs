@@ -18,6 +18,7 @@ use crate::engine::address::Address;
 use crate::engine::client::Limit;
 use crate::engine::schedule::{Arrivals, Pace, Rate, ramp_over};
 use crate::output::assertion::Assertion;
+use crate::slo::Objective;
 
 /// Loads servers that speak memcached, checks every byte of their answers, and tells the truth
 /// about their latency.
@@ -38,6 +39,8 @@ pub struct Cli {
 pub enum Command {
     /// Write a workload down as a trace: csv on stdout
     Synthesise(Box<SynthesiseArgs>),
+    /// Compare two servers, started in turn, with confidence intervals
+    Compare(Box<CompareArgs>),
     /// Add up the findings of several machines
     Merge(MergeArgs),
     /// Print the man page
@@ -112,6 +115,9 @@ pub struct RunArgs {
     /// Count wrong answers instead of ending the run at the first
     #[arg(long)]
     pub count_wrong: bool,
+    /// Find the highest rate that keeps a latency, as in p99=1ms; runs of the given length each
+    #[arg(long, value_name = "BOUND", conflicts_with_all = ["trace", "requests"])]
+    pub find_slo: Option<Objective>,
     /// The server's process, if it is not the one that listens at its address
     #[arg(long, value_name = "PID")]
     pub pid: Option<i32>,
@@ -136,10 +142,31 @@ pub struct OutputArgs {
     /// Everything, for `loadgen merge`
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// A page with throughput over time, latency by percentile, hit ratio and memory
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// What must be found for the exit code to be 0, as in 'p99<2ms', 'errors==0', 'rate>=100k',
     /// 'hit_ratio>0.9'
     #[arg(long = "assert", value_name = "BOUND")]
     pub assertions: Vec<Assertion>,
+}
+
+/// Two servers and a load.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CompareArgs {
+    /// The first server's command line, split at blanks; it must listen on a port of its choice and
+    /// write it where MEMCACHED_PORT_FILENAME says, as memcached and larder do with -p -1
+    #[arg(long, value_name = "COMMAND")]
+    pub a: String,
+    /// The second server's
+    #[arg(long, value_name = "COMMAND")]
+    pub b: String,
+    /// How often each is loaded
+    #[arg(long, value_name = "N", default_value = "7")]
+    pub rounds: NonZeroUsize,
+    /// The load
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Findings to add up.

@@ -60,6 +60,20 @@ impl Noise {
     }
 }
 
+/// The machine in a line: processor, cores, kernel.
+#[must_use]
+pub fn describe() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+}
+
 /// Of `/proc/stat`, on every Linux there is.
 const TICKS_PER_SECOND: f64 = 100.0;
 const OTHERS_MAX: f64 = 0.1;

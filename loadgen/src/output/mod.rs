@@ -2,6 +2,7 @@
 
 pub mod assertion;
 pub mod hgrm;
+pub mod html;
 pub mod json;
 pub mod log;
 pub mod plain;
