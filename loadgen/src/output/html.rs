@@ -21,9 +21,9 @@ pub fn page(outcome: &Outcome, title: &str, command: &str) -> String {
     for warning in &outcome.warnings {
         let _ = writeln!(body, "<p class=warning>{}</p>", escape(warning));
     }
-    for chart in charts(outcome) {
-        body.push_str(&chart.svg());
-    }
+    body.push_str("<div class=charts>");
+    charts(outcome).iter().for_each(|chart| body.push_str(&chart.svg()));
+    body.push_str("</div>\n");
     table(outcome, &mut body);
     PAGE.replace("{title}", &escape(title))
         .replace("{command}", &escape(command))

@@ -35,7 +35,7 @@ impl Chart {
     /// The chart under its title, with a legend where there are several curves.
     pub(super) fn svg(&self) -> String {
         let (x, y) = self.scales();
-        let mut svg = format!("<h2>{}</h2>\n", self.title);
+        let mut svg = format!("<section><h2>{}</h2>\n", self.title);
         let _ = write!(
             svg,
             "<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='{}'>",
@@ -80,6 +80,7 @@ impl Chart {
         }
         svg.push_str("</svg>\n");
         self.legend(&mut svg);
+        svg.push_str("</section>\n");
         svg
     }
 
@@ -175,12 +176,12 @@ fn nines(decimals: f64) -> usize {
     usize::try_from(crate::random::floor(decimals.round())).unwrap_or(0)
 }
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 626.0;
+const WIDTH: f64 = 440.0;
+const HEIGHT: f64 = 240.0;
+const LEFT: f64 = 48.0;
+const RIGHT: f64 = 404.0;
 const TOP: f64 = 10.0;
-const BOTTOM: f64 = 214.0;
+const BOTTOM: f64 = 194.0;
 const TICKS: f64 = 5.0;
 const HEADROOM: f64 = 1.05;
 const SMALLEST: f64 = 0.1;
