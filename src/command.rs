@@ -13,7 +13,14 @@ use crate::stats::{Count, Counters};
 use crate::store::{Batch, Draft, Expected, Expiry, Item, Lookup, OutOfMemory, Removal, State};
 use std::ops::ControlFlow;
 
+mod manage;
+mod observe;
 mod report;
+mod stream;
+
+pub use self::manage::manage;
+pub use self::observe::Observer;
+pub use self::stream::{Progress, Stream};
 
 /// What commands work with, for the time between two waits.
 #[derive(Debug)]
@@ -24,13 +31,17 @@ pub struct Context<'w> {
     pub counters: &'w Counters,
     /// The store, at one moment.
     pub batch: Batch<'w>,
+    /// Who looks on.
+    pub observer: Observer<'w>,
 }
 
 /// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Then {
     /// The next request.
     Continue,
+    /// The rest of the reply, then the next request.
+    Stream(Stream),
     /// It ends, when what was written so far is sent.
     Close,
 }
@@ -38,8 +49,8 @@ pub enum Then {
 /// Carries out a request that is complete in itself: neither keys nor a value follow it.
 ///
 /// # Panics
-/// If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`] and
-/// [`store`].
+/// If it is one of [`Request::Retrieve`], [`Request::Store`] and [`Request::Manage`], which have
+/// [`retrieve`], [`store`] and [`manage`](manage()).
 pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut Encoder<'_>) -> Then {
     let result = match request {
         Request::Delete { key } => Ok(delete(context, key)),
@@ -63,15 +74,17 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
             return Then::Continue;
         }
         Request::Stats { topic, arguments } => {
-            report::report(context, topic, arguments, encoder);
-            return Then::Continue;
+            let stream = report::report(context, topic, arguments, encoder);
+            return stream.map_or(Then::Continue, Then::Stream);
         }
         Request::Shutdown { manner } => match shutdown(context, manner) {
             Ok(()) => return Then::Close,
             Err(fault) => Err(fault),
         },
         Request::Quit => return Then::Close,
-        Request::Retrieve(_) | Request::Store(_) => unreachable!("served with what follows them"),
+        Request::Retrieve(_) | Request::Store(_) | Request::Manage { .. } => {
+            unreachable!("served elsewhere")
+        }
     };
     match result {
         Ok(outcome) => encoder.outcome(outcome),
@@ -99,10 +112,11 @@ pub fn retrieve(
     encoder: &mut Encoder<'_>,
 ) -> usize {
     let now = context.batch.now();
-    let Context { shared, counters, batch } = context;
+    let Context { shared, counters, batch, observer } = context;
     let (Keys::OfOneRequest(wanted) | Keys::OfRequests(wanted)) = keys;
     let counts = if retrieval.touch.is_none() { GET_COUNTS } else { TOUCH_COUNTS };
     let mut answer = |key: &[u8], lookup: &Lookup<'_>| {
+        observer.retrieved(key, &lookup.state);
         write_item(shared, counters, retrieval.cas, key, lookup, counts, encoder);
         if let Keys::OfRequests(_) = keys {
             encoder.end();
@@ -157,10 +171,12 @@ fn write_item(
 /// # Errors
 /// [`Fault::TooLarge`]. The old value of a `set` is then gone: the client believes it replaced.
 pub fn admit(context: &mut Context<'_>, storage: &Storage<'_>) -> Result<(), Fault> {
+    context.observer.storing(storage.key);
     if item_fits(context.shared, storage.key, storage.flags, storage.value_bytes) {
         return Ok(());
     }
     context.counters.count(Count::StoreTooLarge);
+    context.observer.stored(&context.batch, storage, 0, Err(Fault::TooLarge));
     forget_replaced(context, storage);
     Err(Fault::TooLarge)
 }
@@ -174,6 +190,7 @@ pub fn store(
     storage: &Storage<'_>,
     value: &[u8],
 ) -> Result<Outcome, Fault> {
+    context.observer.looking_up(&context.batch, storage.key);
     let result = match storage.mode {
         Mode::Set => place(context, storage, value, Expected::Any).map(|_| Outcome::Stored),
         Mode::Add => store_unless(context, storage, value, |_, state| {
@@ -191,6 +208,9 @@ pub fn store(
         return Err(no_memory(context, storage));
     }
     context.counters.count(Count::CmdSet);
+    let now = context.batch.now();
+    let ttl = observe::time_to_live(expiry(storage.exptime, now), now);
+    context.observer.stored(&context.batch, storage, ttl, result);
     result
 }
 
@@ -198,6 +218,7 @@ pub fn store(
 /// believes it replaced.
 pub fn no_memory(context: &mut Context<'_>, storage: &Storage<'_>) -> Fault {
     context.counters.count(Count::StoreNoMemory);
+    context.observer.stored(&context.batch, storage, 0, Err(Fault::OutOfMemoryStoring));
     forget_replaced(context, storage);
     Fault::OutOfMemoryStoring
 }
@@ -293,6 +314,7 @@ fn count(
         Direction::Up => (Count::IncrHits, Count::IncrMisses),
         Direction::Down => (Count::DecrHits, Count::DecrMisses),
     };
+    context.observer.looking_up(&context.batch, key);
     loop {
         let lookup = context.batch.peek(key);
         let State::Hit(item) = &lookup.state else {
@@ -355,8 +377,10 @@ fn published(batch: &mut Batch<'_>, draft: Draft, expected: Expected) -> bool {
 }
 
 fn delete(context: &mut Context<'_>, key: &[u8]) -> Outcome {
+    let seen_bytes = context.observer.deleting(&context.batch, key);
     match context.batch.remove(key, Expected::Any) {
         Removal::Removed => {
+            context.observer.deleted(key, seen_bytes);
             context.counters.count(Count::DeleteHits);
             Outcome::Deleted
         }
@@ -369,17 +393,15 @@ fn delete(context: &mut Context<'_>, key: &[u8]) -> Outcome {
 
 fn touch(context: &mut Context<'_>, key: &[u8], exptime: i32) -> Outcome {
     let expiry = expiry(exptime, context.batch.now());
-    match context.batch.touch(key, expiry).state {
-        State::Hit(_) => {
-            context.counters.count(Count::TouchHits);
-            Outcome::Touched
-        }
-        state => {
-            context.counters.count(Count::TouchMisses);
-            count_death(context.counters, &state);
-            Outcome::NotFound
-        }
+    let state = context.batch.touch(key, expiry).state;
+    context.observer.fetched(key, &state);
+    if let State::Hit(_) = state {
+        context.counters.count(Count::TouchHits);
+        return Outcome::Touched;
     }
+    context.counters.count(Count::TouchMisses);
+    count_death(context.counters, &state);
+    Outcome::NotFound
 }
 
 fn flush(context: &mut Context<'_>, exptime: Option<i32>) -> Result<Outcome, Fault> {
@@ -443,6 +465,7 @@ fn count_death(counters: &Counters, state: &State<'_>) {
 
 fn forget_replaced(context: &mut Context<'_>, storage: &Storage<'_>) {
     if storage.mode == Mode::Set {
+        context.observer.looking_up(&context.batch, storage.key);
         context.batch.remove(storage.key, Expected::Any);
     }
 }
@@ -451,14 +474,18 @@ fn visible_cas(shared: &Shared, item: &Item<'_>) -> u64 {
     if shared.config.cas { item.cas() } else { 0 }
 }
 
-/// Whether an item would be within the limit if memcached kept it: its header and tail are what
-/// `-I` is measured with.
+/// Whether an item would be within the limit if memcached kept it.
 fn item_fits(shared: &Shared, key: &[u8], flags: u32, value_bytes: usize) -> bool {
+    measured_bytes(shared, key, flags, value_bytes) <= shared.config.item_bytes_max
+}
+
+/// What an item would take if memcached kept it: its header and tail are what `-I` is measured with.
+fn measured_bytes(shared: &Shared, key: &[u8], flags: u32, value_bytes: usize) -> usize {
     let cas_bytes = if shared.config.cas { 8 } else { 0 };
     let flags_bytes = if flags == 0 { 0 } else { 4 };
     let key_bytes = key.len() + 1;
     let frame_bytes = ITEM_HEADER_BYTES + cas_bytes + key_bytes + flags_bytes + VALUE_END_BYTES;
-    value_bytes.saturating_add(frame_bytes) <= shared.config.item_bytes_max
+    value_bytes.saturating_add(frame_bytes)
 }
 
 /// When an item with this expiry of a client's ends (0: never).
@@ -478,6 +505,12 @@ const TOUCH_COUNTS: (Count, Count) = (Count::TouchHits, Count::TouchMisses);
 const LONG_AGO: Seconds = 1;
 /// Longer expiries, 30 days, are points in time.
 const RELATIVE_SECONDS_MAX: u32 = 60 * 60 * 24 * 30;
+/// Where all items are when one of memcached's size classes is asked for.
+const CLASS: u32 = 1;
+
+/// How many classes memcached can have.
+const CLASSES: u32 = 64;
+
 /// Less than this is no memory limit.
 const MEMORY_MEGABYTES_MIN: u32 = 8;
 /// More than this was meant in bytes.

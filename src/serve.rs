@@ -7,7 +7,7 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
-use crate::command::{self, Context, Keys, Then};
+use crate::command::{self, Context, Keys, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
@@ -30,6 +30,8 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// A reply is under way that takes longer than a turn.
+    Stream(Box<Stream>),
 }
 
 /// A value of which a part has arrived.
@@ -107,7 +109,7 @@ struct Serving<'s, 'w> {
 impl<'s> Serving<'s, '_> {
     fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -120,6 +122,7 @@ impl<'s> Serving<'s, '_> {
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -191,10 +194,18 @@ impl<'s> Serving<'s, '_> {
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
             Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
+            Parsed::Request(Request::Manage { area, arguments }, _) => {
+                let is_first = self.output.is_empty() && self.position == line.len();
+                let mut encoder = Encoder::new(self.output, quiet);
+                let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
+                self.begin(stream);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.begin(Some(stream)),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -204,6 +215,28 @@ impl<'s> Serving<'s, '_> {
             Parsed::Alien => return Some(Stop::Close),
         }
         None
+    }
+
+    fn begin(&mut self, stream: Option<Stream>) {
+        if let Some(stream) = stream {
+            *self.phase = Phase::Stream(Box::new(stream));
+        }
+    }
+
+    fn stream(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut *self.phase else { return None };
+        match stream.advance(self.context, output_bytes, self.output) {
+            Progress::GoesOn => Some(Stop::Turn),
+            Progress::Waits => {
+                // Nothing that the client says can mean anything any more.
+                self.consume(self.rest().len());
+                Some(Stop::Input)
+            }
+            Progress::Ended => {
+                *self.phase = Phase::Command;
+                None
+            }
+        }
     }
 
     fn unfinished_line(&mut self) -> Option<Stop> {

@@ -15,7 +15,7 @@ pub(super) fn without_effect(lists: &[String]) -> Result<Vec<String>, Failure> {
         if REFUSED.contains(&name) {
             return Err(Failure::usage(format!("-o {name} is not supported by this version")));
         }
-        if name == IMPLIED {
+        if name == IMPLIED || name == TRACK_SIZES {
             continue;
         }
         if !INERT.contains(&name) {
@@ -25,6 +25,13 @@ pub(super) fn without_effect(lists: &[String]) -> Result<Vec<String>, Failure> {
     }
     Ok(names)
 }
+
+/// Whether sizes are to be shown.
+pub(super) fn track_sizes(lists: &[String]) -> bool {
+    lists.iter().flat_map(|list| list.split(',')).any(|typed| typed.trim() == TRACK_SIZES)
+}
+
+const TRACK_SIZES: &str = "track_sizes";
 
 // Over the limit larder answers and closes: the option asks for what is done anyway.
 const IMPLIED: &str = "maxconns_fast";
@@ -92,7 +99,6 @@ const INERT: &[&str] = &[
     "ssl_wbuf_size",
     "tail_repair_time",
     "temporary_ttl",
-    "track_sizes",
     "warm_lru_pct",
     "warm_max_factor",
     "watcher_logbuf_size",

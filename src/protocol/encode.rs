@@ -7,7 +7,7 @@ use std::io::Write;
 /// Appends replies to an output buffer.
 #[derive(Debug)]
 pub struct Encoder<'o> {
-    output: &'o mut Vec<u8>,
+    pub(super) output: &'o mut Vec<u8>,
     quiet: bool,
 }
 
@@ -60,6 +60,7 @@ impl<'o> Encoder<'o> {
             Fault::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Fault::OutOfMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
             Fault::OutOfMemory => b"SERVER_ERROR out of memory\r\n",
+            Fault::Management(refusal) => refusal.line(),
         });
     }
 

@@ -6,8 +6,13 @@
 //! knows no socket and no store.
 
 pub mod encode;
+pub mod listing;
+pub mod manage;
 pub mod number;
 pub mod text;
+pub mod uri;
+
+use self::manage::{Area, Refusal};
 
 /// Longest key, in bytes. Keys are not otherwise restricted: they are bytes, not text.
 pub const KEY_BYTES_MAX: usize = 250;
@@ -67,6 +72,13 @@ pub enum Request<'a> {
         /// Which; empty for the general ones.
         topic: &'a [u8],
         /// What more there is to say of the topic, as blanks and tokens.
+        arguments: &'a [u8],
+    },
+    /// Manage the server.
+    Manage {
+        /// What of it.
+        area: Area,
+        /// What about it, as blanks and tokens.
         arguments: &'a [u8],
     },
     /// Stop the server.
@@ -193,4 +205,6 @@ pub enum Fault {
     OutOfMemoryStoring,
     /// No room for a counted value, and nothing may be evicted.
     OutOfMemory,
+    /// A command that manages the server is refused.
+    Management(Refusal),
 }
