@@ -75,6 +75,8 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
         }
         Request::Stats { topic, arguments } => {
             let stream = report::report(context, topic, arguments, encoder);
+            // The report may have switched figures on or off.
+            context.observer = context.observer.renewed();
             return stream.map_or(Then::Continue, Then::Stream);
         }
         Request::Shutdown { manner } => match shutdown(context, manner) {

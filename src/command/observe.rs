@@ -27,6 +27,11 @@ impl<'w> Observer<'w> {
         Self { shared, fd, kinds, prefixes }
     }
 
+    /// With those who look on now.
+    pub(super) fn renewed(&self) -> Self {
+        Self::new(self.shared, self.fd)
+    }
+
     /// A client asked for a key's value.
     pub(super) fn retrieved(&self, key: &[u8], state: &State<'_>) {
         if self.prefixes {
