@@ -35,7 +35,7 @@ fn metadump_describes_every_item() {
         list
     });
     let listed: Vec<_> = listed.collect();
-    let first = format!("key=flags exp=-1 la=# cas=# fetch=no cls=1 size=70 flags=4294967295 \n");
+    let first = "key=flags exp=-1 la=# cas=# fetch=no cls=1 size=70 flags=4294967295 \n";
     assert_eq!(listed[0][0], first);
     assert_eq!(listed[0].len(), 4);
     for list in &listed {
