@@ -7,7 +7,7 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
-use crate::command::{self, Context, Keys, Progress, Stream, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
@@ -89,7 +89,8 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut serving = Serving { context, phase, input, position: 0, scanned, ahead: 0, output };
+    let mut serving =
+        Serving { context, phase, input, position: 0, scanned, ahead: 0, first: 0, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
@@ -103,6 +104,8 @@ struct Serving<'s, 'w> {
     scanned: usize,
     /// Requests whose keys the store was told of.
     ahead: usize,
+    /// Where the first request begins, or the first behind a stream.
+    first: usize,
     output: &'s mut Vec<u8>,
 }
 
@@ -138,8 +141,14 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let (keys, output_bytes) = (Keys::OfRequests(keys), limits.output_bytes);
-        let done = command::retrieve(self.context, retrieval, keys, output_bytes, &mut encoder);
+        let done = command::retrieve(
+            self.context,
+            retrieval,
+            keys,
+            limits.output_bytes,
+            &mut encoder,
+            Encoder::end,
+        );
         limits.requests -= done;
         let rest = group.map_or(rest, |group| group.rest_after(done));
         self.consume(self.rest().len() - rest.len());
@@ -195,7 +204,7 @@ impl<'s> Serving<'s, '_> {
             }
             Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
             Parsed::Request(Request::Manage { area, arguments }, _) => {
-                let is_first = self.output.is_empty() && self.position == line.len();
+                let is_first = self.position - line.len() == self.first;
                 let mut encoder = Encoder::new(self.output, quiet);
                 let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
                 self.begin(stream);
@@ -234,6 +243,7 @@ impl<'s> Serving<'s, '_> {
             }
             Progress::Ended => {
                 *self.phase = Phase::Command;
+                self.first = self.position;
                 None
             }
         }
@@ -275,9 +285,14 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let wanted = Keys::OfOneRequest(group.keys());
-            let done =
-                command::retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
+            let done = command::retrieve(
+                self.context,
+                retrieval,
+                group.keys(),
+                output_bytes,
+                &mut encoder,
+                |_| {},
+            );
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;

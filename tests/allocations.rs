@@ -97,7 +97,7 @@ impl Connection<'_> {
             shared: self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
-            observer: Observer::new(self.shared, 0),
+            observer: Observer::new(self.shared),
         };
         let mut phase = Phase::default();
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };

@@ -11,7 +11,7 @@ use crate::protocol::{Fault, Outcome};
 use crate::watch::{Kind, Kinds};
 
 /// Carries out a management command and writes the reply, or its beginning: the rest of it is the
-/// stream. `is_first` says that no other reply of the connection waits to be sent.
+/// stream. `is_first` says that no other request came with it before it.
 pub fn manage(
     context: &Context<'_>,
     area: Area,

@@ -20,16 +20,22 @@ pub struct Observer<'w> {
 }
 
 impl<'w> Observer<'w> {
-    /// For the requests of one connection.
+    /// For requests of no connection.
     #[must_use]
-    pub fn new(shared: &'w Shared, fd: RawFd) -> Self {
+    pub fn new(shared: &'w Shared) -> Self {
         let (kinds, prefixes) = (shared.watchers.kinds(), shared.prefixes.enabled());
-        Self { shared, fd, kinds, prefixes }
+        Self { shared, fd: NO_FD, kinds, prefixes }
+    }
+
+    /// For the requests of a connection.
+    #[must_use]
+    pub fn of(self, fd: RawFd) -> Self {
+        Self { fd, ..self }
     }
 
     /// With those who look on now.
     pub(super) fn renewed(&self) -> Self {
-        Self::new(self.shared, self.fd)
+        Self::new(self.shared).of(self.fd)
     }
 
     /// A client asked for a key's value.
@@ -143,3 +149,5 @@ impl<'w> Observer<'w> {
 pub(super) fn time_to_live(expiry: Seconds, now: Seconds) -> Seconds {
     if expiry == 0 { 0 } else { expiry.wrapping_sub(now) }
 }
+
+const NO_FD: RawFd = -1;

@@ -41,7 +41,7 @@ impl Harness {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
-            observer: Observer::new(&self.shared, 0),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
         let served = serve(
