@@ -133,8 +133,14 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let (keys, output_bytes) = (Keys::OfRequests(keys), limits.output_bytes);
-        let done = retrieve(self.context, retrieval, keys, output_bytes, &mut encoder);
+        let done = retrieve(
+            self.context,
+            retrieval,
+            keys,
+            limits.output_bytes,
+            &mut encoder,
+            Encoder::end,
+        );
         limits.requests -= done;
         let rest = group.map_or(rest, |group| group.rest_after(done));
         self.consume(self.rest().len() - rest.len());
@@ -242,8 +248,8 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let wanted = Keys::OfOneRequest(group.keys());
-            let done = retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
+            let done =
+                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
@@ -487,33 +493,23 @@ impl PartialValue {
     }
 }
 
-/// Keys to look up together, [`PREFETCH_KEYS`] at most.
-#[derive(Clone, Copy, Debug)]
-enum Keys<'k> {
-    /// Some of the keys of one request, whose end is not written here.
-    OfOneRequest(&'k [&'k [u8]]),
-    /// Each is a request of its own and ends as one.
-    OfRequests(&'k [&'k [u8]]),
-}
-
-/// Writes the items under keys, until the output has reached a length. Returns how many keys are
+/// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
+/// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
 /// done with.
-fn retrieve(
+pub(crate) fn retrieve<'e>(
     context: &mut Context<'_>,
     retrieval: Retrieval,
-    keys: Keys<'_>,
+    keys: &[&[u8]],
     output_bytes: usize,
-    encoder: &mut Encoder<'_>,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
 ) -> usize {
-    let (Keys::OfOneRequest(wanted) | Keys::OfRequests(wanted)) = keys;
-    command::retrieve(context, retrieval.touch, wanted, |number, hit| {
+    command::retrieve(context, retrieval.touch, keys, |number, hit| {
         if let Some(hit) = hit {
             let cas = retrieval.cas.then(|| hit.cas());
-            encoder.value(wanted[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
         }
-        if let Keys::OfRequests(_) = keys {
-            encoder.end();
-        }
+        end_key(encoder);
         if encoder.written() < output_bytes {
             ControlFlow::Continue(())
         } else {
