@@ -3,11 +3,10 @@
 
 use super::stream::{Purpose, Stream, Walk};
 use super::{CLASS, CLASSES, Context};
-use crate::protocol::encode::Encoder;
 use crate::protocol::manage::{Area, Refusal};
 use crate::protocol::number::{strict_i32, strict_u32};
 use crate::protocol::text::Tokens;
-use crate::protocol::{Fault, Outcome};
+use crate::protocol::{Encode, Fault, Outcome};
 use crate::watch::{Kind, Kinds};
 
 /// Carries out a management command and writes the reply, or its beginning: the rest of it is the
@@ -17,7 +16,7 @@ pub fn manage(
     area: Area,
     arguments: &[u8],
     is_first: bool,
-    encoder: &mut Encoder<'_>,
+    encoder: &mut impl Encode,
 ) -> Option<Stream> {
     let result = match area {
         Area::Watch => watch(context, arguments, is_first),

@@ -4,7 +4,7 @@
 //! As memcached does, a store, a count and a deletion tell of the look-up that they begin with.
 
 use crate::clock::Seconds;
-use crate::protocol::{Fault, Mode, Outcome, Storage};
+use crate::protocol::{Fault, Mode, Outcome, Storage, expiry};
 use crate::shared::Shared;
 use crate::store::{Batch, State};
 use crate::watch::{Event, Kind, Kinds};
@@ -76,44 +76,49 @@ impl<'w> Observer<'w> {
         }
     }
 
-    /// What became of that.
+    /// It was refused before its value came.
+    pub(super) fn refused(&self, storage: &Storage<'_>, status: &'static str) {
+        if self.kinds.contains(Kind::Mutations) {
+            let (key, command, fd) = (storage.key, command(storage), self.fd);
+            self.tell(&Event::Stored {
+                key,
+                status,
+                command,
+                ttl_seconds: 0,
+                value_bytes: None,
+                fd,
+            });
+        }
+    }
+
+    /// What became of it.
     pub(super) fn stored(
         &self,
         batch: &Batch<'_>,
         storage: &Storage<'_>,
-        ttl: Seconds,
         result: Result<Outcome, Fault>,
     ) {
         if !self.kinds.contains(Kind::Mutations) {
             return;
         }
-        let (key, fd) = (storage.key, self.fd);
-        let (command, joins) = match storage.mode {
-            Mode::Set => ("set", false),
-            Mode::Add => ("add", false),
-            Mode::Replace => ("replace", false),
-            Mode::Append => ("append", true),
-            Mode::Prepend => ("prepend", true),
-            Mode::Cas(_) => ("cas", false),
+        let (status, value_bytes) = match result {
+            Ok(Outcome::Stored(stored)) => ("stored", stored.value_bytes),
+            Ok(Outcome::Exists) => ("exists", storage.value_bytes),
+            Ok(Outcome::NotFound) => ("not_found", storage.value_bytes),
+            _ => ("not_stored", storage.value_bytes),
         };
-        let status = match result {
-            Ok(Outcome::Stored) => "stored",
-            Ok(Outcome::Exists) => "exists",
-            Ok(Outcome::NotFound) => "not_found",
-            Ok(_) => "not_stored",
-            Err(Fault::TooLarge) => "too_large",
-            Err(_) => "no_memory",
+        let expiry = match batch.peek(storage.key).state {
+            State::Hit(item) if status == "stored" => item.expiry(),
+            _ => expiry(storage.exptime, batch.now()),
         };
-        let mut ttl_seconds = ttl;
-        let mut value_bytes = result.is_ok().then_some(storage.value_bytes);
-        if joins
-            && status == "stored"
-            && let State::Hit(item) = batch.peek(key).state
-        {
-            ttl_seconds = time_to_live(item.expiry(), batch.now());
-            value_bytes = Some(item.value_bytes());
-        }
-        self.tell(&Event::Stored { key, status, command, ttl_seconds, value_bytes, fd });
+        self.tell(&Event::Stored {
+            key: storage.key,
+            status,
+            command: command(storage),
+            ttl_seconds: time_to_live(expiry, batch.now()),
+            value_bytes: Some(value_bytes),
+            fd: self.fd,
+        });
     }
 
     /// A client asked for a key to be deleted. The length of what is there, if anybody wants to
@@ -144,9 +149,21 @@ impl<'w> Observer<'w> {
     }
 }
 
+/// The name of what was to be done with a value.
+fn command(storage: &Storage<'_>) -> &'static str {
+    match storage.mode {
+        Mode::Set | Mode::Replace if storage.compare.is_some() => "cas",
+        Mode::Set => "set",
+        Mode::Add => "add",
+        Mode::Replace => "replace",
+        Mode::Append => "append",
+        Mode::Prepend => "prepend",
+    }
+}
+
 /// Seconds until an expiry; 0 for ever. One that is over gives a very large number, as in
 /// memcached's lines.
-pub(super) fn time_to_live(expiry: Seconds, now: Seconds) -> Seconds {
+fn time_to_live(expiry: Seconds, now: Seconds) -> Seconds {
     if expiry == 0 { 0 } else { expiry.wrapping_sub(now) }
 }
 

@@ -5,13 +5,13 @@
 //! between but a place: no lock, no pin, no output. A client that does not read is not served, so a
 //! list stands still until it does.
 
-use super::{Context, measured_bytes, visible_cas};
+use super::{Context, item_bytes, visible_cas};
 use crate::crawler::Turn;
 use crate::prefixes::PrefixFigures;
-use crate::protocol::Fault;
 use crate::protocol::encode::Encoder;
 use crate::protocol::listing::Facts;
 use crate::protocol::manage::Refusal;
+use crate::protocol::{Encode, Fault};
 use crate::store::{Cursor, Item};
 use crate::watch::Watching;
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ impl Walk {
         let Context { shared, batch, .. } = context;
         let Some(cursor) = &mut self.cursor else { return false };
         let bytes_of =
-            |item: &Item<'_>| measured_bytes(shared, item.key(), item.flags(), item.value_bytes());
+            |item: &Item<'_>| item_bytes(shared, item.key(), item.flags(), item.value_bytes());
         match &mut self.purpose {
             Purpose::Reclaim => {
                 let Some(swept) = batch.sweep_next(cursor) else { return false };
@@ -153,7 +153,7 @@ impl Walk {
                     key: item.key(),
                     expiry: item.expiry(),
                     last_access: item.last_access(),
-                    cas: visible_cas(shared, item),
+                    cas: visible_cas(shared, item.cas()),
                     fetched: item.is_fetched(),
                     bytes: bytes_of(item),
                     flags: item.flags(),

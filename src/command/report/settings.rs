@@ -1,11 +1,11 @@
 //! `stats settings`: what the server runs with, under memcached's names.
 
-use crate::protocol::encode::Encoder;
+use crate::protocol::Encode;
 use crate::shared::Shared;
 
 /// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
 /// memcached's default, so that tools which compare the two find nothing amiss.
-pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
+pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
     encoder.stat("maxbytes", shared.store.memory_bytes());
@@ -46,7 +46,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     tunables(shared, &THE_REST, encoder);
 }
 
-fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut Encoder<'_>) {
+fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut impl Encode) {
     for (name, default) in settings {
         match shared.tuning.get(name) {
             Some(value) => encoder.stat(name, value),
