@@ -30,6 +30,7 @@ pub enum Count {
     StoreNoMemory,
     BytesRead,
     BytesWritten,
+    IdleKicks,
     ConnYields,
 }
 

@@ -79,6 +79,12 @@ pub struct Args {
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
+    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go;
+    /// the others (modern, slab_*, lru_*, hash_algorithm=.. and the like) are accepted without
+    /// effect
+    #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
+    pub extended: Vec<String>,
+
     /// User to become; required when started as root
     #[arg(short, long, value_name = "USER", help_heading = PROCESS)]
     pub user: Option<String>,
@@ -119,13 +125,10 @@ pub struct Args {
     /// Print the effective configuration, as a file that --config reads, and exit
     #[arg(long, help_heading = CONFIGURATION)]
     pub print_config: bool,
-    /// Print the man page, or completions for a shell, and exit
-    #[arg(long, value_name = "KIND", help_heading = CONFIGURATION)]
+    /// Print the man page (man), or completions for a shell (bash, zsh, fish), and exit
+    #[arg(long, value_name = "KIND", hide_possible_values = true, help_heading = CONFIGURATION)]
     pub generate: Option<Artifact>,
 
-    /// Comma separated options of memcached (modern, slab_*, lru_*, hash_algorithm=.. and the like)
-    #[arg(short = 'o', long, value_name = "LIST", help_heading = TUNING)]
-    pub extended: Vec<String>,
     /// Growth factor of slab classes
     #[arg(short = 'f', long, value_name = "NUM", help_heading = TUNING)]
     pub slab_growth_factor: Option<String>,

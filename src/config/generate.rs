@@ -48,7 +48,7 @@ fn completions(shell: Shell, text: &mut Vec<u8>) {
 
 fn man_page(text: &mut Vec<u8>) -> io::Result<()> {
     let version = concat!("larder ", env!("CARGO_PKG_VERSION"));
-    let page = Man::new(args::command()).source(version).manual("User Commands");
+    let page = Man::new(args::command()).date(REVISED).source(version).manual("User Commands");
     page.render_title(text)?;
     page.render_name_section(text)?;
     page.render_synopsis_section(text)?;
@@ -59,10 +59,9 @@ fn man_page(text: &mut Vec<u8>) -> io::Result<()> {
 
 fn further_sections() -> Roff {
     let mut page = Roff::new();
-    page.control("SH", ["FILES"]);
-    for paragraph in FILES {
-        page.control("PP", []).text([roman(*paragraph)]);
-    }
+    let [format, precedence] = FILES;
+    page.control("SH", ["FILES"]).text([roman(format)]);
+    page.control("PP", []).text([roman(precedence)]);
     page.control("SH", ["ENVIRONMENT"]);
     for (name, meaning) in ENVIRONMENT {
         define(&mut page, bold(*name), meaning);
@@ -83,7 +82,10 @@ fn define(page: &mut Roff, term: Inline, meaning: &str) {
     page.control("TP", []).text([term]).text([roman(meaning)]);
 }
 
-const FILES: &[&str] = &[
+/// When what the page says changed last; a page without a date is malformed.
+const REVISED: &str = "2026-11-22";
+
+const FILES: [&str; 2] = [
     "The file of --config has an option on a line, written as on the command line; quotes and \
      backslashes mean what they mean to a shell, and # begins a comment. That is the form of \
      /etc/memcached.conf on Debian, whose directive \"logfile\" is passed over, as are lines that \

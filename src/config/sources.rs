@@ -245,3 +245,124 @@ const REPLACED: [&str; 2] = ["--listen", "-v"];
 // What is asked of the program rather than of the server.
 const COMMAND_LINE_ONLY: [&str; 5] =
     ["config", "check_config", "print_config", "generate", "license"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::CARRIED_OVER;
+    use super::*;
+
+    fn source(layer: Layer, origin: &str, line: &str) -> Source {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Source::new(layer, origin.to_owned(), &words).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The sources that these lines of a file, these flags in a variable, and this command line
+    /// make.
+    fn sources(file: &[&str], variable: &str, command_line: &str) -> Sources {
+        let lines = (1..).zip(file);
+        let lines = lines.map(|(number, line)| source(Layer::File, &format!("f:{number}"), line));
+        Sources {
+            command_line: source(Layer::CommandLine, "", command_line).anonymous(),
+            others: [source(Layer::Environment, "FLAGS", variable)]
+                .into_iter()
+                .chain(lines)
+                .collect(),
+        }
+    }
+
+    impl Source {
+        fn anonymous(self) -> Self {
+            Self { origin: None, ..self }
+        }
+    }
+
+    #[test]
+    fn the_command_line_counts_before_the_environment_before_the_file() {
+        let sources = sources(&["-t 5 -c 5 -m 5", "-t 6", "-I 1m -M"], "-t 7 -c 7", "-t 8");
+        let config = sources.config().unwrap();
+        assert_eq!((config.threads, config.connections_max), (8, 7));
+        assert_eq!((config.memory_bytes, config.evict), (5 << 20, false));
+    }
+
+    #[test]
+    fn addresses_and_verbosity_are_the_strongest_ones() {
+        let file = ["-l 127.0.0.1:1 -v", "-l 127.0.0.2:2 -v -v"];
+        let config = |variable, line| sources(&file, variable, line).config().unwrap();
+        let listen = |config: &Config| config.listen_typed.clone().unwrap();
+        let from_file = config("", "");
+        assert_eq!(listen(&from_file), "127.0.0.1:1,127.0.0.2:2");
+        assert_eq!(from_file.verbosity, 3);
+        let from_line = config("-l 127.0.0.1:3 -v", "-l 127.0.0.1:4 --verbose -v -l 127.0.0.1:5");
+        assert_eq!(listen(&from_line), "127.0.0.1:4,127.0.0.1:5");
+        assert_eq!(from_line.verbosity, 2);
+        assert_eq!(listen(&config("-l 127.0.0.1:3", "-v")), "127.0.0.1:3");
+    }
+
+    #[test]
+    fn suboptions_add_up_and_the_strongest_decide() {
+        let sources =
+            sources(&["-o modern,idle_timeout=5"], "-o hashpower=20", "-o idle_timeout=9");
+        let config = sources.config().unwrap();
+        assert_eq!(config.idle_timeout_seconds, 9);
+        assert_eq!(config.without_effect, ["-o modern", "-o hashpower"]);
+    }
+
+    #[test]
+    fn a_complaint_names_its_place() {
+        let table: [(&[&str], &str, &str, &str); 6] = [
+            (&["-m 64", "-t 0", "-t 0"], "", "", "f:2: Number of threads"),
+            (&["-m 1", "-I 512"], "", "-I 1k", "Item max size: never shown"),
+            (&["-m 1", "-I 1m"], "", "", "f:1: Cannot set item size limit higher"),
+            (&["-I 33m"], "", "-m 64", "f:1: Cannot set item size limit higher"),
+            (&["-c 5"], "-R 0", "", "FLAGS: Number of requests"),
+            (&["-c 5", "-t 1"], "", "-c 0", "Maximum connections"),
+        ];
+        for (file, variable, line, complaint) in table {
+            match sources(file, variable, line).config() {
+                Ok(_) => assert!(complaint.ends_with("never shown"), "{file:?}"),
+                Err(failure) => {
+                    assert!(failure.to_string().starts_with(complaint), "{file:?}: {failure}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_command_line_is_refused_elsewhere() {
+        for word in ["--config=x", "--print-config", "--check-config", "-i", "-V", "-h", "--"] {
+            let source = Source::new(Layer::File, "f:1".to_owned(), &[word.to_owned()]);
+            let failure = source.expect_err(word).to_string();
+            assert!(failure.starts_with("f:1: "), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_means_the_same_when_it_is_read() {
+        let more = ["-P /a#b", "-D # -P '", "-D = -u \\", "-d -vvv --verbose=2"];
+        for line in CARRIED_OVER.iter().chain(&more) {
+            let given = sources(&[], "", line);
+            let config = given.config().unwrap();
+            let printed = given.print(&config).unwrap();
+            let lines = printed.lines().map(|line| super::super::words::split(line).unwrap());
+            let read: Vec<Source> = lines
+                .filter(|words| !words.is_empty())
+                .map(|words| Source::new(Layer::File, String::new(), &words).unwrap())
+                .collect();
+            let read = Sources { command_line: source(Layer::CommandLine, "", ""), others: read };
+            let again = read.config().unwrap();
+            let stray = |name: &String| name.starts_with('"');
+            let expected = Config {
+                // What listens by default is printed, and then it is typed.
+                listen_typed: again.listen_typed.clone(),
+                without_effect: config
+                    .without_effect
+                    .iter()
+                    .filter(|name| !stray(name))
+                    .cloned()
+                    .collect(),
+                ..config
+            };
+            assert_eq!(again, expected, "{line}\n{printed}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ fn args(line: &str) -> Args {
 
 /// Command lines as they stand in unit files, images and start scripts. `-l` is loopback where the
 /// original names a host that the machine running this test does not know.
-const CARRIED_OVER: &[&str] = &[
+pub(super) const CARRIED_OVER: &[&str] = &[
     "",
     // Debian: /etc/memcached.conf as its start script passes it on.
     "-d -m 64 -p 11211 -u memcache -l 127.0.0.1 -P /var/run/memcached/memcached.pid",
