@@ -5,6 +5,8 @@
 //! `scripts/setup-tests` installs the two that are not Rust; without them the tests fail and say
 //! so.
 
+#[path = "clients/nutcracker.rs"]
+mod nutcracker;
 mod support;
 
 use std::collections::HashMap;
