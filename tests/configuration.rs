@@ -122,6 +122,13 @@ fn a_check_says_yes_or_names_the_line() {
 }
 
 #[test]
+fn the_packaged_file_is_sound() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/larder.conf");
+    let outcome = larder(&["--config", file, "--check-config"], &[]);
+    assert_eq!(outcome, (0, String::new(), String::new()));
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let (code, _, stderr) = larder(&["--config", "/nowhere/at all", "--check-config"], &[]);
     let complaint = "cannot read /nowhere/at all: No such file or directory\n";
