@@ -68,6 +68,7 @@ fn meta_memcache() {
     for server in servers() {
         let output = run(Command::new(root.join("target/clients/venv/bin/python"))
             .current_dir(root.join("tests/clients"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("MEMCACHED_ADDRESS", format!("127.0.0.1:{}", server.port()))
             .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_meta_memcache.py"]));
         let report = String::from_utf8_lossy(&output.stdout);

@@ -75,8 +75,12 @@ impl Proxy {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).expect("the target folder is writable");
         let socket = folder.join("socket");
-        let backends: String =
-            servers.iter().map(|server| format!("    - 127.0.0.1:{}:1\n", server.port())).collect();
+        // The names decide which keys a server gets; without them its port would.
+        let backends: String = servers
+            .iter()
+            .zip(["one", "two"])
+            .map(|(server, name)| format!("    - 127.0.0.1:{}:1 {name}\n", server.port()))
+            .collect();
         let configuration = format!(
             "pool:\n  listen: {} 0600\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 10000\n  \
              preconnect: true\n  servers:\n{backends}",
