@@ -5,9 +5,11 @@
 //! [`Outcome`]s and [`Fault`]s, which say nothing of how they were or will be written. This module
 //! knows no socket and no store.
 
+pub mod base64;
 pub mod encode;
 pub mod listing;
 pub mod manage;
+pub mod meta;
 pub mod number;
 pub mod text;
 pub mod uri;
@@ -364,6 +366,10 @@ pub enum Fault {
     NonNumeric,
     /// An argument that cannot be read.
     BadToken,
+    /// A number to begin with that cannot be read.
+    InvalidInitial,
+    /// A number to count by that cannot be read.
+    InvalidDeltaToken,
     /// The same argument twice.
     DuplicateFlag,
     /// No such argument.
@@ -436,6 +442,13 @@ pub trait Encode {
 
     /// Bytes of output that wait to be sent.
     fn written(&self) -> usize;
+}
+
+/// Whether a key can stand on a line as it is. (Those that cannot come in base64, or in the binary
+/// protocol.)
+#[must_use]
+pub fn is_text_key(key: &[u8]) -> bool {
+    !key.contains(&b' ') && !key.contains(&b'\n') && !key.ends_with(b"\r")
 }
 
 /// When an item with this expiry of a client's ends (0: never).

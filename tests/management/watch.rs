@@ -187,8 +187,9 @@ fn masked(line: &str) -> String {
 
 /// Requests, and the line that ends their reply. Not among them: values that are too large, whose
 /// lines memcached fills with what it finds; what has expired by its own exptime, whose time to
-/// live it counts from its own start; and flushed items, which it may have dropped already.
-const CONVERSATION: [(&str, &str); 34] = [
+/// live it counts from its own start; flushed items, which it may have dropped already; and what of
+/// meta commands it tells twice.
+const CONVERSATION: [(&str, &str); 50] = [
     ("set a 0 0 1\r\n1\r\n", "STORED\r\n"),
     ("set a 0 100 1\r\n1\r\n", "STORED\r\n"),
     ("get a b\r\n", "END\r\n"),
@@ -223,4 +224,20 @@ const CONVERSATION: [(&str, &str); 34] = [
     ("get e\r\n", "END\r\n"),
     ("delete e\r\n", "NOT_FOUND\r\n"),
     ("bogus\r\n", "ERROR\r\n"),
+    ("ms m 1\r\n1\r\n", "HD\r\n"),
+    ("mg m\r\nmg mm\r\nmn\r\n", "MN\r\n"),
+    ("mg m T30\r\n", "HD\r\n"),
+    ("mg q N30\r\n", "HD W\r\n"),
+    ("ma m\r\n", "HD\r\n"),
+    ("ma zz\r\n", "NF\r\n"),
+    ("md m I\r\n", "HD\r\n"),
+    ("md m C99\r\n", "EX\r\n"),
+    ("md m\r\nmd m\r\n", "NF\r\n"),
+    ("ms j 1 MA\r\n1\r\n", "NS\r\n"),
+    ("ms j 1 MA N0\r\n1\r\n", "HD\r\n"),
+    ("ms j 1 ME\r\n1\r\n", "NS\r\n"),
+    ("ms j 1 MR T700\r\n1\r\n", "HD\r\n"),
+    ("ms j 1 MR C77\r\n1\r\n", "EX\r\n"),
+    ("me zz\r\n", "EN\r\n"),
+    ("ms YSBiCg== 1 b\r\n1\r\n", "HD\r\n"),
 ];

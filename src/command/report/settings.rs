@@ -40,6 +40,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("flush_enabled", yes(config.flush_allowed));
     encoder.stat("dump_enabled", yes(config.dump_allowed));
     tunables(shared, &LISTS, encoder);
+    encoder.stat("idle_timeout", config.idle_timeout_seconds);
     encoder.stat("watcher_logbuf_size", config.watcher_buffer_bytes);
     tunables(shared, &BUFFERS, encoder);
     encoder.stat("track_sizes", yes(config.track_sizes));
@@ -66,7 +67,7 @@ const SLABS: [(&str, &str); 5] = [
 const CRAWLER: [(&str, &str); 3] =
     [("lru_crawler_sleep", "100"), ("lru_crawler_tocrawl", "0"), ("tail_repair_time", "0")];
 
-const LISTS: [(&str, &str); 10] = [
+const LISTS: [(&str, &str); 9] = [
     ("hash_algorithm", "murmur3"),
     ("lru_maintainer_thread", "yes"),
     ("lru_segmented", "yes"),
@@ -76,7 +77,6 @@ const LISTS: [(&str, &str); 10] = [
     ("warm_max_factor", "2.00"),
     ("temp_lru", "no"),
     ("temporary_ttl", "61"),
-    ("idle_timeout", "0"),
 ];
 
 const BUFFERS: [(&str, &str); 2] = [("worker_logbuf_size", "65536"), ("read_buf_mem_limit", "0")];
