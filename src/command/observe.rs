@@ -49,10 +49,7 @@ impl<'w> Observer<'w> {
     /// A client asked for a key's value.
     pub(super) fn retrieved(&self, key: &[u8], state: &State<'_>) {
         if self.prefixes && !self.meta {
-            self.shared.prefixes.count(key, |figures| {
-                figures.gets += 1;
-                figures.hits += u64::from(matches!(state, State::Hit(_)));
-            });
+            self.count_retrieved(key, matches!(state, State::Hit(_)));
         }
         self.fetched(key, state);
     }
@@ -60,13 +57,7 @@ impl<'w> Observer<'w> {
     /// A key was looked up.
     pub(super) fn fetched(&self, key: &[u8], state: &State<'_>) {
         if self.kinds.contains(Kind::Fetchers) {
-            let (status, value_bytes) = match state {
-                State::Hit(item) => ("found", Some(item.value_bytes())),
-                State::Missing => ("not_found", None),
-                State::Expired => ("expired", None),
-                State::Flushed => ("flushed", None),
-            };
-            self.tell(&Event::Fetched { key, status, value_bytes, fd: self.fd });
+            self.tell_fetched(key, state);
         }
     }
 
@@ -173,6 +164,25 @@ impl<'w> Observer<'w> {
             let command = if self.meta { "md" } else { "delete" };
             self.tell(&Event::Deleted { key, command, value_bytes });
         }
+    }
+
+    #[cold]
+    fn count_retrieved(&self, key: &[u8], hit: bool) {
+        self.shared.prefixes.count(key, |figures| {
+            figures.gets += 1;
+            figures.hits += u64::from(hit);
+        });
+    }
+
+    #[cold]
+    fn tell_fetched(&self, key: &[u8], state: &State<'_>) {
+        let (status, value_bytes) = match state {
+            State::Hit(item) => ("found", Some(item.value_bytes())),
+            State::Missing => ("not_found", None),
+            State::Expired => ("expired", None),
+            State::Flushed => ("flushed", None),
+        };
+        self.tell(&Event::Fetched { key, status, value_bytes, fd: self.fd });
     }
 
     fn tell(&self, event: &Event<'_>) {
