@@ -130,19 +130,19 @@ impl<'a> Change<'a> {
         Some(item)
     }
 
-    /// Changes in place what may be changed of a key's item, if it is as expected.
+    /// Changes in place what may be changed of a live item. Says whether it gave the lease.
     pub(super) fn amend(
         &self,
         key: &[u8],
-        expected: Expected,
+        witness: Witness,
         amendment: Amendment,
     ) -> Result<bool, Unexpected> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
-        let found = locked.find(hash, key, &self.store.space.arena).map(|(_, item)| item);
-        let Some(item) = found.filter(|_| self.is_as_expected(found, expected)) else {
+        let (_, item) = locked.find(hash, key, &self.store.space.arena).ok_or(Unexpected)?;
+        if Witness::of(Some(item)) != witness || !self.store.is_live(&item, self.now) {
             return Err(Unexpected);
-        };
+        }
         if let Some(expiry) = amendment.expiry {
             item.set_expiry(expiry);
             self.store.space.note_expiry(item.location(), expiry);

@@ -630,7 +630,7 @@ impl Batch<'_> {
     /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
     /// gets it.
     pub fn amend(&self, key: &[u8], witness: Witness, amendment: Amendment) -> Amended {
-        match self.change().amend(key, Expected::Unchanged(witness), amendment) {
+        match self.change().amend(key, witness, amendment) {
             Ok(leased) => Amended::Done { leased },
             Err(Unexpected) => Amended::Changed,
         }
