@@ -5,8 +5,8 @@
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
 use super::index::{Hash, Locked, Slot};
-use super::item::{self, Entry, Item, Marks};
-use super::{Amendment, Expected, Expiry, Removal, Store, Traits, Witness};
+use super::item::{self, Entry, Item};
+use super::{Amendment, Expected, Expiry, Marks, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
 use crossbeam_epoch::Guard;
@@ -49,7 +49,7 @@ impl<'a> Change<'a> {
             Expiry::At(expiry) => expiry,
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        let inherited = old.map_or(0, |old| old.inherited(traits.marks));
+        let inherited = old.map_or(0, |old| old.marks() & traits.marks.inherited());
         let access = match old {
             // To mark an item is not to use it.
             Some(old) if traits.marks == Marks::Invalidated => old.last_access(),

@@ -7,6 +7,7 @@
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
 //!                                  reclaim.rs  which items must go
+//!                                  walk.rs     everything there is, piece by piece
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -31,9 +32,13 @@ mod item;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+mod traits;
+mod walk;
 
 pub use self::counters::Totals;
-pub use self::item::{Chunks, Item, Marks};
+pub use self::item::{Chunks, Item};
+pub use self::traits::{Amended, Amendment, Marks, Traits};
+pub use self::walk::{Cursor, Swept};
 
 use self::append::{Allocation, Appender};
 use self::change::{Change, Unexpected};
@@ -45,9 +50,10 @@ use self::segment::{SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
 #[derive(Clone, Debug)]
@@ -82,7 +88,13 @@ pub struct Store {
     mover: Mutex<Mover>,
     writers: AtomicUsize,
     counters: Mutex<Vec<Arc<Counters>>>,
+    eviction_listener: OnceLock<EvictionListener>,
 }
+
+/// See [`Store::on_eviction`].
+struct EvictionListener(Box<Listener>);
+
+type Listener = dyn Fn(&Item<'_>, Seconds) + Send + Sync;
 
 /// Every store writes it, while every look-up reads what lies beside it: they must not share a line
 /// of memory, nor the pair of lines that a processor may fetch together.
@@ -157,40 +169,6 @@ pub enum Expiry {
     Inherit,
 }
 
-/// What an item has besides key and value.
-#[derive(Clone, Copy, Debug)]
-pub struct Traits {
-    /// The client's flags.
-    pub flags: u32,
-    /// When it ends.
-    pub expiry: Expiry,
-    /// The cas, where it is not to be a new one of the store's own.
-    pub cas: Option<u64>,
-    /// What it is marked with.
-    pub marks: Marks,
-}
-
-/// What can be changed of an item in place.
-#[derive(Clone, Copy, Debug)]
-pub struct Amendment {
-    /// When it ends.
-    pub expiry: Option<Seconds>,
-    /// Give the lease to the caller, if nobody has it.
-    pub lease: bool,
-}
-
-/// What [`Batch::amend`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amended {
-    /// As asked.
-    Done {
-        /// The caller has got the lease.
-        leased: bool,
-    },
-    /// Something else than expected was there, and still is.
-    Changed,
-}
-
 /// Space for an item that nobody else can see yet. It must be published or discarded in the batch
 /// that reserved it.
 #[derive(Debug)]
@@ -260,7 +238,14 @@ impl Store {
             mover: Mutex::new(Mover::default()),
             writers: AtomicUsize::new(0),
             counters: Mutex::new(Vec::new()),
+            eviction_listener: OnceLock::new(),
         }))
+    }
+
+    /// Has every eviction told, from now on, on the thread that evicts. Only the first call counts.
+    pub fn on_eviction(&self, listener: impl Fn(&Item<'_>, Seconds) + Send + Sync + 'static) {
+        // A second listener is a mistake that can only be made in this crate.
+        let _first = self.eviction_listener.set(EvictionListener(Box::new(listener)));
     }
 
     /// A handle for the calling thread.
@@ -401,6 +386,12 @@ impl Store {
             sequence = now;
         }
         self.flush_at.store(0, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for EvictionListener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EvictionListener")
     }
 }
 
