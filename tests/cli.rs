@@ -3,6 +3,8 @@
 //! Every server here listens on a port the system chose and is waited for by reading its log, so
 //! that nothing sleeps and nothing collides.
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -135,6 +137,33 @@ fn help_is_grouped_and_ends_with_examples() {
         {
             assert!(stdout.contains(option), "{option} in\n{stdout}");
         }
+    }
+}
+
+#[test]
+fn every_option_in_memcacheds_help_is_known() {
+    let Some(reference) = support::reference() else { return };
+    let help = Command::new(reference).arg("-h").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let options: Vec<&str> = help
+        .lines()
+        .map(|line| line.split([' ', ',', '=']).filter(|word| !word.is_empty()))
+        .flat_map(|words| words.take_while(|word| word.starts_with('-')))
+        // How the help misspells --napi-ids; a dash that begins a line of another list.
+        .filter(|&option| option != "--napi_ids" && option != "-")
+        .collect();
+    assert!(options.len() > 70, "{options:?}");
+    for option in options.iter().filter(|option| !ENDING.contains(option)) {
+        let (_, _, stderr) = outcome(&bare("--check-config").arg(option).output().unwrap());
+        assert!(!stderr.contains("unexpected"), "{option}: {stderr}");
+    }
+    let named = help.lines().filter_map(|line| line.trim_start().strip_prefix("- "));
+    let suboptions: Vec<&str> =
+        named.filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert!(suboptions.len() > 40, "{suboptions:?}");
+    for name in suboptions.iter().filter(|name| !name.contains(' ')) {
+        let (_, _, stderr) = run(&format!("--check-config -o {name}=1"));
+        assert!(!stderr.contains("Illegal suboption"), "{name}: {stderr}");
     }
 }
 
@@ -333,3 +362,6 @@ fn has_become(nobody: &User, server: &Running) {
         assert!(status.contains(&ids("Gid", nobody.gid.as_raw())), "{status}");
     }
 }
+
+/// Options after which the program ends, so that nothing is checked.
+const ENDING: [&str; 6] = ["-h", "--help", "-i", "--license", "-V", "--version"];

@@ -24,7 +24,7 @@ pub use generate::Artifact;
 pub use sources::Sources;
 
 /// The validated configuration. Sizes are bytes, times seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
     pub listen: Vec<SocketAddr>,

@@ -84,7 +84,8 @@ impl Sources {
     /// Names the place that `failure` comes from: the first with which it appears when the others
     /// join the command line one by one.
     fn place(&self, failure: Failure) -> Failure {
-        let fails = |count: &usize| self.config_of(&self.others[..*count]) == Err(failure.clone());
+        let fails =
+            |count: &usize| self.config_of(&self.others[..*count]).err().as_ref() == Some(&failure);
         let origin = (0..=self.others.len())
             .find(fails)
             .and_then(|count| self.others[..count].last()?.origin.as_deref());
@@ -362,7 +363,7 @@ mod tests {
                     .collect(),
                 ..config
             };
-            assert_eq!(again, expected, "{line}\n{printed}");
+            assert_eq!(format!("{again:?}"), format!("{expected:?}"), "{line}\n{printed}");
         }
     }
 }
