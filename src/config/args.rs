@@ -79,9 +79,9 @@ pub struct Args {
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
-    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go;
-    /// the others (modern, slab_*, lru_*, hash_algorithm=.. and the like) are accepted without
-    /// effect
+    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go,
+    /// no_maxconns_fast has those over -c wait instead of refusing them; the others (modern,
+    /// slab_*, lru_*, hash_algorithm=.. and the like) are accepted without effect
     #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
     pub extended: Vec<String>,
 

@@ -41,6 +41,8 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Connections served at a time.
     pub connections_max: usize,
+    /// Those over it are told so and closed; otherwise they wait until others have left.
+    pub refuse_over_limit: bool,
     /// `listen(2)` backlog.
     pub backlog: i32,
     /// Requests served in a row before a connection yields to its neighbours.
@@ -122,6 +124,7 @@ impl Config {
             daemonize: args.daemon,
             core_files: args.enable_coredumps,
             lock_memory: args.lock_memory,
+            refuse_over_limit: suboptions.refuse_over_limit,
             idle_timeout_seconds: suboptions.idle_timeout_seconds,
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
@@ -156,6 +159,7 @@ impl Config {
             daemonize: false,
             core_files: false,
             lock_memory: false,
+            refuse_over_limit: true,
             idle_timeout_seconds: 0,
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
