@@ -8,6 +8,8 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as SocketAddrUnix, UnixDatagram};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -239,6 +241,21 @@ fn the_banner_gives_the_effective_limits() {
 }
 
 #[test]
+fn the_banner_says_where_else_options_come_from() {
+    let directory = Directory::new("banner");
+    let path = directory.file("conf");
+    fs::write(&path, "-p -1\n-t 3\n").unwrap();
+    let mut command = larder(&format!("--config {}", path.display()));
+    command.env("MEMCACHED_CACHE_SIZE", "100");
+    let server = Running::start(command);
+    let named =
+        format!("options from MEMCACHED_CACHE_SIZE, {} besides the command line", path.display());
+    assert!(server.banner.contains(&named), "{}", server.banner);
+    assert!(server.banner.contains("memory 100 MiB"), "{}", server.banner);
+    assert!(server.banner.contains("3 threads"), "{}", server.banner);
+}
+
+#[test]
 fn options_without_effect_are_named_in_one_line() {
     let server = Running::start(larder("-p -1 -l 127.0.0.1 -f 1.1 -o modern,slab_automove=1 -L"));
     let (code, rest) = server.stop(Signal::SIGTERM);
@@ -259,6 +276,31 @@ fn the_port_file_holds_what_was_bound() {
     assert_ne!(port, 0);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("TCP INET: {port}\n"));
     assert!(!directory.file("ports.lck").exists());
+}
+
+#[test]
+fn a_service_manager_is_told_when_the_server_listens_and_when_it_stops() {
+    let directory = Directory::new("service_manager");
+    let path = directory.file("notify");
+    let abstract_name = format!("larder-test-{}", std::process::id());
+    let by_name = SocketAddrUnix::from_abstract_name(&abstract_name).unwrap();
+    for (manager, name) in [
+        (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
+        (UnixDatagram::bind_addr(&by_name).unwrap(), format!("@{abstract_name}")),
+    ] {
+        manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let told = || {
+            let mut state = [0; 64];
+            let length = manager.recv(&mut state).expect("the manager is told");
+            String::from_utf8(state[..length].to_vec()).unwrap()
+        };
+        let mut command = larder("-p -1");
+        command.env("NOTIFY_SOCKET", &name);
+        let server = Running::start(command);
+        assert_eq!(told(), "READY=1", "{name}");
+        assert_eq!(server.stop(Signal::SIGTERM).0, Some(0));
+        assert_eq!(told(), "STOPPING=1", "{name}");
+    }
 }
 
 #[test]

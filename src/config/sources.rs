@@ -24,6 +24,7 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub struct Sources {
     command_line: Source,
+    file: Option<PathBuf>,
     /// The others, the stronger before the weaker: variables, then lines of the file.
     others: Vec<Source>,
 }
@@ -43,12 +44,22 @@ impl Sources {
         W: Into<OsString> + Clone,
     {
         let matches = args::matches(words).map_err(|error| Failure::usage(reason(&error)))?;
-        let file = matches.get_one("config").map(PathBuf::as_path);
+        let file: Option<PathBuf> = matches.get_one("config").cloned();
         let command_line =
             Source { layer: Layer::CommandLine, origin: None, settings: settings(&matches) };
         let mut others = environment::read(variable)?;
-        others.extend(file.map_or_else(|| Ok(Vec::new()), file::read)?);
-        Ok(Self { command_line, others })
+        if let Some(path) = &file {
+            others.extend(file::read(path)?);
+        }
+        Ok(Self { command_line, file, others })
+    }
+
+    /// The names of the places besides the command line, the stronger before the weaker.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let variables = self.others.iter().filter(|source| source.layer == Layer::Environment);
+        let variables = variables.filter_map(|source| source.origin.clone());
+        variables.chain(self.file.iter().map(|path| path.display().to_string())).collect()
     }
 
     /// What all of it means.
@@ -264,6 +275,7 @@ mod tests {
         let lines = lines.map(|(number, line)| source(Layer::File, &format!("f:{number}"), line));
         Sources {
             command_line: source(Layer::CommandLine, "", command_line).anonymous(),
+            file: None,
             others: [source(Layer::Environment, "FLAGS", variable)]
                 .into_iter()
                 .chain(lines)
@@ -349,7 +361,11 @@ mod tests {
                 .filter(|words| !words.is_empty())
                 .map(|words| Source::new(Layer::File, String::new(), &words).unwrap())
                 .collect();
-            let read = Sources { command_line: source(Layer::CommandLine, "", ""), others: read };
+            let read = Sources {
+                command_line: source(Layer::CommandLine, "", ""),
+                file: None,
+                others: read,
+            };
             let again = read.config().unwrap();
             let stray = |name: &String| name.starts_with('"');
             let expected = Config {
