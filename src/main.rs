@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     } else if args.check_config {
         configuration().map(drop).map_err(Failure::into_usage)
     } else if args.print_config {
-        configuration().and_then(|(sources, config)| print(sources.print(&config)?))
+        configuration().and_then(|(sources, config)| print(sources.render(&config)?))
     } else {
         configuration().and_then(|(sources, config)| run(&sources, config))
     };

@@ -205,10 +205,10 @@ fn cve_2020_22570_malformed_meta_commands() {
 fn cve_2021_37519_files_of_any_bytes() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cve_2021_37519");
     let mut random = Random(2021);
-    let long = [b"-l ".as_slice(), &[b'1'; 900_000]].concat();
-    let quoted = [b"-P '".as_slice(), &[b'\\'; 100_000]].concat();
+    let long = [b"-l ".as_slice(), &[b'1'; 60_000]].concat();
+    let quoted = [b"-P '".as_slice(), &[b'\\'; 60_000]].concat();
     let noise = iter::repeat_with(|| random.bytes(3000)).take(40);
-    for text in [long, quoted, vec![b'\n'; 500_000], vec![0; 1 << 20]].into_iter().chain(noise) {
+    for text in [long, quoted, vec![b'\n'; 60_000], vec![0; 1 << 20]].into_iter().chain(noise) {
         fs::write(&path, &text).expect("the target folder is writable");
         let output = Command::new(support::larder())
             .args(["--check-config", "--config"])

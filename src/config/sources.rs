@@ -77,7 +77,7 @@ impl Sources {
     /// # Errors
     ///
     /// None that [`Self::config`] does not have.
-    pub fn print(&self, config: &Config) -> Result<String, Failure> {
+    pub fn render(&self, config: &Config) -> Result<String, Failure> {
         let given = settings(&self.matches(&self.others)?);
         let is_given = |name: &str| given.iter().any(|setting| setting.name == name);
         let version = env!("CARGO_PKG_VERSION");
@@ -92,15 +92,20 @@ impl Sources {
         Ok(text)
     }
 
-    /// Names the place that `failure` comes from: the first with which it appears when the others
-    /// join the command line one by one.
+    /// Names a place that `failure` comes from: one with which it appears when the others join the
+    /// command line one after the other.
     fn place(&self, failure: Failure) -> Failure {
         let fails =
-            |count: &usize| self.config_of(&self.others[..*count]).err().as_ref() == Some(&failure);
-        let origin = (0..=self.others.len())
-            .find(fails)
-            .and_then(|count| self.others[..count].last()?.origin.as_deref());
-        match origin {
+            |count: usize| self.config_of(&self.others[..count]).err().as_ref() == Some(&failure);
+        if fails(0) {
+            return failure;
+        }
+        let (mut sound, mut failing) = (0, self.others.len());
+        while failing - sound > 1 {
+            let middle = sound.midpoint(failing);
+            if fails(middle) { failing = middle } else { sound = middle }
+        }
+        match self.others[..failing].last().and_then(|source| source.origin.as_deref()) {
             Some(origin) => failure.at(origin),
             None => failure,
         }
@@ -355,7 +360,7 @@ mod tests {
         for line in CARRIED_OVER.iter().chain(&more) {
             let given = sources(&[], "", line);
             let config = given.config().unwrap();
-            let printed = given.print(&config).unwrap();
+            let printed = given.render(&config).unwrap();
             let lines = printed.lines().map(|line| super::super::words::split(line).unwrap());
             let read: Vec<Source> = lines
                 .filter(|words| !words.is_empty())
