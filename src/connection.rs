@@ -16,7 +16,8 @@ use crate::command;
 use crate::serve::{Limits, Phase, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
-use crate::worker::{Desk, Worker};
+use crate::watch::Event;
+use crate::worker::{Desk, Occasion, Worker};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -72,6 +73,7 @@ impl Client {
     pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
+        worker.tell(&Event::Opened { peer: record.peer, fd: stream.as_raw_fd() });
         Self(Rc::new_cyclic(|itself| {
             RefCell::new(Connection {
                 itself: Weak::clone(itself),
@@ -101,6 +103,7 @@ impl Connection {
         output: &mut Vec<u8>,
     ) -> Stop {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
+        context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
         limits.output_bytes = limits.output_bytes.saturating_add(output.len());
         let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
@@ -120,7 +123,8 @@ impl Connection {
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
-        if woken || self.next != Next::Read || !self.output.is_empty() || worker.stopping() {
+        let goes_on = self.next != Next::Read || matches!(self.phase, Phase::Stream(_));
+        if woken || goes_on || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
@@ -144,9 +148,13 @@ impl Connection {
                 self.wind_up(&mut limits);
             }
             let stop = match self.next {
-                Next::Read => match ready!(self.read_and_serve(worker, desk, task, &mut limits))? {
-                    Some(stop) => stop,
-                    None => return Poll::Ready(Ok(())),
+                Next::Read => match self.read_and_serve(worker, desk, task, &mut limits)? {
+                    Poll::Ready(Some(stop)) => stop,
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => match self.serve_news(worker, desk, task, &mut limits) {
+                        Some(stop) => stop,
+                        None => return Poll::Pending,
+                    },
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
@@ -203,7 +211,9 @@ impl Connection {
         }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.phase, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -212,8 +222,9 @@ impl Connection {
     fn serve_again(&mut self, worker: &Worker, desk: &mut Desk, limits: &mut Limits) -> Stop {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
-        let served =
-            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now: worker.now() };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.phase, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -222,6 +233,20 @@ impl Connection {
             self.input = input;
         }
         served.stop
+    }
+
+    /// Serves a client that says nothing, but is to be told what goes on. `None` if nothing does.
+    fn serve_news(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+        limits: &mut Limits,
+    ) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut self.phase else { return None };
+        stream.wake_with(task.waker());
+        let stop = self.serve_again(worker, desk, limits);
+        (!desk.engine.output.is_empty()).then_some(stop)
     }
 
     fn keep(&mut self, rest: &[u8], scanned: usize) {
@@ -312,6 +337,7 @@ impl Connection {
             (_, _, false) => ConnectionState::Writing,
             (Phase::Value(_), ..) => ConnectionState::ReadingValue,
             (Phase::Swallow(_), ..) => ConnectionState::Swallowing,
+            (Phase::Stream(_), ..) => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
@@ -348,6 +374,16 @@ impl Future for Client {
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
         let polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if let Poll::Ready(result) = &polled {
+            let reason = match result {
+                Err(_) => "error",
+                Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) if connection.record.kicked.load(Ordering::Relaxed) => "idle_timeout",
+                Ok(()) => "normal",
+            };
+            let (peer, fd) = (connection.record.peer, connection.stream.as_raw_fd());
+            worker.tell(&Event::Closed { peer, reason, fd });
+        }
         polled.map(drop)
     }
 }

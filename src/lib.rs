@@ -42,9 +42,13 @@ pub mod store;
 
 pub mod clock;
 pub mod counter;
+pub mod crawler;
 pub mod failure;
 pub mod log;
+pub mod prefixes;
 pub mod shared;
 pub mod stats;
 mod sync;
 pub mod system;
+pub mod tuning;
+pub mod watch;

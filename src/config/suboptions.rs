@@ -4,6 +4,7 @@
 //! accepted where memcached accepts them, since they stand in unit files everywhere, and handed
 //! back so that the log can name them. What would change what clients see is refused instead.
 
+use super::KIB;
 use crate::failure::Failure;
 
 /// What the lists say.
@@ -13,6 +14,10 @@ pub(super) struct Suboptions {
     pub(super) refuse_over_limit: bool,
     /// Seconds after which an idle connection is closed; 0 for never.
     pub(super) idle_timeout_seconds: u32,
+    /// `stats sizes` is to be answered.
+    pub(super) track_sizes: bool,
+    /// How many bytes of lines may wait for a client that watches.
+    pub(super) watcher_buffer_bytes: usize,
     /// The names of the options that have no effect, in their order.
     pub(super) without_effect: Vec<String>,
 }
@@ -23,8 +28,13 @@ pub(super) struct Suboptions {
 ///
 /// The first option that memcached would not take (exit code 1), or that cannot be served (64).
 pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
-    let mut read =
-        Suboptions { refuse_over_limit: true, idle_timeout_seconds: 0, without_effect: Vec::new() };
+    let mut read = Suboptions {
+        refuse_over_limit: true,
+        idle_timeout_seconds: 0,
+        track_sizes: false,
+        watcher_buffer_bytes: WATCHER_BUFFER_KIB_DEFAULT * KIB,
+        without_effect: Vec::new(),
+    };
     for typed in lists.iter().flat_map(|list| list.split(',')).filter(|typed| !typed.is_empty()) {
         let (name, value) = match typed.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim())),
@@ -43,6 +53,11 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         match name {
             "maxconns_fast" => read.refuse_over_limit = true,
             "no_maxconns_fast" => read.refuse_over_limit = false,
+            "track_sizes" => read.track_sizes = true,
+            "watcher_logbuf_size" => {
+                let kib = value.and_then(|value| value.parse().ok());
+                read.watcher_buffer_bytes = kib.unwrap_or(WATCHER_BUFFER_KIB_DEFAULT) * KIB;
+            }
             "idle_timeout" => {
                 read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
             }
@@ -108,6 +123,8 @@ impl Grammar {
 fn number(value: &str) -> Option<u32> {
     value.parse().ok()
 }
+
+const WATCHER_BUFFER_KIB_DEFAULT: usize = 256;
 
 const REFUSED: &[&str] = &["ext_path", "proxy_config"];
 
@@ -178,7 +195,7 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("track_sizes", Grammar::Flag),
     ("warm_lru_pct", Grammar::Number(1, 79)),
     ("warm_max_factor", Grammar::Factor(f64::MAX)),
-    ("watcher_logbuf_size", ANY),
+    ("watcher_logbuf_size", Grammar::Number(1, 1 << 20)),
     ("worker_logbuf_size", ANY),
 ];
 
