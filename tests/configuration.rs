@@ -138,6 +138,9 @@ fn what_cannot_be_read_is_named() {
     let (code, _, stderr) = larder(&["--config", "/dev/zero"], &[]);
     let complaint = "/dev/zero is too long to be a configuration file\n";
     assert_eq!((code, stderr.as_str()), (64, complaint));
+    let (code, _, stderr) = larder(&["--check-config"], &[("MEMCACHED_PASSWORD", "secret")]);
+    let complaint = "MEMCACHED_PASSWORD: passwords are taken from a file alone, by -Y or -S\n";
+    assert_eq!((code, stderr.as_str()), (64, complaint));
     let (code, _, stderr) = larder(&["--check-config"], &[("MEMCACHED_THREADS", "many")]);
     let complaint = "MEMCACHED_THREADS: Number of threads must be greater than 0\n";
     assert_eq!((code, stderr.as_str()), (64, complaint));
