@@ -38,6 +38,7 @@ pub mod protocol;
 pub mod command;
 pub mod store;
 
+pub mod auth;
 pub mod clock;
 pub mod counter;
 pub mod failure;
