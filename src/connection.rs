@@ -14,9 +14,10 @@
 
 use crate::clock::Seconds;
 use crate::protocol::{KEY_BYTES_MAX, text};
-use crate::serve::{Limits, Phase, Stop};
+use crate::serve::{Limits, Phase, Session, Stop};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
+use crate::stream::Stream;
 use crate::worker::{Desk, Worker};
 use std::cell::RefCell;
 use std::future::Future;
@@ -28,7 +29,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::{io, mem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub(crate) struct Client(Rc<RefCell<Connection>>);
 #[derive(Debug)]
 pub(crate) struct Connection {
     itself: Weak<RefCell<Self>>,
-    stream: TcpStream,
+    stream: Stream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
-    phase: Phase,
+    session: Session,
     next: Next,
     /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
     input: Vec<u8>,
@@ -70,7 +70,12 @@ enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        session: Session,
+        worker: Rc<Worker>,
+        record: ConnectionRecord,
+    ) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
         Self(Rc::new_cyclic(|itself| {
@@ -79,7 +84,7 @@ impl Client {
                 stream,
                 worker,
                 record,
-                phase: Phase::default(),
+                session,
                 next: Next::Read,
                 input: Vec::new(),
                 consumed: 0,
@@ -157,7 +162,7 @@ impl Connection {
     /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
-        let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
+        let mid_reply = self.next == Next::Serve && self.session.phase().is_mid_reply();
         if !mid_reply && self.next != Next::Part {
             self.next = Next::Close;
         }
@@ -183,7 +188,7 @@ impl Connection {
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
         if read_bytes <= LONE_GET_BYTES_MAX
             && self.input.is_empty()
-            && matches!(self.phase, Phase::Command)
+            && self.session.awaits_command()
             && let Some((retrieval, key, [])) = text::lone_get(input)
         {
             let Desk { gather, engine, .. } = desk;
@@ -194,7 +199,7 @@ impl Connection {
         }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let served = desk.engine.serve(worker, now, &mut self.session, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -204,7 +209,7 @@ impl Connection {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
         let served =
-            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+            desk.engine.serve(worker, worker.now(), &mut self.session, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -298,14 +303,15 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (&self.phase, self.output.is_empty()) {
+        let state = match (self.session.phase(), self.output.is_empty()) {
             (_, false) => ConnectionState::Writing,
-            (Phase::Value(_), _) => ConnectionState::ReadingValue,
+            (Phase::Value(_) | Phase::Token(_), _) => ConnectionState::ReadingValue,
             (Phase::Swallow(_), _) => ConnectionState::Swallowing,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
+        let bytes =
+            self.input.capacity() + self.output.capacity() + self.session.phase().buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;

@@ -33,6 +33,8 @@ pub mod config;
 pub mod server;
 mod worker;
 mod connection;
+mod listener;
+pub mod stream;
 mod gather;
 pub mod serve;
 pub mod protocol;

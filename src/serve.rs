@@ -2,7 +2,7 @@
 //! of output.
 //!
 //! There is no socket here and nothing waits. A request may begin in one piece of input and end in
-//! a later one; what must be remembered in between is the connection's [`Phase`]. Only what cannot
+//! a later one; what must be remembered in between is the connection's [`Session`]. Only what cannot
 //! be understood yet is left in the input, and that is never more than [`text::LINE_BYTES_MAX`]
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
@@ -15,6 +15,12 @@ use crate::shared::Shared;
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
 use std::mem;
+
+mod login;
+mod session;
+
+pub use login::PartialToken;
+pub use session::Session;
 
 /// Where a connection stands in what its client sends.
 #[derive(Debug, Default)]
@@ -30,6 +36,8 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// The rest of what a client says of itself comes next.
+    Token(Box<PartialToken>),
 }
 
 /// A value of which a part has arrived.
@@ -81,20 +89,20 @@ pub enum Stop {
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
 pub fn serve(
     context: &mut Context<'_>,
-    phase: &mut Phase,
+    session: &mut Session,
     input: &[u8],
     scanned: usize,
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut serving = Serving { context, phase, input, position: 0, scanned, ahead: 0, output };
+    let mut serving = Serving { context, session, input, position: 0, scanned, ahead: 0, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
 
 struct Serving<'s, 'w> {
     context: &'s mut Context<'w>,
-    phase: &'s mut Phase,
+    session: &'s mut Session,
     input: &'s [u8],
     position: usize,
     /// From `position`.
@@ -113,13 +121,15 @@ impl<'s> Serving<'s, '_> {
             if self.output.len() >= limits.output_bytes {
                 return Stop::Output;
             }
-            let stop = match *self.phase {
+            let stop = match self.session.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command if !self.session.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Token(_) => self.more_token(),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -220,11 +230,11 @@ impl<'s> Serving<'s, '_> {
         match text::judge_long_line(rest) {
             LongLine::Keys(retrieval, offset) => {
                 self.consume(offset);
-                *self.phase = Phase::Keys(retrieval);
+                self.session.phase = Phase::Keys(retrieval);
                 None
             }
             LongLine::Indented => {
-                *self.phase = Phase::Refusal(Fault::UnknownCommand);
+                self.session.phase = Phase::Refusal(Fault::UnknownCommand);
                 None
             }
             LongLine::Hostile => Some(Stop::Close),
@@ -262,7 +272,7 @@ impl<'s> Serving<'s, '_> {
             }
             if encoder.written() >= output_bytes {
                 self.consume(keys.len() - rest.len());
-                *self.phase = Phase::Keys(retrieval);
+                self.session.phase = Phase::Keys(retrieval);
                 return Some(Stop::Output);
             }
         };
@@ -278,7 +288,7 @@ impl<'s> Serving<'s, '_> {
             encoder.end();
         }
         self.consume(end - self.position);
-        *self.phase = Phase::Command;
+        self.session.phase = Phase::Command;
         None
     }
 
@@ -291,10 +301,10 @@ impl<'s> Serving<'s, '_> {
     ) -> Option<Stop> {
         if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
             self.output.truncate(output_start);
-            *self.phase = Phase::Refusal(Fault::BadFormat);
+            self.session.phase = Phase::Refusal(Fault::BadFormat);
             return None;
         }
-        *self.phase = Phase::Keys(retrieval);
+        self.session.phase = Phase::Keys(retrieval);
         self.scanned = self.rest().len();
         Some(Stop::Input)
     }
@@ -308,7 +318,7 @@ impl<'s> Serving<'s, '_> {
     fn refuse_line(&mut self, fault: Fault) -> Option<Stop> {
         if self.line().is_some() {
             Encoder::new(self.output, false).fault(fault);
-            *self.phase = Phase::Command;
+            self.session.phase = Phase::Command;
         } else {
             self.consume(self.rest().len());
         }
@@ -326,14 +336,14 @@ impl<'s> Serving<'s, '_> {
             self.value(storage, value, quiet);
             self.consume(total_bytes);
         } else {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
+            self.session.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
         }
         None
     }
 
     fn more_value(&mut self) -> Option<Stop> {
         let rest = self.rest();
-        let Phase::Value(partial) = &mut *self.phase else {
+        let Phase::Value(partial) = &mut self.session.phase else {
             return None;
         };
         let taken = rest.len().min(partial.missing_bytes());
@@ -342,7 +352,7 @@ impl<'s> Serving<'s, '_> {
             self.consume(taken);
             return None;
         }
-        let Phase::Value(partial) = mem::take(self.phase) else {
+        let Phase::Value(partial) = mem::take(&mut self.session.phase) else {
             return None;
         };
         let missing_bytes = partial.missing_bytes();
@@ -373,7 +383,7 @@ impl<'s> Serving<'s, '_> {
     fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
-        *self.phase = match bytes - swallowed {
+        self.session.phase = match bytes - swallowed {
             0 => Phase::Command,
             left => Phase::Swallow(left),
         };
@@ -457,7 +467,11 @@ impl Phase {
     /// Bytes of buffers that it holds.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.bytes.capacity() } else { 0 }
+        match self {
+            Self::Value(partial) => partial.bytes.capacity(),
+            Self::Token(partial) => partial.capacity_bytes(),
+            _ => 0,
+        }
     }
 }
 

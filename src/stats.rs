@@ -30,6 +30,8 @@ pub enum Count {
     StoreNoMemory,
     BytesRead,
     BytesWritten,
+    AuthCmds,
+    AuthErrors,
     ConnYields,
 }
 

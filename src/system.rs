@@ -101,6 +101,19 @@ pub fn become_user(user: &User) -> Result<(), Failure> {
     })
 }
 
+/// Gives a file to the user that the server will become, who could otherwise neither use nor remove
+/// it.
+///
+/// # Errors
+///
+/// Where the system refuses.
+pub fn give_to(user: &User, path: &Path) -> Result<(), Failure> {
+    unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|errno| {
+        let (path, name) = (path.display(), &user.name);
+        Failure::system(format!("failed to give {path} to user {name}: {}", errno.desc()))
+    })
+}
+
 /// Goes into the background. To be called before there are threads, which a fork would leave
 /// behind.
 ///

@@ -5,12 +5,12 @@ use crate::clock::Seconds;
 use crate::command::Context;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
-use crate::serve::{Limits, Phase, Served, serve};
+use crate::listener::Arrival;
+use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,7 +53,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
     runtime: &LocalRuntime,
-    arrivals: Receiver<TcpStream>,
+    arrivals: Receiver<Arrival>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
     runtime.block_on(welcome(&worker, arrivals));
@@ -71,10 +71,10 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
-async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
+async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<Arrival>) {
     drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
-    while let Some(stream) = arrivals.recv().await {
-        match worker.connection(stream) {
+    while let Some(arrival) = arrivals.recv().await {
+        match worker.connection(arrival) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
             Err(_) => worker.figures().leave(),
         }
@@ -122,10 +122,11 @@ impl Worker {
         self.stopping.get()
     }
 
-    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Client> {
-        let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
-        let stream = tokio::net::TcpStream::from_std(stream)?;
-        Ok(Client::new(stream, Rc::clone(self), record))
+    fn connection(self: &Rc<Self>, arrival: Arrival) -> io::Result<Client> {
+        let (peer, local) = arrival.endpoints()?;
+        let record = ConnectionRecord::new(peer, local, self.now());
+        let session = Session::new(&self.shared.config, arrival.dialects);
+        Ok(Client::new(arrival.into_stream()?, session, Rc::clone(self), record))
     }
 
     /// Takes leave of a connection.
@@ -160,13 +161,13 @@ impl Engine {
         &mut self,
         worker: &Worker,
         now: Seconds,
-        phase: &mut Phase,
+        session: &mut Session,
         input: &[u8],
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
         let (mut context, output) = self.begin(worker, now);
-        serve(&mut context, phase, input, scanned, output, limits)
+        serve(&mut context, session, input, scanned, output, limits)
     }
 
     /// Makes room for the next replies: these are sent, or somebody else's now.

@@ -14,8 +14,6 @@ use crate::stats::Count;
 use crate::store::Totals;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use std::fmt::{self, Display};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
@@ -74,7 +72,8 @@ fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
-    zeros(&["auth_cmds", "auth_errors"], encoder);
+    encoder.stat("auth_cmds", sums.get(Count::AuthCmds));
+    encoder.stat("auth_errors", sums.get(Count::AuthErrors));
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
     threads(context, sums.get(Count::ConnYields), encoder);
@@ -202,8 +201,8 @@ fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
 
 fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     let now = context.batch.now();
-    for (fd, address) in &context.shared.listening {
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
+    for (fd, endpoint) in &context.shared.listening {
+        encoder.stat(format_args!("{fd}:addr"), endpoint);
         encoder.stat(format_args!("{fd}:state"), "conn_listening");
         encoder.stat(
             format_args!("{fd}:secs_since_last_cmd"),
@@ -214,20 +213,10 @@ fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
         let idle_seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
         let state = usize::from(record.state.load(Ordering::Relaxed));
         let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(record.peer));
-        encoder.stat(format_args!("{fd}:listen_addr"), Endpoint(record.local));
+        encoder.stat(format_args!("{fd}:addr"), &record.peer);
+        encoder.stat(format_args!("{fd}:listen_addr"), &record.local);
         encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
-    }
-}
-
-/// An address as memcached writes it, with its family.
-struct Endpoint(SocketAddr);
-
-impl Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0.is_ipv6() { "tcp6" } else { "tcp" };
-        write!(formatter, "{family}:{}", self.0)
     }
 }
 

@@ -38,6 +38,12 @@ pub struct Args {
     /// Protocol: auto or ascii [default: auto]
     #[arg(short = 'B', long, value_name = "NAME", help_heading = NETWORK)]
     pub protocol: Option<String>,
+    /// Listen on this Unix socket, and on no network
+    #[arg(short = 's', long, value_name = "FILE", help_heading = NETWORK)]
+    pub unix_socket: Option<PathBuf>,
+    /// Access mask of the Unix socket, in octal [default: 700]
+    #[arg(short = 'a', long, value_name = "MASK", help_heading = NETWORK)]
+    pub unix_mask: Option<String>,
     /// UDP port; only 0, which is off, is supported
     #[arg(short = 'U', long, value_name = "NUM", help_heading = NETWORK)]
     pub udp_port: Option<String>,
@@ -76,6 +82,11 @@ pub struct Args {
     /// Refuse watch, which this version does anyway
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
+
+    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value is
+    /// "user password"; text protocol only; read again on SIGHUP
+    #[arg(short = 'Y', long, value_name = "FILE", help_heading = SECURITY)]
+    pub auth_file: Option<PathBuf>,
 
     /// User to become; required when started as root
     #[arg(short, long, value_name = "USER", env = "LARDER_USER", help_heading = PROCESS)]
@@ -126,19 +137,10 @@ pub struct Args {
     /// Delimiter of key prefixes
     #[arg(short = 'D', value_name = "CHAR", help_heading = TUNING)]
     pub prefix_delimiter: Option<String>,
-    /// Access mask of a UNIX socket
-    #[arg(short = 'a', long, value_name = "MASK", help_heading = TUNING)]
-    pub unix_mask: Option<String>,
 
-    /// UNIX socket
-    #[arg(short = 's', long, value_name = "FILE", hide = true)]
-    pub unix_socket: Option<String>,
     /// SASL authentication
     #[arg(short = 'S', long, hide = true)]
     pub enable_sasl: bool,
-    /// Authentication by a file of users
-    #[arg(short = 'Y', long, value_name = "FILE", hide = true)]
-    pub auth_file: Option<String>,
     /// Memory file for a warm restart
     #[arg(short = 'e', long, value_name = "FILE", hide = true)]
     pub memory_file: Option<String>,
@@ -189,6 +191,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\n", "compatible with 
 const NETWORK: &str = "Network";
 const MEMORY: &str = "Memory";
 const SERVING: &str = "Serving";
+const SECURITY: &str = "Security";
 const PROCESS: &str = "Process";
 const TUNING: &str = "Accepted for memcached's sake, without effect";
 

@@ -4,23 +4,33 @@
 //! memcached's, because scripts and unit files were written against them.
 
 mod args;
+mod authentication;
+mod dialects;
 mod listen;
 mod suboptions;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
+use crate::auth::Authentication;
 use crate::failure::Failure;
 
 pub use args::Args;
+pub use dialects::Dialects;
+pub use listen::Listener;
 
 /// The validated configuration. Sizes are bytes, times seconds.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen for TCP (port 0: the system chooses). Empty where that is off.
+    pub listen: Vec<Listener>,
+    /// What `-B` says, or what authentication makes of it.
+    pub dialects: Dialects,
+    /// Who may use the server; everybody if `None`.
+    pub authentication: Option<Arc<Authentication>>,
     /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is
     /// off.
     pub tcp_port: u16,
@@ -34,6 +44,10 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Connections served at a time.
     pub connections_max: usize,
+    /// The Unix socket to listen on, and nowhere else.
+    pub unix_socket: Option<PathBuf>,
+    /// Who may connect to it, as the mode of its file.
+    pub unix_mode: u32,
     /// `listen(2)` backlog.
     pub backlog: i32,
     /// Requests served in a row before a connection yields to its neighbours.
@@ -76,14 +90,21 @@ impl Config {
     /// The first option that cannot be served, with the exit code memcached gives it.
     pub fn new(args: &Args) -> Result<Self, Failure> {
         refuse_unsupported(args)?;
+        let authentication = authentication::authentication(args)?;
+        let method = authentication.as_ref().map(Authentication::method);
+        let dialects = dialects::of_server(args.protocol.as_deref(), method)?;
         let port = listen::port(args.port.as_deref())?;
         let listen = match port {
-            Some(port) => listen::addresses(&args.listen, port)?,
+            // A Unix socket is meant to be all there is.
+            _ if args.unix_socket.is_some() => Vec::new(),
+            Some(port) => listen::listeners(&args.listen, port, dialects, method)?,
             None => Vec::new(),
         };
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
         let config = Self {
             listen,
+            dialects,
+            authentication: authentication.map(Arc::new),
             tcp_port: port.unwrap_or(0),
             listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
             threads: positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?,
@@ -94,6 +115,8 @@ impl Config {
                 CONNECTIONS_DEFAULT,
                 CONNECTIONS_COMPLAINT,
             )?,
+            unix_socket: args.unix_socket.clone(),
+            unix_mode: unix_mode(args.unix_mask.as_deref())?,
             backlog: backlog(args.listen_backlog.as_deref())?,
             requests_per_turn: positive(
                 args.max_reqs_per_event.as_deref(),
@@ -124,13 +147,17 @@ impl Config {
     #[must_use]
     pub fn tiny() -> Self {
         let config = Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), Dialects::Any)],
+            dialects: Dialects::Any,
+            authentication: None,
             tcp_port: 0,
             listen_typed: None,
             threads: 2,
             memory_bytes: 64 << 20,
             item_bytes_max: 1 << 20,
             connections_max: 64,
+            unix_socket: None,
+            unix_mode: UNIX_MODE_DEFAULT,
             backlog: 16,
             requests_per_turn: 1,
             evict: true,
@@ -166,10 +193,8 @@ impl Config {
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
     let udp = args.udp_port.as_deref().is_some_and(|port| port.trim() != "0");
     let unsupported = [
-        (args.unix_socket.is_some(), "-s (--unix-socket)"),
         (udp, "-U (--udp-port) other than 0"),
         (args.enable_sasl, "-S (--enable-sasl)"),
-        (args.auth_file.is_some(), "-Y (--auth-file)"),
         (args.memory_file.is_some(), "-e (--memory-file)"),
         (args.enable_ssl, "-Z (--enable-ssl)"),
     ];
@@ -177,12 +202,8 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{option} is not supported by this version")));
     }
     match args.protocol.as_deref().map(str::trim) {
-        None | Some("auto" | "ascii") => Ok(()),
         Some("binary") => Err(Failure::usage("-B binary is not supported by this version")),
-        Some(other) => Err(Failure::usage(format!(
-            "Invalid value for binding protocol: {other}\n \
-             -- should be one of auto, binary, or ascii"
-        ))),
+        _ => Ok(()),
     }
 }
 
@@ -193,7 +214,6 @@ fn without_effect(args: &Args) -> Result<Vec<String>, Failure> {
         (args.enable_largepages, "-L"),
         (args.napi_ids.is_some(), "-N"),
         (args.prefix_delimiter.is_some(), "-D"),
-        (args.unix_mask.is_some(), "-a"),
     ];
     let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
     let mut names: Vec<String> = given.collect();
@@ -252,6 +272,15 @@ fn positive(typed: Option<&str>, default: usize, complaint: &str) -> Result<usiz
     }
 }
 
+/// Octal digits, as chmod takes them. memcached reads anything else as 0, which lets nobody in.
+fn unix_mode(typed: Option<&str>) -> Result<u32, Failure> {
+    typed.map_or(Ok(UNIX_MODE_DEFAULT), |typed| {
+        let mode = u32::from_str_radix(typed.trim(), 8).ok();
+        let complaint = || Failure::usage(format!("-a takes an octal mask, not \"{typed}\""));
+        mode.map(|mode| mode & UNIX_MODE_MAX).ok_or_else(complaint)
+    })
+}
+
 /// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as
 /// many as it may be".
 fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
@@ -275,6 +304,8 @@ const ITEM_BYTES_LOWEST: usize = KIB;
 const ITEM_BYTES_HIGHEST: usize = GIB;
 const CONNECTIONS_DEFAULT: usize = 1024;
 const BACKLOG_DEFAULT: i32 = 1024;
+const UNIX_MODE_DEFAULT: u32 = 0o700;
+const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;

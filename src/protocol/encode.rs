@@ -60,6 +60,11 @@ impl<'o> Encoder<'o> {
             Fault::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Fault::OutOfMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
             Fault::OutOfMemory => b"SERVER_ERROR out of memory\r\n",
+            Fault::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
+            Fault::TokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
+            Fault::TokenUnterminated => b"CLIENT_ERROR bad command line termination\r\n",
+            Fault::TokenFormat => b"CLIENT_ERROR bad authentication token format\r\n",
+            Fault::AuthenticationFailed => b"CLIENT_ERROR authentication failure\r\n",
         });
     }
 

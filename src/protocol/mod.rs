@@ -6,6 +6,7 @@
 //! knows no socket and no store.
 
 pub mod encode;
+pub mod login;
 pub mod number;
 pub mod text;
 
@@ -193,4 +194,14 @@ pub enum Fault {
     OutOfMemoryStoring,
     /// No room for a counted value, and nothing may be evicted.
     OutOfMemory,
+    /// A request of a client that has not said who it is.
+    Unauthenticated,
+    /// What a client says of itself is longer than it can be.
+    TokenTooLong,
+    /// What a client says of itself is not followed by a line end.
+    TokenUnterminated,
+    /// What a client says of itself is not a user and a password.
+    TokenFormat,
+    /// No such user, or another password.
+    AuthenticationFailed,
 }
