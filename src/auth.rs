@@ -53,6 +53,13 @@ impl Authentication {
         Ok(Self { method, path: path.to_owned(), credentials: RwLock::new(credentials) })
     }
 
+    /// Of users as a file lists them.
+    #[cfg(test)]
+    pub(crate) fn of(method: Method, file: &[u8]) -> Self {
+        let credentials = RwLock::new(method.credentials(file).expect("a good file"));
+        Self { method, path: PathBuf::new(), credentials }
+    }
+
     /// How clients authenticate.
     #[must_use]
     pub fn method(&self) -> &Method {

@@ -7,9 +7,7 @@ fn token(file: &[u8]) -> Credentials {
 }
 
 fn sasl(file: &[u8]) -> Authentication {
-    let method = Method::Sasl { realm: "here.example".to_owned() };
-    let credentials = RwLock::new(method.credentials(file).expect("a good file"));
-    Authentication { method, path: PathBuf::new(), credentials }
+    Authentication::of(Method::Sasl { realm: "here.example".to_owned() }, file)
 }
 
 #[test]

@@ -5,6 +5,8 @@ use crate::config::{Config, Dialects};
 use crate::shared::Shared;
 use crate::store::Handle;
 
+mod login;
+
 /// A server without sockets, and one connection to it.
 struct Harness {
     shared: Shared,
