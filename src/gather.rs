@@ -72,7 +72,8 @@ impl Gather {
             let (reply_ends, done) = look_up(worker, engine, now, self.retrieval, left);
             left = &left[done..];
             let mut start = 0;
-            for (asker, &end) in askers.by_ref().zip(&reply_ends[..done]) {
+            // The ends come first: a `zip` takes from its left before it finds its right empty.
+            for (&end, asker) in reply_ends[..done].iter().zip(&mut askers) {
                 if let Some(asker) = asker.upgrade() {
                     asker.borrow_mut().answer(worker, now, &engine.output[start..end]);
                 }
