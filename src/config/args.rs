@@ -87,6 +87,12 @@ pub struct Args {
     /// "user password"; text protocol only; read again on SIGHUP
     #[arg(short = 'Y', long, value_name = "FILE", help_heading = SECURITY)]
     pub auth_file: Option<PathBuf>,
+    /// Let in only users who authenticate by SASL PLAIN; binary protocol only
+    #[arg(short = 'S', long, help_heading = SECURITY)]
+    pub enable_sasl: bool,
+    /// Their file, of "user:password" lines; read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "MEMCACHED_SASL_PWDB", help_heading = SECURITY)]
+    pub sasl_pwdb: Option<PathBuf>,
 
     /// User to become; required when started as root
     #[arg(short, long, value_name = "USER", env = "LARDER_USER", help_heading = PROCESS)]
@@ -138,9 +144,6 @@ pub struct Args {
     #[arg(short = 'D', value_name = "CHAR", help_heading = TUNING)]
     pub prefix_delimiter: Option<String>,
 
-    /// SASL authentication
-    #[arg(short = 'S', long, hide = true)]
-    pub enable_sasl: bool,
     /// Memory file for a warm restart
     #[arg(short = 'e', long, value_name = "FILE", hide = true)]
     pub memory_file: Option<String>,

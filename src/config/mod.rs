@@ -138,6 +138,7 @@ impl Config {
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
         };
+        config.refuse_binary()?;
         config.check();
         Ok(config)
     }
@@ -179,6 +180,14 @@ impl Config {
         config
     }
 
+    fn refuse_binary(&self) -> Result<(), Failure> {
+        let of_listeners = self.listen.iter().map(|listener| listener.dialects);
+        if of_listeners.chain([self.dialects]).any(|dialects| dialects == Dialects::Binary) {
+            return Err(Failure::usage("The binary protocol is not supported by this version"));
+        }
+        Ok(())
+    }
+
     /// The relations between limits that every layer below relies on.
     fn check(&self) {
         assert!(self.threads > 0 && self.connections_max > 0 && self.requests_per_turn > 0);
@@ -201,10 +210,7 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
     if let Some((_, option)) = unsupported.iter().find(|(asked, _)| *asked) {
         return Err(Failure::usage(format!("{option} is not supported by this version")));
     }
-    match args.protocol.as_deref().map(str::trim) {
-        Some("binary") => Err(Failure::usage("-B binary is not supported by this version")),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn without_effect(args: &Args) -> Result<Vec<String>, Failure> {

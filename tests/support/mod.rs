@@ -58,6 +58,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `program` on an ephemeral loopback port and returns once it listens.
     pub(crate) fn start(program: &Path, flags: &[&str]) -> Self {
+        Self::start_logging(program, flags, Stdio::null())
+    }
+
+    /// The same, its log kept.
+    pub(crate) fn start_logging(program: &Path, flags: &[&str], stderr: Stdio) -> Self {
         let folder = scratch_folder();
         let port_file = folder.join("port");
         let mut child = Command::new(program)
@@ -66,7 +71,7 @@ impl Server {
             .args(flags)
             .env("MEMCACHED_PORT_FILENAME", &port_file)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let Some(port) = await_port(&folder, &port_file) else {
