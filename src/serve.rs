@@ -10,11 +10,12 @@
 use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval, Storage};
 use crate::shared::Shared;
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
 use std::mem;
+use std::ops::ControlFlow;
 
 mod login;
 mod session;
@@ -43,12 +44,9 @@ pub enum Phase {
 /// A value of which a part has arrived.
 #[derive(Debug)]
 pub struct PartialValue {
-    mode: Mode,
-    flags: u32,
-    exptime: i32,
-    quiet: bool,
-    key_bytes: usize,
-    /// Key, value and line end. It grows with what arrives: to announce costs a client nothing.
+    line_bytes: usize,
+    /// The line of its command, value and line end. It grows with what arrives: to announce costs
+    /// a client nothing.
     bytes: Vec<u8>,
     total_bytes: usize,
 }
@@ -95,14 +93,18 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut serving = Serving { context, session, input, position: 0, scanned, ahead: 0, output };
+    let Session { phase, authenticated, .. } = session;
+    let (position, ahead) = (0, 0);
+    let mut serving =
+        Serving { context, phase, authenticated, input, position, scanned, ahead, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
 
 struct Serving<'s, 'w> {
     context: &'s mut Context<'w>,
-    session: &'s mut Session,
+    phase: &'s mut Phase,
+    authenticated: &'s mut bool,
     input: &'s [u8],
     position: usize,
     /// From `position`.
@@ -121,9 +123,9 @@ impl<'s> Serving<'s, '_> {
             if self.output.len() >= limits.output_bytes {
                 return Stop::Output;
             }
-            let stop = match self.session.phase {
+            let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
-                Phase::Command if !self.session.authenticated => self.login(limits),
+                Phase::Command if !*self.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
@@ -145,7 +147,7 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let done = command::retrieve(
+        let done = retrieve(
             self.context,
             retrieval,
             keys,
@@ -206,7 +208,9 @@ impl<'s> Serving<'s, '_> {
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
-            Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
+            Parsed::Request(Request::Store(storage), _) => {
+                return self.storage(line, &storage, quiet);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
                 if command::execute(self.context, request, &mut encoder) == Then::Close {
@@ -230,11 +234,11 @@ impl<'s> Serving<'s, '_> {
         match text::judge_long_line(rest) {
             LongLine::Keys(retrieval, offset) => {
                 self.consume(offset);
-                self.session.phase = Phase::Keys(retrieval);
+                *self.phase = Phase::Keys(retrieval);
                 None
             }
             LongLine::Indented => {
-                self.session.phase = Phase::Refusal(Fault::UnknownCommand);
+                *self.phase = Phase::Refusal(Fault::UnknownCommand);
                 None
             }
             LongLine::Hostile => Some(Stop::Close),
@@ -258,21 +262,15 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let done = command::retrieve(
-                self.context,
-                retrieval,
-                group.keys(),
-                output_bytes,
-                &mut encoder,
-                |_| {},
-            );
+            let done =
+                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
             }
             if encoder.written() >= output_bytes {
                 self.consume(keys.len() - rest.len());
-                self.session.phase = Phase::Keys(retrieval);
+                *self.phase = Phase::Keys(retrieval);
                 return Some(Stop::Output);
             }
         };
@@ -288,7 +286,7 @@ impl<'s> Serving<'s, '_> {
             encoder.end();
         }
         self.consume(end - self.position);
-        self.session.phase = Phase::Command;
+        *self.phase = Phase::Command;
         None
     }
 
@@ -301,10 +299,10 @@ impl<'s> Serving<'s, '_> {
     ) -> Option<Stop> {
         if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
             self.output.truncate(output_start);
-            self.session.phase = Phase::Refusal(Fault::BadFormat);
+            *self.phase = Phase::Refusal(Fault::BadFormat);
             return None;
         }
-        self.session.phase = Phase::Keys(retrieval);
+        *self.phase = Phase::Keys(retrieval);
         self.scanned = self.rest().len();
         Some(Stop::Input)
     }
@@ -318,14 +316,14 @@ impl<'s> Serving<'s, '_> {
     fn refuse_line(&mut self, fault: Fault) -> Option<Stop> {
         if self.line().is_some() {
             Encoder::new(self.output, false).fault(fault);
-            self.session.phase = Phase::Command;
+            *self.phase = Phase::Command;
         } else {
             self.consume(self.rest().len());
         }
         None
     }
 
-    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
+    fn storage(&mut self, line: &[u8], storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
         let total_bytes = storage.value_bytes + VALUE_END.len();
         if let Err(fault) = command::admit(self.context, storage) {
             Encoder::new(self.output, quiet).fault(fault);
@@ -336,14 +334,14 @@ impl<'s> Serving<'s, '_> {
             self.value(storage, value, quiet);
             self.consume(total_bytes);
         } else {
-            self.session.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
+            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
         }
         None
     }
 
     fn more_value(&mut self) -> Option<Stop> {
         let rest = self.rest();
-        let Phase::Value(partial) = &mut self.session.phase else {
+        let Phase::Value(partial) = &mut *self.phase else {
             return None;
         };
         let taken = rest.len().min(partial.missing_bytes());
@@ -352,17 +350,22 @@ impl<'s> Serving<'s, '_> {
             self.consume(taken);
             return None;
         }
-        let Phase::Value(partial) = mem::take(&mut self.session.phase) else {
+        let Phase::Value(partial) = mem::take(self.phase) else {
             return None;
         };
         let missing_bytes = partial.missing_bytes();
-        let (storage, value) = partial.split();
+        let (line, value) = partial.split();
+        let text::Line { parsed: Parsed::Request(Request::Store(storage), _), quiet } =
+            text::parse(line)
+        else {
+            unreachable!("it was a storage line when it came");
+        };
         if !grown {
             let fault = command::no_memory(self.context, &storage);
-            Encoder::new(self.output, partial.quiet).fault(fault);
+            Encoder::new(self.output, quiet).fault(fault);
             return self.swallow(missing_bytes);
         }
-        self.value(&storage, value, partial.quiet);
+        self.value(&storage, value, quiet);
         self.consume(taken);
         None
     }
@@ -383,7 +386,7 @@ impl<'s> Serving<'s, '_> {
     fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
-        self.session.phase = match bytes - swallowed {
+        *self.phase = match bytes - swallowed {
             0 => Phase::Command,
             left => Phase::Swallow(left),
         };
@@ -476,10 +479,9 @@ impl Phase {
 }
 
 impl PartialValue {
-    fn new(storage: &Storage<'_>, quiet: bool) -> Self {
-        let Storage { mode, key, flags, exptime, value_bytes } = *storage;
-        let total_bytes = key.len() + value_bytes + VALUE_END.len();
-        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes: key.to_vec(), total_bytes }
+    fn new(line: &[u8], value_bytes: usize) -> Self {
+        let total_bytes = line.len() + value_bytes + VALUE_END.len();
+        Self { line_bytes: line.len(), bytes: line.to_vec(), total_bytes }
     }
 
     fn missing_bytes(&self) -> usize {
@@ -503,13 +505,35 @@ impl PartialValue {
         true
     }
 
-    /// The request, and what is there of the value with its end.
-    fn split(&self) -> (Storage<'_>, &[u8]) {
-        let Self { mode, flags, exptime, .. } = *self;
-        let (key, value) = self.bytes.split_at(self.key_bytes);
-        let value_bytes = self.total_bytes - self.key_bytes - VALUE_END.len();
-        (Storage { mode, key, flags, exptime, value_bytes }, value)
+    /// The line, and what is there of the value with its end.
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.line_bytes)
     }
+}
+
+/// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
+/// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
+/// done with.
+pub(crate) fn retrieve<'e>(
+    context: &mut Context<'_>,
+    retrieval: Retrieval,
+    keys: &[&[u8]],
+    output_bytes: usize,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
+) -> usize {
+    command::retrieve(context, retrieval.touch, keys, |number, hit| {
+        if let Some(hit) = hit {
+            let cas = retrieval.cas.then(|| hit.cas());
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+        }
+        end_key(encoder);
+        if encoder.written() < output_bytes {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })
 }
 
 fn before_last_blank(keys: &[u8]) -> &[u8] {

@@ -1,9 +1,8 @@
 //! Clients that have not said who they are: they may say it, and nothing else.
 
 use super::{Limits, Phase, Serving, Stop};
-use crate::protocol::encode::Encoder;
+use crate::protocol::login::{self, Line, Refusal};
 use crate::protocol::text::LINE_BYTES_MAX;
-use crate::protocol::{Fault, Outcome, login};
 use crate::stats::Count;
 use std::mem;
 
@@ -35,47 +34,45 @@ impl Serving<'_, '_> {
             return Some(if arrived_bytes > LINE_BYTES_MAX { Stop::Close } else { Stop::Input });
         };
         limits.requests -= 1;
-        match login::announced(line) {
-            Ok(total_bytes) => {
+        match login::parse(line) {
+            Line::Announces(total_bytes) => {
                 let partial = PartialToken { bytes: Vec::new(), total_bytes };
-                self.session.phase = Phase::Token(Box::new(partial));
+                *self.phase = Phase::Token(Box::new(partial));
             }
-            Err(Some(fault)) => Encoder::new(self.output, false).fault(fault),
-            Err(None) => return Some(Stop::Close),
+            Line::Refused(refusal) => self.output.extend_from_slice(refusal.reply()),
+            Line::Hostile => return Some(Stop::Close),
         }
         None
     }
 
     pub(super) fn more_token(&mut self) -> Option<Stop> {
         let rest = self.rest();
-        let Phase::Token(partial) = &mut self.session.phase else {
+        let Phase::Token(partial) = &mut *self.phase else {
             return None;
         };
         let taken = rest.len().min(partial.total_bytes - partial.bytes.len());
         partial.bytes.extend_from_slice(&rest[..taken]);
         if partial.bytes.len() == partial.total_bytes {
             let value = mem::take(&mut partial.bytes);
-            self.session.phase = Phase::Command;
-            match self.authenticate(&value) {
-                Ok(()) => Encoder::new(self.output, false).outcome(Outcome::Stored),
-                Err(fault) => Encoder::new(self.output, false).fault(fault),
-            }
+            *self.phase = Phase::Command;
+            let reply = self.authenticate(&value).map_or_else(Refusal::reply, |()| login::WELCOME);
+            self.output.extend_from_slice(reply);
         }
         self.consume(taken);
         None
     }
 
-    fn authenticate(&mut self, value: &[u8]) -> Result<(), Fault> {
+    fn authenticate(&mut self, value: &[u8]) -> Result<(), Refusal> {
         let (user, password) = login::credentials(value)?;
         let context = &self.context;
         context.counters.count(Count::AuthCmds);
         let authentication = context.shared.config.authentication.as_ref();
         if authentication.is_some_and(|authentication| authentication.check(user, password)) {
-            self.session.authenticated = true;
+            *self.authenticated = true;
             Ok(())
         } else {
             context.counters.count(Count::AuthErrors);
-            Err(Fault::AuthenticationFailed)
+            Err(Refusal::Failure)
         }
     }
 }
