@@ -35,6 +35,7 @@ mod worker;
 mod connection;
 mod listener;
 pub mod stream;
+mod udp;
 mod gather;
 pub mod serve;
 pub mod protocol;

@@ -6,7 +6,7 @@ use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -53,8 +53,26 @@ enum Accepted {
     Unix(UnixStream),
 }
 
-/// Binds all that the configuration names.
-pub(crate) fn bind_all(config: &Config) -> io::Result<Vec<Listening>> {
+/// A socket that datagrams come to, and what those may speak who send them.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) socket: UdpSocket,
+    pub(crate) dialects: Dialects,
+}
+
+/// Binds the sockets that datagrams are to come to.
+pub(crate) fn bind_udp(config: &Config) -> io::Result<Vec<Datagrams>> {
+    let bind = |listener: &Listener| {
+        let socket = new_socket(listener.address, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&listener.address.into())?;
+        socket.set_nonblocking(true)?;
+        Ok(Datagrams { socket: socket.into(), dialects: listener.dialects })
+    };
+    config.udp.iter().map(bind).collect()
+}
+
+/// Binds all that the configuration names for connections.
+pub(crate) fn bind_streams(config: &Config) -> io::Result<Vec<Listening>> {
     if let Some(path) = &config.unix_socket {
         let socket = bind_unix(path, config.unix_mode, config.backlog)?;
         let socket = Bound::Unix(socket, path.clone());
@@ -152,12 +170,29 @@ impl Arrival {
     }
 }
 
-fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+impl Datagrams {
+    pub(crate) fn endpoint(&self) -> io::Result<Endpoint> {
+        self.socket.local_addr().map(Endpoint::Udp)
+    }
+}
+
+impl AsRawFd for Datagrams {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // The same port on 0.0.0.0 is a listener of its own.
         socket.set_only_v6(true)?;
     }
+    Ok(socket)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;

@@ -13,6 +13,7 @@ use larder::config::{Args, Config};
 use larder::failure::{Failure, describe};
 use larder::log::{self, BANNER};
 use larder::server::Server;
+use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -181,10 +182,9 @@ fn write_port_file(config: &Config, server: &Server) {
     if config.unix_socket.is_some() {
         return;
     }
-    let addresses = server.addresses();
     let Some(path) = env::var_os(PORT_FILE_VARIABLE) else { return };
     let path = Path::new(&path);
-    if let Err(error) = system::write_port_file(path, &addresses) {
+    if let Err(error) = system::write_port_file(path, server.endpoints()) {
         warn!("failed to write \"{}\": {}", path.display(), describe(&error));
     }
 }
@@ -210,19 +210,35 @@ fn announce(config: &Config, server: &Server) {
         config.threads,
         config.connections_max,
     );
-    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-    let addresses = addresses.join(", ");
+    announce_reach(config, server);
+    if config.threads > THREADS_SENSIBLE {
+        warn!("{} threads are more than any machine is known to gain from", config.threads);
+    }
+    if !config.without_effect.is_empty() {
+        info!(target: BANNER, "accepted without effect: {}", config.without_effect.join(", "));
+    }
+}
+
+/// Says from where the server can be reached, and by whom.
+fn announce_reach(config: &Config, server: &Server) {
+    let listing =
+        |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(", ");
+    let addresses = listing(&mut server.addresses().iter().map(ToString::to_string));
     match (&config.unix_socket, &config.listen_typed) {
         (Some(path), _) => info!(target: BANNER, "listening on {} (Unix socket)", path.display()),
         _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
         (None, Some(_)) => info!(target: BANNER, "listening on {addresses}"),
         (None, None) => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
     }
-    if config.threads > THREADS_SENSIBLE {
-        warn!("{} threads are more than any machine is known to gain from", config.threads);
+    let datagrams = server.endpoints().filter(|endpoint| matches!(endpoint, Endpoint::Udp(_)));
+    let datagrams = listing(&mut datagrams.map(ToString::to_string));
+    if !datagrams.is_empty() {
+        let rate_bytes = config.udp_bytes_per_second;
+        info!(target: BANNER, "datagrams on {datagrams}, {rate_bytes} bytes/s to an address");
     }
-    if !config.without_effect.is_empty() {
-        info!(target: BANNER, "accepted without effect: {}", config.without_effect.join(", "));
+    if let Some(authentication) = &config.authentication {
+        let path = authentication.path().display();
+        info!(target: BANNER, "clients must authenticate, as users of {path}");
     }
 }
 

@@ -2,14 +2,14 @@
 //! order.
 
 use crate::config::Config;
-use crate::listener::{self, Accepting, Arrival, Listening};
+use crate::listener::{self, Accepting, Arrival, Datagrams, Listening};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
 use crate::stream::Endpoint;
 use crate::worker;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -39,17 +39,21 @@ impl Server {
         assert!(config.requests_per_turn > 0, "a turn must get on");
         assert!(config.output_limit_bytes > 0, "so must a retrieval");
         assert!(config.input_buffer_bytes > LINE_BYTES_MAX, "an unfinished line must leave room");
-        let listeners = listener::bind_all(&config)?;
-        let endpoints =
-            listeners.iter().map(Listening::endpoint).collect::<io::Result<Vec<_>>>()?;
-        let listening = listeners.iter().map(AsRawFd::as_raw_fd).zip(endpoints).collect();
+        let listeners = listener::bind_streams(&config)?;
+        let datagrams = listener::bind_udp(&config)?;
+        let of_stream = |socket: &Listening| Ok((socket.as_raw_fd(), socket.endpoint()?));
+        let of_udp = |socket: &Datagrams| Ok((socket.as_raw_fd(), socket.endpoint()?));
+        let listening = listeners.iter().map(of_stream).chain(datagrams.iter().map(of_udp));
+        let listening = listening.collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared::new(config, listening)?);
         let mut threads = Vec::new();
         let mut workers = Vec::new();
+        let mut datagrams = spread(datagrams, shared.config.threads).into_iter();
         for number in 0..shared.config.threads {
             let (sender, arrivals) = mpsc::channel(shared.config.connections_max.max(1));
             workers.push(sender);
-            threads.push(start_worker(Arc::clone(&shared), number, arrivals)?);
+            let datagrams = datagrams.next().unwrap_or_default();
+            threads.push(start_worker(Arc::clone(&shared), number, arrivals, datagrams)?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -63,11 +67,17 @@ impl Server {
     /// The addresses it listens on for TCP, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |(_, endpoint): &(RawFd, Endpoint)| match endpoint {
+        let endpoints = self.endpoints();
+        let address = |endpoint: &Endpoint| match endpoint {
             Endpoint::Tcp(address) => Some(*address),
-            Endpoint::Unix(_) | Endpoint::Unnamed => None,
+            _ => None,
         };
-        self.shared.listening.iter().filter_map(address).collect()
+        endpoints.filter_map(address).collect()
+    }
+
+    /// Where it can be reached, in the order of the configuration.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listening.iter().map(|(_, endpoint)| endpoint)
     }
 
     /// Reads again what may change while the server runs: who may use it.
@@ -156,17 +166,28 @@ impl Acceptor {
     }
 }
 
+/// Deals sockets out to workers. A socket stays with one, which alone knows what its senders have
+/// been sent.
+fn spread(datagrams: Vec<Datagrams>, workers: usize) -> Vec<Vec<Datagrams>> {
+    let mut hands: Vec<Vec<Datagrams>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, socket) in datagrams.into_iter().enumerate() {
+        hands[number % workers].push(socket);
+    }
+    hands
+}
+
 /// Starts a worker and waits until it runs.
 fn start_worker(
     shared: Arc<Shared>,
     number: usize,
     arrivals: Receiver<Arrival>,
+    datagrams: Vec<Datagrams>,
 ) -> io::Result<JoinHandle<()>> {
     let (started, starting) = std::sync::mpsc::channel();
     let thread = spawn(format!("worker {number}"), move || match worker::event_loop() {
         Ok(runtime) => {
             let _ = started.send(Ok(()));
-            worker::run(shared, number, &runtime, arrivals);
+            worker::run(shared, number, &runtime, arrivals, datagrams);
         }
         Err(error) => {
             let _ = started.send(Err(error));

@@ -33,6 +33,7 @@ pub enum Count {
     BytesWritten,
     AuthCmds,
     AuthErrors,
+    UdpDropped,
     ConnYields,
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Stream {
 pub enum Endpoint {
     /// Of TCP.
     Tcp(SocketAddr),
+    /// Of UDP.
+    Udp(SocketAddr),
     /// A Unix socket with a name.
     Unix(PathBuf),
     /// A Unix socket without a name, which is what clients have.
@@ -107,6 +109,8 @@ impl Display for Endpoint {
         match self {
             Self::Tcp(address @ SocketAddr::V4(_)) => write!(formatter, "tcp:{address}"),
             Self::Tcp(address @ SocketAddr::V6(_)) => write!(formatter, "tcp6:{address}"),
+            Self::Udp(address @ SocketAddr::V4(_)) => write!(formatter, "udp:{address}"),
+            Self::Udp(address @ SocketAddr::V6(_)) => write!(formatter, "udp6:{address}"),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
             Self::Unnamed => formatter.write_str("?:<AF 0>"),
         }

@@ -3,12 +3,14 @@
 
 use crate::clock::Seconds;
 use crate::command::Context;
+use crate::config::Config;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
-use crate::listener::Arrival;
+use crate::listener::{Arrival, Datagrams};
 use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
+use crate::udp;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::rc::Rc;
@@ -54,9 +56,10 @@ pub(crate) fn run(
     number: usize,
     runtime: &LocalRuntime,
     arrivals: Receiver<Arrival>,
+    datagrams: Vec<Datagrams>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
-    runtime.block_on(welcome(&worker, arrivals));
+    runtime.block_on(welcome(&worker, arrivals, datagrams));
     worker.stop();
     // A client that does not read must not keep the server from stopping.
     let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, worker.deserted()).await });
@@ -71,8 +74,12 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
-async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<Arrival>) {
+async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<Arrival>, datagrams: Vec<Datagrams>) {
     drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
+    for socket in datagrams {
+        let service = udp::Service::new(socket, Rc::clone(worker));
+        drop(tokio::task::spawn_local(service.expect("a socket can be waited for").run()));
+    }
     while let Some(arrival) = arrivals.recv().await {
         match worker.connection(arrival) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
@@ -98,6 +105,10 @@ impl Worker {
         }
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     pub(crate) fn figures(&self) -> &WorkerFigures {
         &self.shared.workers[self.number]
     }
@@ -116,6 +127,10 @@ impl Worker {
 
     pub(crate) fn now(&self) -> Seconds {
         self.shared.clock.now_seconds()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.shared.clock.uptime()
     }
 
     pub(crate) fn stopping(&self) -> bool {

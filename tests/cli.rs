@@ -166,7 +166,7 @@ fn bad_command_lines_end_with_memcacheds_codes() {
         ("-S", 64, "not supported"),
         ("-Y /no/where", 1, "Could not open authfile [/no/where] for reading"),
         ("-s /no/where", 71, "failed to listen on UNIX socket: /no/where: No such file"),
-        ("-U 11211", 64, "not supported"),
+        ("-U 11211 -l 0.0.0.0", 64, "or say --public-udp as well"),
         ("-o ext_path=/nowhere:1G", 64, "not supported"),
         ("-l 127.0.0.1:abc", 71, "failed to listen on one of interface(s) 127.0.0.1:abc"),
         ("-l [::1", 71, "failed to listen on one of interface(s) [::1"),

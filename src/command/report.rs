@@ -12,6 +12,7 @@ use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
+use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::ops::ControlFlow;
@@ -202,8 +203,14 @@ fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
 fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
     for (fd, endpoint) in &context.shared.listening {
+        let state = if let Endpoint::Udp(_) = endpoint {
+            encoder.stat(format_args!("{fd}:UDP"), "UDP");
+            "conn_read"
+        } else {
+            "conn_listening"
+        };
         encoder.stat(format_args!("{fd}:addr"), endpoint);
-        encoder.stat(format_args!("{fd}:state"), "conn_listening");
+        encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(
             format_args!("{fd}:secs_since_last_cmd"),
             context.shared.clock.uptime().as_secs(),
@@ -264,6 +271,7 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
+    encoder.stat("udp_dropped", shared.counted().sums.get(Count::UdpDropped));
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);

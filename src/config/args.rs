@@ -44,9 +44,17 @@ pub struct Args {
     /// Access mask of the Unix socket, in octal [default: 700]
     #[arg(short = 'a', long, value_name = "MASK", help_heading = NETWORK)]
     pub unix_mask: Option<String>,
-    /// UDP port; only 0, which is off, is supported
+    /// UDP port; -1 lets the system choose, 0 is off; without authentication only, and on private
+    /// addresses [default: 0]
     #[arg(short = 'U', long, value_name = "NUM", help_heading = NETWORK)]
     pub udp_port: Option<String>,
+    /// Bytes a second that one address is sent by UDP, or with a unit [default: 1m]
+    #[arg(long, value_name = "SIZE", help_heading = NETWORK)]
+    pub udp_rate: Option<String>,
+    /// Let -U serve addresses that may be public: others can then be sent replies they did not ask
+    /// for
+    #[arg(long, help_heading = NETWORK)]
+    pub public_udp: bool,
 
     /// Memory for items and their index, in megabytes, or with a unit such as 4g [default: 64]
     #[arg(short, long, value_name = "SIZE", help_heading = MEMORY)]

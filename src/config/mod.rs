@@ -8,6 +8,7 @@ mod authentication;
 mod dialects;
 mod listen;
 mod suboptions;
+mod udp;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -44,6 +45,13 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Connections served at a time.
     pub connections_max: usize,
+    /// Where to receive datagrams. Empty where they are off.
+    pub udp: Vec<Listener>,
+    /// Their port as the user gave it, for `stats settings`; 0 where the system chooses or they are
+    /// off.
+    pub udp_port: u16,
+    /// What one address may be sent in reply to datagrams.
+    pub udp_bytes_per_second: u32,
     /// The Unix socket to listen on, and nowhere else.
     pub unix_socket: Option<PathBuf>,
     /// Who may connect to it, as the mode of its file.
@@ -93,12 +101,19 @@ impl Config {
         let authentication = authentication::authentication(args)?;
         let method = authentication.as_ref().map(Authentication::method);
         let dialects = dialects::of_server(args.protocol.as_deref(), method)?;
-        let port = listen::port(args.port.as_deref())?;
+        let udp_port = udp::port(args, method)?;
+        // As memcached has it, TCP follows where the port of datagrams alone is named.
+        let same_port = udp_port.and(args.udp_port.as_deref());
+        let port = listen::port(args.port.as_deref().or(same_port))?;
         let listen = match port {
             // A Unix socket is meant to be all there is.
             _ if args.unix_socket.is_some() => Vec::new(),
             Some(port) => listen::listeners(&args.listen, port, dialects, method)?,
             None => Vec::new(),
+        };
+        let udp = match udp_port {
+            Some(port) if args.unix_socket.is_none() => udp::listeners(args, port, dialects)?,
+            _ => Vec::new(),
         };
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
         let config = Self {
@@ -115,6 +130,9 @@ impl Config {
                 CONNECTIONS_DEFAULT,
                 CONNECTIONS_COMPLAINT,
             )?,
+            udp,
+            udp_port: udp_port.unwrap_or(0),
+            udp_bytes_per_second: udp::bytes_per_second(args.udp_rate.as_deref())?,
             unix_socket: args.unix_socket.clone(),
             unix_mode: unix_mode(args.unix_mask.as_deref())?,
             backlog: backlog(args.listen_backlog.as_deref())?,
@@ -157,6 +175,9 @@ impl Config {
             memory_bytes: 64 << 20,
             item_bytes_max: 1 << 20,
             connections_max: 64,
+            udp: Vec::new(),
+            udp_port: 0,
+            udp_bytes_per_second: 1 << 20,
             unix_socket: None,
             unix_mode: UNIX_MODE_DEFAULT,
             backlog: 16,
@@ -200,9 +221,7 @@ impl Config {
 /// What memcached can do and this version cannot is refused: a server that pretends to ask for a
 /// password is worse than none.
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
-    let udp = args.udp_port.as_deref().is_some_and(|port| port.trim() != "0");
     let unsupported = [
-        (udp, "-U (--udp-port) other than 0"),
         (args.enable_sasl, "-S (--enable-sasl)"),
         (args.memory_file.is_some(), "-e (--memory-file)"),
         (args.enable_ssl, "-Z (--enable-ssl)"),

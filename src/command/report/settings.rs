@@ -13,7 +13,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("maxbytes", shared.store.memory_bytes());
     encoder.stat("maxconns", config.connections_max);
     encoder.stat("tcpport", config.tcp_port);
-    encoder.stat("udpport", 0);
+    encoder.stat("udpport", config.udp_port);
     encoder.stat("inter", config.listen_typed.as_deref().unwrap_or("NULL"));
     encoder.stat("verbosity", shared.verbosity());
     encoder.stat("oldest", 0);
@@ -27,7 +27,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("growth_factor", "1.25");
     encoder.stat("chunk_size", 48);
     encoder.stat("num_threads", config.threads);
-    encoder.stat("num_threads_per_udp", config.threads);
+    encoder.stat("num_threads_per_udp", 1);
     encoder.stat("stat_key_prefix", ":");
     encoder.stat("detail_enabled", "no");
     encoder.stat("reqs_per_event", config.requests_per_turn);
