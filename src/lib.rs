@@ -36,6 +36,7 @@ mod connection;
 mod listener;
 pub mod stream;
 mod udp;
+mod idle;
 mod gather;
 pub mod serve;
 pub mod protocol;

@@ -7,21 +7,25 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
+mod keys;
+mod login;
+mod meta;
+mod session;
+mod value;
+
+pub use self::login::PartialToken;
+pub use self::session::Session;
+pub use self::value::PartialValue;
+
+use self::keys::KeyGroup;
+use self::value::Answer;
 use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
-use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval, Storage};
-use crate::shared::Shared;
+use crate::protocol::text::{self, LongLine, Parsed};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
-use std::mem;
 use std::ops::ControlFlow;
-
-mod login;
-mod session;
-
-pub use login::PartialToken;
-pub use session::Session;
 
 /// Where a connection stands in what its client sends.
 #[derive(Debug, Default)]
@@ -39,16 +43,6 @@ pub enum Phase {
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
     Token(Box<PartialToken>),
-}
-
-/// A value of which a part has arrived.
-#[derive(Debug)]
-pub struct PartialValue {
-    line_bytes: usize,
-    /// The line of its command, value and line end. It grows with what arrives: to announce costs
-    /// a client nothing.
-    bytes: Vec<u8>,
-    total_bytes: usize,
 }
 
 /// The limits within which [`serve`] stays.
@@ -139,6 +133,15 @@ impl<'s> Serving<'s, '_> {
         }
     }
 
+    /// Serves requests at the start of the input that need no more than one look, if there are any.
+    fn lone_requests(&mut self, limits: &mut Limits) -> bool {
+        match self.rest().first() {
+            Some(b'g') => self.lone_gets(limits),
+            Some(b'm') => self.lone_fetches(limits),
+            _ => false,
+        }
+    }
+
     /// Serves as many requests as follow one another that ask for one key each, and says whether
     /// there were any. Nothing is stored between them, so their keys can be looked up together.
     fn lone_gets(&mut self, limits: &mut Limits) -> bool {
@@ -193,7 +196,7 @@ impl<'s> Serving<'s, '_> {
     }
 
     fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
-        if self.scanned == 0 && self.lone_gets(limits) {
+        if self.scanned == 0 && self.lone_requests(limits) {
             return None;
         }
         let Some(line) = self.line() else {
@@ -209,7 +212,7 @@ impl<'s> Serving<'s, '_> {
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
             Parsed::Request(Request::Store(storage), _) => {
-                return self.storage(line, &storage, quiet);
+                return self.storage(line, &storage, Answer::Classic { quiet });
             }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
@@ -221,6 +224,7 @@ impl<'s> Serving<'s, '_> {
                 Encoder::new(self.output, quiet).fault(fault);
                 return self.swallow(swallow_bytes);
             }
+            Parsed::Meta => return self.meta(line),
             Parsed::Alien => return Some(Stop::Close),
         }
         None
@@ -323,66 +327,6 @@ impl<'s> Serving<'s, '_> {
         None
     }
 
-    fn storage(&mut self, line: &[u8], storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
-        let total_bytes = storage.value_bytes + VALUE_END.len();
-        if let Err(fault) = command::admit(self.context, storage) {
-            Encoder::new(self.output, quiet).fault(fault);
-            return self.swallow(total_bytes);
-        }
-        let rest = self.rest();
-        if let Some(value) = rest.get(..total_bytes) {
-            self.value(storage, value, quiet);
-            self.consume(total_bytes);
-        } else {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
-        }
-        None
-    }
-
-    fn more_value(&mut self) -> Option<Stop> {
-        let rest = self.rest();
-        let Phase::Value(partial) = &mut *self.phase else {
-            return None;
-        };
-        let taken = rest.len().min(partial.missing_bytes());
-        let grown = partial.grow(&rest[..taken], self.context.shared);
-        if grown && partial.missing_bytes() > 0 {
-            self.consume(taken);
-            return None;
-        }
-        let Phase::Value(partial) = mem::take(self.phase) else {
-            return None;
-        };
-        let missing_bytes = partial.missing_bytes();
-        let (line, value) = partial.split();
-        let text::Line { parsed: Parsed::Request(Request::Store(storage), _), quiet } =
-            text::parse(line)
-        else {
-            unreachable!("it was a storage line when it came");
-        };
-        if !grown {
-            let fault = command::no_memory(self.context, &storage);
-            Encoder::new(self.output, quiet).fault(fault);
-            return self.swallow(missing_bytes);
-        }
-        self.value(&storage, value, quiet);
-        self.consume(taken);
-        None
-    }
-
-    /// Stores a value that has arrived together with its end.
-    fn value(&mut self, storage: &Storage<'_>, value: &[u8], quiet: bool) {
-        let mut encoder = Encoder::new(self.output, quiet);
-        let Some(value) = value.strip_suffix(VALUE_END) else {
-            encoder.fault(Fault::BadDataChunk);
-            return;
-        };
-        match command::store(self.context, storage, value) {
-            Ok(outcome) => encoder.outcome(outcome),
-            Err(fault) => encoder.fault(fault),
-        }
-    }
-
     fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
@@ -391,72 +335,6 @@ impl<'s> Serving<'s, '_> {
             left => Phase::Swallow(left),
         };
         None
-    }
-}
-
-/// As many keys as are worth looking up together.
-struct KeyGroup<'k> {
-    line: &'k [u8],
-    keys: [&'k [u8]; PREFETCH_KEYS],
-    /// What of the line follows each key.
-    rests: [&'k [u8]; PREFETCH_KEYS],
-    count: usize,
-    /// The next one is longer than a key can be.
-    ends_too_long: bool,
-}
-
-impl<'k> KeyGroup<'k> {
-    fn new(line: &'k [u8]) -> Self {
-        let nothing: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        Self { line, keys: nothing, rests: nothing, count: 0, ends_too_long: false }
-    }
-
-    /// The keys of requests for one key each at the start of `input`, as far as they are alike.
-    fn of_lone_gets(input: &'k [u8], requests_max: usize) -> Self {
-        let mut group = Self::new(input);
-        let mut rest = input;
-        let mut alike = None;
-        while group.count < requests_max.min(PREFETCH_KEYS)
-            && let Some((retrieval, key, after)) = text::lone_get(rest)
-            && *alike.get_or_insert(retrieval) == retrieval
-        {
-            group.push(key, after);
-            rest = after;
-        }
-        group
-    }
-
-    fn push(&mut self, key: &'k [u8], rest: &'k [u8]) {
-        self.keys[self.count] = key;
-        self.rests[self.count] = rest;
-        self.count += 1;
-    }
-
-    fn take(line: &'k [u8]) -> Self {
-        let mut group = Self::new(line);
-        let mut tokens = Tokens::new(line);
-        while group.count < PREFETCH_KEYS
-            && let Some(key) = tokens.next()
-        {
-            if key.len() > KEY_BYTES_MAX {
-                group.ends_too_long = true;
-                break;
-            }
-            group.push(key, tokens.rest());
-        }
-        group
-    }
-
-    fn keys(&self) -> &[&'k [u8]] {
-        &self.keys[..self.count]
-    }
-
-    /// What of the line follows the first `done` keys.
-    fn rest_after(&self, done: usize) -> &'k [u8] {
-        match done.checked_sub(1) {
-            Some(last) => self.rests[last],
-            None => self.line,
-        }
     }
 }
 
@@ -471,50 +349,17 @@ impl Phase {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         match self {
-            Self::Value(partial) => partial.bytes.capacity(),
-            Self::Token(partial) => partial.capacity_bytes(),
+            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.buffered_bytes(),
             _ => 0,
         }
-    }
-}
-
-impl PartialValue {
-    fn new(line: &[u8], value_bytes: usize) -> Self {
-        let total_bytes = line.len() + value_bytes + VALUE_END.len();
-        Self { line_bytes: line.len(), bytes: line.to_vec(), total_bytes }
-    }
-
-    fn missing_bytes(&self) -> usize {
-        self.total_bytes - self.bytes.len()
-    }
-
-    /// Takes over what has arrived, if there is memory for it. There is never room for more than
-    /// twice as much.
-    fn grow(&mut self, arrived: &[u8], shared: &Shared) -> bool {
-        let bytes = self.bytes.len() + arrived.len();
-        if bytes > self.bytes.capacity() {
-            let capacity = bytes.saturating_mul(2).min(self.total_bytes);
-            let additional_bytes = capacity - self.bytes.len();
-            if !shared.may_buffer(additional_bytes)
-                || self.bytes.try_reserve_exact(additional_bytes).is_err()
-            {
-                return false;
-            }
-        }
-        self.bytes.extend_from_slice(arrived);
-        true
-    }
-
-    /// The line, and what is there of the value with its end.
-    fn split(&self) -> (&[u8], &[u8]) {
-        self.bytes.split_at(self.line_bytes)
     }
 }
 
 /// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
 /// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
 /// done with.
-pub(crate) fn retrieve<'e>(
+fn retrieve<'e>(
     context: &mut Context<'_>,
     retrieval: Retrieval,
     keys: &[&[u8]],

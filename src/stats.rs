@@ -33,6 +33,7 @@ pub enum Count {
     BytesWritten,
     AuthCmds,
     AuthErrors,
+    IdleKicks,
     UdpDropped,
     ConnYields,
 }

@@ -6,6 +6,7 @@ use crate::command::Context;
 use crate::config::Config;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
+use crate::idle;
 use crate::listener::{Arrival, Datagrams};
 use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
@@ -59,6 +60,10 @@ pub(crate) fn run(
     datagrams: Vec<Datagrams>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
+    let idle_timeout_seconds = worker.shared.config.idle_timeout_seconds;
+    if idle_timeout_seconds > 0 {
+        runtime.spawn_local(idle::watch(Rc::clone(&worker), idle_timeout_seconds));
+    }
     runtime.block_on(welcome(&worker, arrivals, datagrams));
     worker.stop();
     // A client that does not read must not keep the server from stopping.

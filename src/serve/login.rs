@@ -13,7 +13,7 @@ pub struct PartialToken {
 }
 
 impl PartialToken {
-    pub(super) fn capacity_bytes(&self) -> usize {
+    pub(super) fn buffered_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 }
