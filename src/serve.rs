@@ -19,7 +19,7 @@ pub use self::value::PartialValue;
 
 use self::keys::KeyGroup;
 use self::value::Answer;
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
 use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
@@ -43,6 +43,8 @@ pub enum Phase {
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
     Token(Box<PartialToken>),
+    /// A reply is under way that takes longer than a turn.
+    Stream(Box<Stream>),
 }
 
 /// The limits within which [`serve`] stays.
@@ -88,9 +90,9 @@ pub fn serve(
     limits: &mut Limits,
 ) -> Served {
     let Session { phase, authenticated, .. } = session;
-    let (position, ahead) = (0, 0);
+    let (position, ahead, first) = (0, 0, 0);
     let mut serving =
-        Serving { context, phase, authenticated, input, position, scanned, ahead, output };
+        Serving { context, phase, authenticated, input, position, scanned, ahead, first, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
@@ -105,13 +107,15 @@ struct Serving<'s, 'w> {
     scanned: usize,
     /// Requests whose keys the store was told of.
     ahead: usize,
+    /// Where the first request begins, or the first behind a stream.
+    first: usize,
     output: &'s mut Vec<u8>,
 }
 
 impl<'s> Serving<'s, '_> {
     fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -126,6 +130,7 @@ impl<'s> Serving<'s, '_> {
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
                 Phase::Token(_) => self.more_token(),
+                Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -214,10 +219,18 @@ impl<'s> Serving<'s, '_> {
             Parsed::Request(Request::Store(storage), _) => {
                 return self.storage(line, &storage, Answer::Classic { quiet });
             }
+            Parsed::Request(Request::Manage { area, arguments }, _) => {
+                let is_first = self.position - line.len() == self.first;
+                let mut encoder = Encoder::new(self.output, quiet);
+                let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
+                self.begin(stream);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.begin(Some(stream)),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -228,6 +241,29 @@ impl<'s> Serving<'s, '_> {
             Parsed::Alien => return Some(Stop::Close),
         }
         None
+    }
+
+    fn begin(&mut self, stream: Option<Stream>) {
+        if let Some(stream) = stream {
+            *self.phase = Phase::Stream(Box::new(stream));
+        }
+    }
+
+    fn stream(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut *self.phase else { return None };
+        match stream.advance(self.context, output_bytes, self.output) {
+            Progress::GoesOn => Some(Stop::Turn),
+            Progress::Waits => {
+                // Nothing that the client says can mean anything any more.
+                self.consume(self.rest().len());
+                Some(Stop::Input)
+            }
+            Progress::Ended => {
+                *self.phase = Phase::Command;
+                self.first = self.position;
+                None
+            }
+        }
     }
 
     fn unfinished_line(&mut self) -> Option<Stop> {

@@ -1,6 +1,6 @@
 //! What is remembered of a client between two pieces of its input.
 
-use super::Phase;
+use super::{Phase, Stream};
 use crate::config::{Config, Dialects};
 
 /// A client's state.
@@ -33,6 +33,14 @@ impl Session {
     #[must_use]
     pub fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// The reply that takes longer than a turn, if one is under way.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.phase {
+            Phase::Stream(stream) => Some(stream),
+            _ => None,
+        }
     }
 
     /// A request comes next, and will be carried out.
