@@ -1,8 +1,9 @@
 //! Who may use the server: users and their passwords, as a file lists them.
 //!
 //! A comparison must not tell how much of a guess was right, nor which user exists. Each user is
-//! therefore kept as a record of one fixed size, and what a client presents is brought into the same
-//! shape and compared with every record to its end, in time that depends on their number alone.
+//! therefore kept as a record of one fixed size, and what a client presents is brought into the
+//! same shape and compared with every record to its end, in time that depends on their number
+//! alone.
 
 use crate::failure::{Failure, describe};
 use std::fmt;
@@ -16,10 +17,10 @@ use tracing::{info, warn};
 /// How clients authenticate, and what the file looks like that says who may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// `-Y`: the first thing a text client says is a `set` whose value is `user password`. Each line
-    /// of the file is `user:password`.
+    /// `-Y`: the first thing a text client says is a `set` whose value is `user password`. Each
+    /// line of the file is `user:password`.
     Token,
-    /// `-S`: a binary client authenticates by SASL PLAIN. The file is that of `MEMCACHED_SASL_PWDB`:
+    /// `-S`: a binary client authenticates by SASL PLAIN. The file is that of MEMCACHED_SASL_PWDB:
     /// lines of `user:password`, behind which may stand more after a further colon. A user may be
     /// written with this realm, `user@realm`, both there and by clients.
     Sasl {
@@ -147,8 +148,8 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// From lines of `user:password`, more of which may follow after colons: the password may end at
-    /// each. Lines without a colon say nothing.
+    /// From lines of `user:password`, more of which may follow after colons: the password may end
+    /// at each. Lines without a colon say nothing.
     fn from_sasl_file<'f>(
         file: &'f [u8],
         canonical: impl Fn(&'f [u8]) -> &'f [u8],
@@ -242,8 +243,8 @@ fn split_at_colon(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Two lengths, and what memcached reads of a line.
 const RECORD_BYTES: usize = 256;
-/// To compare with so many takes less than a tenth of a millisecond, which is what a client can make
-/// the server spend for a wrong guess.
+/// To compare with so many takes less than a tenth of a millisecond, which is what a client can
+/// make the server spend for a wrong guess.
 const RECORDS_MAX: usize = 1024;
 const FILE_BYTES_MAX: usize = RECORDS_MAX * RECORD_BYTES;
 

@@ -2,10 +2,10 @@
 //! of output.
 //!
 //! There is no socket here and nothing waits. A request may begin in one piece of input and end in
-//! a later one; what must be remembered in between is the connection's [`Session`]. Only what cannot
-//! be understood yet is left in the input, and that is never more than [`text::LINE_BYTES_MAX`]
-//! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
-//! own, and what is to be ignored is dropped at once.
+//! a later one; what must be remembered in between is the connection's [`Session`]. Only what
+//! cannot be understood yet is left in the input, and that is never more than
+//! [`text::LINE_BYTES_MAX`] bytes and a little: keys are looked up as they come, a value is taken
+//! over into a buffer of its own, and what is to be ignored is dropped at once.
 
 mod keys;
 mod login;

@@ -99,8 +99,8 @@ pub struct Args {
     #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
     pub extended: Vec<String>,
 
-    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value is
-    /// "user password"; text protocol only; read again on SIGHUP
+    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value
+    /// is "user password"; text protocol only; read again on SIGHUP
     #[arg(short = 'Y', long, value_name = "FILE", help_heading = SECURITY)]
     pub auth_file: Option<PathBuf>,
     /// Let in only users who authenticate by SASL PLAIN; binary protocol only
