@@ -9,7 +9,7 @@ use crate::failure::{Failure, describe};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
 use tracing::{info, warn};
@@ -34,6 +34,8 @@ pub enum Method {
 pub struct Authentication {
     method: Method,
     path: PathBuf,
+    /// The same for a process that has gone elsewhere, as it does in the background.
+    absolute_path: PathBuf,
     credentials: RwLock<Credentials>,
 }
 
@@ -51,14 +53,16 @@ impl Authentication {
             )),
             unusable => Failure::value(format!("Authfile [{name}] {unusable}")),
         })?;
-        Ok(Self { method, path: path.to_owned(), credentials: RwLock::new(credentials) })
+        let absolute_path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let credentials = RwLock::new(credentials);
+        Ok(Self { method, path: path.to_owned(), absolute_path, credentials })
     }
 
     /// Of users as a file lists them.
     #[cfg(test)]
     pub(crate) fn of(method: Method, file: &[u8]) -> Self {
         let credentials = RwLock::new(method.credentials(file).expect("a good file"));
-        Self { method, path: PathBuf::new(), credentials }
+        Self { method, path: PathBuf::new(), absolute_path: PathBuf::new(), credentials }
     }
 
     /// How clients authenticate.
@@ -67,7 +71,7 @@ impl Authentication {
         &self.method
     }
 
-    /// The file.
+    /// The file, as it was named.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -83,7 +87,7 @@ impl Authentication {
     /// Reads the file again. Where it has become unusable, those may go on who might before.
     pub fn reload(&self) {
         let name = self.path.display();
-        match read(&self.method, &self.path) {
+        match read(&self.method, &self.absolute_path) {
             Ok(credentials) => {
                 info!("{name} is read again: {} users", credentials.records.len());
                 *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
