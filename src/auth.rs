@@ -97,15 +97,6 @@ impl Authentication {
     }
 }
 
-/// The same way to authenticate by the same file, whoever it lists now.
-impl PartialEq for Authentication {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.method, &self.path) == (&other.method, &other.path)
-    }
-}
-
-impl Eq for Authentication {}
-
 impl Method {
     fn credentials(&self, file: &[u8]) -> Result<Credentials, Unusable> {
         match self {
