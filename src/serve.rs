@@ -2,15 +2,19 @@
 //! of output.
 //!
 //! There is no socket here and nothing waits. A request may begin in one piece of input and end in
-//! a later one; what must be remembered in between is the connection's [`Phase`]. Only what cannot
-//! be understood yet is left in the input, and that is never more than [`text::LINE_BYTES_MAX`]
-//! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
-//! own, and what is to be ignored is dropped at once.
+//! a later one; what must be remembered in between is the connection's [`Session`]. Only what
+//! cannot be understood yet is left in the input, and that is never more than
+//! [`text::LINE_BYTES_MAX`] bytes and a little: keys are looked up as they come, a value is taken
+//! over into a buffer of its own, and what is to be ignored is dropped at once.
 
 mod keys;
+mod login;
 mod meta;
+mod session;
 mod value;
 
+pub use self::login::PartialToken;
+pub use self::session::Session;
 pub use self::value::PartialValue;
 
 use self::keys::KeyGroup;
@@ -37,6 +41,8 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// The rest of what a client says of itself comes next.
+    Token(Box<PartialToken>),
     /// A reply is under way that takes longer than a turn.
     Stream(Box<Stream>),
 }
@@ -77,14 +83,16 @@ pub enum Stop {
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
 pub fn serve(
     context: &mut Context<'_>,
-    phase: &mut Phase,
+    session: &mut Session,
     input: &[u8],
     scanned: usize,
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
+    let Session { phase, authenticated, .. } = session;
+    let (position, ahead, first) = (0, 0, 0);
     let mut serving =
-        Serving { context, phase, input, position: 0, scanned, ahead: 0, first: 0, output };
+        Serving { context, phase, authenticated, input, position, scanned, ahead, first, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
@@ -92,6 +100,7 @@ pub fn serve(
 struct Serving<'s, 'w> {
     context: &'s mut Context<'w>,
     phase: &'s mut Phase,
+    authenticated: &'s mut bool,
     input: &'s [u8],
     position: usize,
     /// From `position`.
@@ -114,11 +123,13 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command if !*self.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Token(_) => self.more_token(),
                 Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
@@ -378,7 +389,11 @@ impl Phase {
     /// Bytes of buffers that it holds.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
+        match self {
+            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.buffered_bytes(),
+            _ => 0,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod base64;
 pub mod encode;
 pub mod listing;
+pub mod login;
 pub mod manage;
 pub mod meta;
 pub mod number;

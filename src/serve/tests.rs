@@ -2,15 +2,17 @@
 
 use super::*;
 use crate::command::Observer;
-use crate::config::Config;
+use crate::config::{Config, Dialects};
 use crate::shared::Shared;
 use crate::store::Handle;
+
+mod login;
 
 /// A server without sockets, and one connection to it.
 struct Harness {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     /// What could not be served yet.
     rest: Vec<u8>,
     scanned: usize,
@@ -29,8 +31,10 @@ impl Harness {
         let shared = Shared::new(config, Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let (phase, rest, output) = Default::default();
-        Self { shared, handle, phase, rest, scanned: 0, output, limits, now: NOW, closed: false }
+        let session = Session::new(&shared.config, Dialects::Any);
+        let (rest, output) = Default::default();
+        let now = NOW;
+        Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
     }
 
     fn feed(&mut self, input: &[u8]) -> Stop {
@@ -47,7 +51,7 @@ impl Harness {
         let mut limits = self.limits;
         let served = serve(
             &mut context,
-            &mut self.phase,
+            &mut self.session,
             &self.rest,
             self.scanned,
             &mut self.output,
@@ -134,13 +138,13 @@ fn who_watches_says_nothing_more_and_is_told() {
     let mut harness = Harness::new();
     assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
     assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
-    let watching = std::mem::take(&mut harness.phase);
+    let watching = std::mem::take(&mut harness.session.phase);
     harness.answer(b"set a 0 0 1\r\nx\r\n");
-    harness.phase = watching;
+    harness.session.phase = watching;
     let told = harness.answer(b"get a\r\n");
     let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
     assert!(told.ends_with(expect), "{told}");
-    harness.phase = Phase::default();
+    harness.session.phase = Phase::default();
     assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
 }
 
@@ -196,7 +200,7 @@ fn what_is_swallowed_is_not_kept() {
     let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
     assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
     harness.answer(&[b'x'; 10_000]);
-    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.phase().buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]

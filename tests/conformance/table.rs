@@ -3,6 +3,7 @@
 //! ```text
 //! flags -m 64 -I 1m            what the servers of this file are started with
 //! restart                      each run of a case gets a server of its own
+//! alone                        no case runs between others, since none could without a login
 //! case a name                  begins a case; `#` begins a comment line
 //! > get a                      the client sends this line and \r\n
 //! >> get a\n                   the client sends these bytes and nothing else
@@ -29,6 +30,7 @@ use std::path::Path;
 pub(crate) struct Table {
     pub(crate) flags: Vec<String>,
     pub(crate) restart: bool,
+    pub(crate) alone: bool,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -96,7 +98,7 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        let mut table = Self { flags: Vec::new(), restart: false, cases: Vec::new() };
+        let mut table = Self { flags: Vec::new(), restart: false, alone: false, cases: Vec::new() };
         let mut reason_given = false;
         for (number, line) in text.lines().enumerate() {
             table.take(line, &mut reason_given).unwrap_or_else(|fault| {
@@ -113,6 +115,7 @@ impl Table {
             "" | "#" => {}
             "flags" => self.flags = rest.split_whitespace().map(str::to_owned).collect(),
             "restart" => self.restart = true,
+            "alone" => self.alone = true,
             "case" => {
                 *reason_given = false;
                 let name = rest.to_owned();
