@@ -6,17 +6,23 @@
 //! that are not done with, mostly none. Ten thousand idle connections therefore cost ten thousand
 //! small structs, and the buffers that do exist stay in the processor's cache.
 //!
+//! A get that came alone is left to the worker's [`Gather`](crate::gather::Gather), which answers
+//! it together with those of other connections.
+//!
 //! A connection that has output to send does nothing else: neither reads nor serves. That is all
 //! the backpressure there is.
 
+use crate::clock::Seconds;
+use crate::protocol::{KEY_BYTES_MAX, text};
 use crate::serve::{Limits, Phase, Stop};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::worker::{Desk, Worker};
+use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -26,7 +32,12 @@ use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
+pub(crate) struct Client(Rc<RefCell<Connection>>);
+
+/// See [`Client`].
+#[derive(Debug)]
 pub(crate) struct Connection {
+    itself: Weak<RefCell<Self>>,
     stream: TcpStream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
@@ -50,28 +61,51 @@ enum Next {
     Read,
     /// Goes on with the input it has.
     Serve,
+    /// Has its get answered by the worker, and goes on at once if it was `woken` meanwhile.
+    Wait { woken: bool },
     /// Tells the client that nothing more will come.
     Close,
     /// Ends, once the client has nothing more to say.
     Part,
 }
 
-impl Connection {
+impl Client {
     pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
-        Self {
-            stream,
-            worker,
-            record,
-            phase: Phase::default(),
-            next: Next::Read,
-            input: Vec::new(),
-            consumed: 0,
-            scanned: 0,
-            output: Vec::new(),
-            sent: 0,
-            buffered_bytes: 0,
+        Self(Rc::new_cyclic(|itself| {
+            RefCell::new(Connection {
+                itself: Weak::clone(itself),
+                stream,
+                worker,
+                record,
+                phase: Phase::default(),
+                next: Next::Read,
+                input: Vec::new(),
+                consumed: 0,
+                scanned: 0,
+                output: Vec::new(),
+                sent: 0,
+                buffered_bytes: 0,
+            })
+        }))
+    }
+}
+
+impl Connection {
+    /// Takes the answer to the get that was gathered.
+    pub(crate) fn answer(&mut self, worker: &Worker, now: Seconds, reply: &[u8]) {
+        self.record.last_request.store(now, Ordering::Relaxed);
+        // An error will be met again by the task, which is the one to end for it.
+        let sent = self.stream.try_write(reply).unwrap_or(0);
+        worker.figures().counters.add(Count::BytesWritten, sent as u64);
+        if sent < reply.len() {
+            self.output = reply[sent..].to_vec();
+            self.account(worker);
+        }
+        let woken = mem::replace(&mut self.next, Next::Read) == Next::Wait { woken: true };
+        if woken || sent < reply.len() || worker.stopping() {
+            self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
 
@@ -83,6 +117,10 @@ impl Connection {
         desk: &mut Desk,
         task: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Next::Wait { woken } = &mut self.next {
+            *woken = true;
+            return Poll::Pending;
+        }
         let mut limits = worker.limits();
         for _ in 0..READS_PER_TURN {
             ready!(self.send(worker, task))?;
@@ -96,6 +134,7 @@ impl Connection {
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
+                Next::Wait { .. } => unreachable!("who waits does not run"),
             };
             self.next = match stop {
                 Stop::Input => Next::Read,
@@ -142,6 +181,17 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
+        if read_bytes <= LONE_GET_BYTES_MAX
+            && self.input.is_empty()
+            && matches!(self.phase, Phase::Command)
+            && let Some((retrieval, key, [])) = text::lone_get(input)
+        {
+            let Desk { gather, engine, .. } = desk;
+            gather.add(worker, engine, retrieval, key, Weak::clone(&self.itself));
+            let woken = self.stream.poll_read_ready(task).is_ready();
+            self.next = Next::Wait { woken };
+            return Poll::Pending;
+        }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
         let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
@@ -194,8 +244,7 @@ impl Connection {
         };
         worker.figures().counters.add(Count::BytesWritten, sent as u64);
         if sent == output.len() {
-            output.clear();
-            output.shrink_to(worker.output_bytes_kept());
+            desk.engine.clear_output(worker);
             return Poll::Ready(Ok(()));
         }
         self.output = mem::take(output);
@@ -263,11 +312,11 @@ impl Connection {
     }
 }
 
-impl Future for Connection {
+impl Future for Client {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        let connection = &mut *self;
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self.0.borrow_mut();
         let worker = Rc::clone(&connection.worker);
         connection.record.state.store(ConnectionState::Serving as u8, Ordering::Relaxed);
         connection.record.waker.get_or_init(|| task.waker().clone());
@@ -291,3 +340,5 @@ impl Drop for Connection {
 /// Reads in a row before others have their turn. A request may be larger than a read, so requests
 /// are not enough to count.
 const READS_PER_TURN: usize = 16;
+/// `gets`, a blank, a key, a line end.
+const LONE_GET_BYTES_MAX: usize = 4 + 1 + KEY_BYTES_MAX + 2;
