@@ -183,7 +183,7 @@ impl Connection {
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
         if read_bytes <= LONE_GET_BYTES_MAX
             && self.input.is_empty()
-            && matches!(self.phase, Phase::Command)
+            && self.phase.awaits_line()
             && let Some((retrieval, key, [])) = text::lone_get(input)
         {
             let Desk { gather, engine, .. } = desk;
@@ -298,11 +298,14 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (&self.phase, self.output.is_empty()) {
-            (_, false) => ConnectionState::Writing,
-            (Phase::Value(_), _) => ConnectionState::ReadingValue,
-            (Phase::Swallow(_), _) => ConnectionState::Swallowing,
-            _ => ConnectionState::Reading,
+        let state = if !self.output.is_empty() {
+            ConnectionState::Writing
+        } else if self.phase.awaits_value() {
+            ConnectionState::ReadingValue
+        } else if self.phase.swallows() {
+            ConnectionState::Swallowing
+        } else {
+            ConnectionState::Reading
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
         let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();

@@ -2,29 +2,30 @@
 //! value, whose lengths stand in the header.
 //!
 //! Whatever can be wrong with a packet is seen from its header alone, before anything of what
-//! follows is waited for. A packet that contradicts itself ends the connection: nobody can tell
-//! where the next one begins.
+//! follows is waited for. A packet that contradicts itself ends the connection, because nobody can
+//! tell where the next one begins.
 
 pub mod encode;
 
-use super::{Direction, Fault, KEY_BYTES_MAX, Mode};
+use super::{
+    Counting, Creation, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Storage,
+};
 
 /// The first byte of every request, and of no command of the text protocol.
 pub const REQUEST_MAGIC: u8 = 0x80;
-
 /// What every packet begins with.
 pub const HEADER_BYTES: usize = 24;
 
-/// The header of a request, understood.
+/// The header of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What replies repeat.
     pub tag: Tag,
     /// What is asked for; `None` if there is no such thing.
     pub command: Option<Command>,
-    /// Nothing is to be said of a success, or of a miss of a retrieval.
+    /// The client wants to hear of no success, and of no miss of a retrieval.
     pub quiet: bool,
-    /// To compare, where it is not 0.
+    /// What the item's cas must be; 0 if that does not matter.
     pub cas: u64,
     extras_bytes: usize,
     key_bytes: usize,
@@ -32,7 +33,7 @@ pub struct Header {
 }
 
 /// What a reply repeats of its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
     /// As it came, quiet or not.
     pub opcode: u8,
@@ -40,14 +41,14 @@ pub struct Tag {
     pub opaque: [u8; 4],
 }
 
-/// What an opcode stands for, be it quiet or not.
+/// What is asked for, quietly or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// An item.
-    Get(Reply),
-    /// An item, which is given a new time to live.
-    Touch(Reply),
-    /// Store under a condition.
+    Get(Shown),
+    /// An item, with a new time to live.
+    Touch(Shown),
+    /// Store under a condition; any of the modes but [`Mode::Cas`].
     Store(Mode),
     /// Remove an item.
     Delete,
@@ -55,7 +56,7 @@ pub enum Command {
     Count(Direction),
     /// Drop everything.
     Flush,
-    /// Nothing, but to be answered.
+    /// An answer.
     Noop,
     /// The version.
     Version,
@@ -63,7 +64,7 @@ pub enum Command {
     Stat,
     /// End the connection.
     Quit,
-    /// The ways to authenticate.
+    /// Ways to authenticate.
     ListMechanisms,
     /// Authenticate.
     Authenticate,
@@ -71,13 +72,285 @@ pub enum Command {
     Step,
 }
 
-/// What of an item a client wants to see.
+/// What a client is shown of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum Shown {
     /// Its flags.
     Flags,
-    /// Flags and value.
+    /// Its flags and value.
     Value,
-    /// Flags, key and value.
+    /// Its flags, key and value.
     KeyAndValue,
 }
+
+/// What follows a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body<'a> {
+    extras: &'a [u8],
+    /// The key, of at most [`KEY_BYTES_MAX`] bytes.
+    pub key: &'a [u8],
+    /// The value, as far as it has arrived.
+    pub value: &'a [u8],
+}
+
+/// What a packet asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// The item under the packet's key, which is given this time to live, see
+    /// [`Storage::exptime`].
+    Item(Option<i32>),
+    /// To store the packet's value.
+    Store(Storage<'a>),
+    /// Something that is complete in itself.
+    Request(Request<'a>),
+    /// To be let in, by the mechanism in the key, with what the value says.
+    Entry {
+        /// The value goes on where the server answered the first.
+        further: bool,
+    },
+    /// The ways to be let in.
+    Mechanisms,
+    /// Nothing that there is.
+    Nothing,
+}
+
+impl Header {
+    /// Reads a header. `None` if it is none: then this is not, or no longer, this protocol.
+    #[must_use]
+    pub fn read(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let [
+            REQUEST_MAGIC, opcode, key0, key1, extras_bytes, _, _, _, body0, body1, body2, body3,
+            opaque0, opaque1, opaque2, opaque3, cas @ ..,
+        ] = *bytes
+        else {
+            return None;
+        };
+        let (command, quiet) = command(opcode);
+        Some(Self {
+            tag: Tag { opcode, opaque: [opaque0, opaque1, opaque2, opaque3] },
+            command,
+            quiet,
+            cas: u64::from_be_bytes(cas),
+            extras_bytes: usize::from(extras_bytes),
+            key_bytes: usize::from(u16::from_be_bytes([key0, key1])),
+            body_bytes: u32::from_be_bytes([body0, body1, body2, body3]) as usize,
+        })
+    }
+
+    /// Why nobody can tell where the next packet begins, or would want to wait for it.
+    ///
+    /// # Errors
+    /// The lengths contradict each other, or are beyond what any value can have.
+    pub fn check_lengths(&self) -> Result<(), Fault> {
+        if self.extras_bytes + self.key_bytes > self.body_bytes {
+            return Err(Fault::UnknownCommand);
+        }
+        if self.body_bytes > BODY_BYTES_MAX { Err(Fault::BadFormat) } else { Ok(()) }
+    }
+
+    /// Whether the packet has the parts that its command needs, and no others.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check_parts(&self) -> Result<(), Fault> {
+        let (extras_bytes, with_key, with_value) =
+            (self.extras_bytes, self.key_bytes > 0, self.value_bytes() > 0);
+        let fits = match self.command {
+            None => true,
+            Some(Command::Get(_) | Command::Delete) => extras_bytes == 0 && with_key && !with_value,
+            Some(Command::Touch(_)) => extras_bytes == 4 && with_key && !with_value,
+            Some(Command::Count(_)) => extras_bytes == 20 && with_key && !with_value,
+            Some(Command::Store(Mode::Append | Mode::Prepend)) => extras_bytes == 0 && with_key,
+            Some(Command::Store(_)) => extras_bytes == 8 && with_key,
+            Some(Command::Authenticate | Command::Step) => extras_bytes == 0 && with_key,
+            Some(Command::Stat) => extras_bytes == 0 && !with_value,
+            Some(Command::Flush) => matches!(extras_bytes, 0 | 4) && !with_key && !with_value,
+            Some(
+                Command::Noop | Command::Version | Command::Quit | Command::ListMechanisms,
+            ) => extras_bytes == 0 && !with_key && !with_value,
+        };
+        if fits && self.key_bytes <= KEY_BYTES_MAX { Ok(()) } else { Err(Fault::BadFormat) }
+    }
+
+    /// Bytes of all of it.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        HEADER_BYTES + self.body_bytes
+    }
+
+    /// Bytes of everything behind the header.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes
+    }
+
+    /// Bytes of the value, if the lengths are [right](Self::check_lengths).
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.body_bytes - self.key_bytes - self.extras_bytes
+    }
+
+    /// What `bytes` are that followed this header. `None` if extras and key are not all there.
+    #[must_use]
+    pub fn body<'a>(&self, bytes: &'a [u8]) -> Option<Body<'a>> {
+        let (extras, rest) = bytes.split_at_checked(self.extras_bytes)?;
+        let (key, rest) = rest.split_at_checked(self.key_bytes)?;
+        let value = &rest[..rest.len().min(self.value_bytes())];
+        Some(Body { extras, key, value })
+    }
+
+    /// What is asked for, if the header has the [right parts](Self::check_parts).
+    #[must_use]
+    pub fn asked<'a>(&self, body: &Body<'a>) -> Asked<'a> {
+        let Some(command) = self.command else { return Asked::Nothing };
+        match command {
+            Command::Get(_) => Asked::Item(None),
+            Command::Touch(_) => Asked::Item(Some(body.exptime(0))),
+            Command::Store(mode) => Asked::Store(self.storage(mode, body)),
+            Command::Delete => {
+                let compare = self.compare();
+                Asked::Request(Request::Delete(Deletion { key: body.key, compare, keep: None }))
+            }
+            Command::Count(direction) => {
+                Asked::Request(Request::Count(self.counting(direction, body)))
+            }
+            Command::Flush => {
+                Asked::Request(Request::Flush { exptime: Some(body.exptime(0)) })
+            }
+            Command::Noop => Asked::Request(Request::Noop),
+            Command::Version => Asked::Request(Request::Version),
+            Command::Stat => stat(body.key),
+            Command::Quit => Asked::Request(Request::Quit),
+            Command::ListMechanisms => Asked::Mechanisms,
+            Command::Authenticate => Asked::Entry { further: false },
+            Command::Step => Asked::Entry { further: true },
+        }
+    }
+
+    fn storage<'a>(&self, mode: Mode, body: &Body<'a>) -> Storage<'a> {
+        let joins = matches!(mode, Mode::Append | Mode::Prepend);
+        let compare = self.compare();
+        Storage {
+            // To be compared, there must be an item, and nothing else is asked of it then.
+            mode: if joins || compare.is_none() { mode } else { Mode::Set },
+            key: body.key,
+            flags: body.u32(0),
+            exptime: body.exptime(4),
+            value_bytes: self.value_bytes(),
+            compare,
+            accept_stale: false,
+            cas: None,
+            create: None,
+            replaces_or_removes: mode == Mode::Set,
+        }
+    }
+
+    fn counting<'a>(&self, direction: Direction, body: &Body<'a>) -> Counting<'a> {
+        let creates = body.u32(16) != NO_CREATION;
+        let creation = Creation { initial: body.u64(8), exptime: body.exptime(16) };
+        Counting {
+            key: body.key,
+            direction,
+            delta: body.u64(0),
+            compare: self.compare(),
+            cas: None,
+            touch: None,
+            create: creates.then_some(creation),
+        }
+    }
+
+    fn compare(&self) -> Option<u64> {
+        (self.cas != 0).then_some(self.cas)
+    }
+}
+
+/// A retrieval at the start of `input` that leaves times to live alone, if it is all there: its
+/// header, its key, and what follows it.
+#[must_use]
+pub fn lone_get(input: &[u8]) -> Option<(Header, &[u8], &[u8])> {
+    let (header, rest) = input.split_first_chunk()?;
+    let header = Header::read(header)?;
+    let Some(Command::Get(_)) = header.command else { return None };
+    header.check_lengths().and_then(|()| header.check_parts()).ok()?;
+    let (key, rest) = rest.split_at_checked(header.body_bytes)?;
+    Some((header, key, rest))
+}
+
+impl Body<'_> {
+    /// The time to live that the extras hold at an offset: 0 (never) if they end before it. What is
+    /// beyond 2038 is never, too.
+    fn exptime(&self, at: usize) -> i32 {
+        i32::try_from(self.u32(at)).unwrap_or(0)
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        let bytes = self.extras.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        let bytes = self.extras.get(at..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+/// Figures. Of their names, memcached looks at the beginning, but for some that must be whole.
+fn stat(name: &[u8]) -> Asked<'_> {
+    let (topic, arguments): (&[u8], &[u8]) = match name {
+        b"" | b"items" | b"slabs" | b"sizes" | b"larder" => (name, b""),
+        _ if name.starts_with(b"reset") => (b"reset", b""),
+        _ if name.starts_with(b"settings") => (b"settings", b""),
+        _ => match name.strip_prefix(b"detail") {
+            Some(arguments) => (b"detail", arguments),
+            None => return Asked::Nothing,
+        },
+    };
+    Asked::Request(Request::Stats { topic, arguments })
+}
+
+fn command(opcode: u8) -> (Option<Command>, bool) {
+    let (command, quiet) = match opcode {
+        0x00 => (Command::Get(Shown::Value), false),
+        0x01 => (Command::Store(Mode::Set), false),
+        0x02 => (Command::Store(Mode::Add), false),
+        0x03 => (Command::Store(Mode::Replace), false),
+        0x04 => (Command::Delete, false),
+        0x05 => (Command::Count(Direction::Up), false),
+        0x06 => (Command::Count(Direction::Down), false),
+        0x07 => (Command::Quit, false),
+        0x08 => (Command::Flush, false),
+        0x09 => (Command::Get(Shown::Value), true),
+        0x0a => (Command::Noop, false),
+        0x0b => (Command::Version, false),
+        0x0c => (Command::Get(Shown::KeyAndValue), false),
+        0x0d => (Command::Get(Shown::KeyAndValue), true),
+        0x0e => (Command::Store(Mode::Append), false),
+        0x0f => (Command::Store(Mode::Prepend), false),
+        0x10 => (Command::Stat, false),
+        0x11 => (Command::Store(Mode::Set), true),
+        0x12 => (Command::Store(Mode::Add), true),
+        0x13 => (Command::Store(Mode::Replace), true),
+        0x14 => (Command::Delete, true),
+        0x15 => (Command::Count(Direction::Up), true),
+        0x16 => (Command::Count(Direction::Down), true),
+        0x17 => (Command::Quit, true),
+        0x18 => (Command::Flush, true),
+        0x19 => (Command::Store(Mode::Append), true),
+        0x1a => (Command::Store(Mode::Prepend), true),
+        0x1c => (Command::Touch(Shown::Flags), false),
+        0x1d => (Command::Touch(Shown::Value), false),
+        0x1e => (Command::Touch(Shown::Value), true),
+        0x20 => (Command::ListMechanisms, false),
+        0x21 => (Command::Authenticate, false),
+        0x22 => (Command::Step, false),
+        0x23 => (Command::Touch(Shown::KeyAndValue), false),
+        0x24 => (Command::Touch(Shown::KeyAndValue), true),
+        _ => return (None, false),
+    };
+    (Some(command), quiet)
+}
+
+/// Instead of the time to live of a counter that begins.
+const NO_CREATION: u32 = u32::MAX;
+/// The largest item that `-I` can allow.
+const BODY_BYTES_MAX: usize = 1 << 30;
