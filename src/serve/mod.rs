@@ -112,7 +112,10 @@ impl Phase {
     /// What comes next means nothing.
     #[must_use]
     pub fn swallows(&self) -> bool {
-        matches!(self, Self::Text(text::Phase::Swallow(_)) | Self::Binary(binary::Phase::Swallow(_)))
+        matches!(
+            self,
+            Self::Text(text::Phase::Swallow(_)) | Self::Binary(binary::Phase::Swallow(_))
+        )
     }
 
     /// A reply has been begun that a client must not be left with.

@@ -11,8 +11,8 @@ use std::thread;
 use larder::clock::Clock;
 
 use crate::expectation::{Comparison, Expectation};
-use crate::support::Server;
 use crate::packet::{Way, packet};
+use crate::support::Server;
 use crate::table::{Case, Dialect, Peer, Piece, Proof, Table};
 
 /// How the bytes of a case are handed to the kernel.
@@ -195,9 +195,8 @@ impl Conversation {
     /// Waits for the answers that are due, if `pieces` cannot be sent before them.
     fn resolve(&mut self, pieces: &[Piece]) -> Result<(), Fault> {
         let unknown = |name: &str| self.expected.bound(name).is_none();
-        let refers = |piece: &Piece| {
-            matches!(piece, Piece::Bound(name) | Piece::Cas(name) if unknown(name))
-        };
+        let refers =
+            |piece: &Piece| matches!(piece, Piece::Bound(name) | Piece::Cas(name) if unknown(name));
         if matches!(self.delivery, Delivery::Lockstep) || pieces.iter().any(refers) {
             self.await_answers()?;
         }

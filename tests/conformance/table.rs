@@ -112,12 +112,8 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        let mut table = Self {
-            flags: Vec::new(),
-            dialect: Dialect::Text,
-            restart: false,
-            cases: Vec::new(),
-        };
+        let mut table =
+            Self { flags: Vec::new(), dialect: Dialect::Text, restart: false, cases: Vec::new() };
         let mut reason_given = false;
         for (number, line) in text.lines().enumerate() {
             table.take(line, &mut reason_given).unwrap_or_else(|fault| {

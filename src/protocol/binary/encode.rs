@@ -49,8 +49,12 @@ impl<'o> Encoder<'o> {
         value_bytes: usize,
         pieces: impl Iterator<Item = &'v [u8]>,
     ) {
-        let key = if self.shown() == Shown::KeyAndValue { key } else { &[] };
         let extras = flags.to_be_bytes();
+        let key = match self.shown() {
+            Shown::Flags => return self.packet(Status::Success, cas, &extras, &[], &[]),
+            Shown::Value => &[],
+            Shown::KeyAndValue => key,
+        };
         let head = self.header(Status::Success, cas, extras.len(), key.len(), value_bytes);
         self.output.reserve(HEADER_BYTES + extras.len() + key.len() + value_bytes);
         self.output.extend_from_slice(&head);
@@ -86,12 +90,6 @@ impl<'o> Encoder<'o> {
     /// The client is to say more to authenticate.
     pub fn go_on(&mut self) {
         self.packet(Status::GoOn, 0, &[], &[], &[]);
-    }
-
-    /// Bytes of output that wait to be sent.
-    #[must_use]
-    pub fn written(&self) -> usize {
-        self.output.len()
     }
 
     fn shown(&self) -> Shown {
@@ -175,7 +173,7 @@ impl Encode for Encoder<'_> {
             Fault::TooLarge => Status::TooLarge,
             Fault::NonNumeric => Status::NonNumeric,
             Fault::OutOfMemory | Fault::OutOfMemoryStoring => Status::OutOfMemory,
-            Fault::FlushNotAllowed | Fault::Unauthenticated => Status::Unauthenticated,
+            Fault::FlushNotAllowed => Status::Unauthenticated,
             _ => Status::Invalid,
         });
     }
@@ -201,6 +199,10 @@ impl Encode for Encoder<'_> {
 
     fn end(&mut self) {
         self.success(0, &[], &[]);
+    }
+
+    fn written(&self) -> usize {
+        self.output.len()
     }
 }
 

@@ -240,7 +240,7 @@ impl Header {
             compare,
             accept_stale: false,
             cas: None,
-            create: None,
+            create: false,
             replaces_or_removes: mode == Mode::Set,
         }
     }
@@ -354,3 +354,97 @@ fn command(opcode: u8) -> (Option<Command>, bool) {
 const NO_CREATION: u32 = u32::MAX;
 /// The largest item that `-I` can allow.
 const BODY_BYTES_MAX: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(opcode: u8, key_bytes: u16, extras_bytes: u8, body_bytes: u32) -> Header {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0] = REQUEST_MAGIC;
+        bytes[1] = opcode;
+        bytes[2..4].copy_from_slice(&key_bytes.to_be_bytes());
+        bytes[4] = extras_bytes;
+        bytes[8..12].copy_from_slice(&body_bytes.to_be_bytes());
+        Header::read(&bytes).expect("the magic is right")
+    }
+
+    #[test]
+    fn a_header_is_read_field_by_field() {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes.copy_from_slice(b"\x80\x11\x01\x02\x08\x00\x00\x00\0\0\x02\x03opaq\0\0\0\0\0\0\x01\0");
+        let header = Header::read(&bytes).expect("the magic is right");
+        assert_eq!(header.tag, Tag { opcode: 0x11, opaque: *b"opaq" });
+        assert_eq!(header.command, Some(Command::Store(Mode::Set)));
+        assert!(header.quiet);
+        assert_eq!(header.cas, 256);
+        assert_eq!((header.extras_bytes, header.key_bytes, header.body_bytes), (8, 258, 515));
+        bytes[0] = 0x81;
+        assert_eq!(Header::read(&bytes), None);
+    }
+
+    #[test]
+    fn quiet_opcodes_ask_for_the_same_as_those_that_are_not() {
+        let quiet = (0x09..=0x0d).step_by(4).chain(0x11..=0x1a).chain([0x1e, 0x24]);
+        let loud = [0x00, 0x0c, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0e, 0x0f, 0x1d, 0x23];
+        for (quiet, loud) in quiet.zip(loud) {
+            assert_eq!(command(quiet), (command(loud).0, true), "{quiet:#x}");
+            assert!(!command(loud).1, "{loud:#x}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_are_told_from_those_that_are_too_large() {
+        let check = |key, extras, body| header(0x01, key, extras, body).check_lengths();
+        assert_eq!(check(3, 8, 11), Ok(()));
+        assert_eq!(check(3, 8, 10), Err(Fault::UnknownCommand));
+        assert_eq!(check(u16::MAX, u8::MAX, 0), Err(Fault::UnknownCommand));
+        assert_eq!(check(3, 8, 1 << 30), Ok(()));
+        assert_eq!(check(3, 8, (1 << 30) + 1), Err(Fault::BadFormat));
+        assert_eq!(check(u16::MAX, u8::MAX, u32::MAX), Err(Fault::BadFormat));
+    }
+
+    #[test]
+    fn a_comparison_needs_an_item_whatever_the_mode() {
+        for (opcode, mode) in [(0x01, Mode::Set), (0x02, Mode::Set), (0x03, Mode::Set)] {
+            let header = Header { cas: 7, ..header(opcode, 1, 8, 9) };
+            let body = header.body(b"\0\0\0\x05\0\0\0\x09k").expect("it is all there");
+            let Asked::Store(storage) = header.asked(&body) else { panic!("{opcode:#x}") };
+            assert_eq!((storage.mode, storage.compare), (mode, Some(7)));
+            assert_eq!((storage.flags, storage.exptime, storage.key), (5, 9, &b"k"[..]));
+            assert_eq!(storage.replaces_or_removes, opcode == 0x01);
+        }
+    }
+
+    #[test]
+    fn a_counter_may_be_told_not_to_begin() {
+        let header = header(0x05, 1, 20, 21);
+        let counting = |exptime: [u8; 4]| {
+            let bytes = [&[0; 7][..], &[1], &[0; 7], &[2], &exptime, b"k"].concat();
+            match header.asked(&header.body(&bytes).expect("it is all there")) {
+                Asked::Request(Request::Count(counting)) => (counting.delta, counting.create),
+                other => panic!("{other:?}"),
+            }
+        };
+        let creation = |exptime| Some(Creation { initial: 2, exptime });
+        assert_eq!(counting([0; 4]), (1, creation(0)));
+        assert_eq!(counting([0, 0, 0, 9]), (1, creation(9)));
+        assert_eq!(counting([0xff, 0xff, 0xff, 0xfe]), (1, creation(0)), "beyond 2038");
+        assert_eq!(counting([0xff; 4]), (1, None));
+    }
+
+    #[test]
+    fn names_of_figures_are_told_by_their_beginning_or_as_a_whole() {
+        let topic = |name| match stat(name) {
+            Asked::Request(Request::Stats { topic, arguments }) => Some((topic, arguments)),
+            _ => None,
+        };
+        assert_eq!(topic(b""), Some((&b""[..], &b""[..])));
+        assert_eq!(topic(b"resetting"), Some((&b"reset"[..], &b""[..])));
+        assert_eq!(topic(b"detail dump"), Some((&b"detail"[..], &b" dump"[..])));
+        assert_eq!(topic(b"items"), Some((&b"items"[..], &b""[..])));
+        for name in [&b"item"[..], b"itemsx", b"sett", b"conns", b"cachedump 1 1"] {
+            assert_eq!(topic(name), None);
+        }
+    }
+}
