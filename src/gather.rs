@@ -8,10 +8,10 @@
 //! when the turn began.
 
 use crate::clock::Seconds;
-use crate::command;
 use crate::connection::Connection;
-use crate::protocol::Retrieval;
 use crate::protocol::encode::Encoder;
+use crate::protocol::{Encode, Retrieval};
+use crate::serve::retrieve;
 use crate::store::PREFETCH_KEYS;
 use crate::worker::{Desk, Engine, Worker};
 use std::cell::RefCell;
@@ -72,7 +72,8 @@ impl Gather {
             let (reply_ends, done) = look_up(worker, engine, now, self.retrieval, left);
             left = &left[done..];
             let mut start = 0;
-            for (asker, &end) in askers.by_ref().zip(&reply_ends[..done]) {
+            // The ends come first: a `zip` takes from its left before it finds its right empty.
+            for (&end, asker) in reply_ends[..done].iter().zip(&mut askers) {
                 if let Some(asker) = asker.upgrade() {
                     asker.borrow_mut().answer(worker, now, &engine.output[start..end]);
                 }
@@ -104,8 +105,7 @@ fn look_up(
         *places.next().expect("no more replies than keys") = encoder.written();
     };
     let mut encoder = Encoder::new(output, false);
-    let done =
-        command::retrieve(&mut context, retrieval, keys, output_bytes, &mut encoder, end_reply);
+    let done = retrieve(&mut context, retrieval, keys, output_bytes, &mut encoder, end_reply);
     (ends, done)
 }
 

@@ -17,6 +17,7 @@ pub enum Count {
     TouchMisses,
     CmdSet,
     CmdFlush,
+    CmdMeta,
     DeleteHits,
     DeleteMisses,
     IncrHits,

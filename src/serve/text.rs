@@ -8,11 +8,12 @@ use super::{Limits, Stop};
 use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval, Storage};
 use crate::shared::Shared;
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
 use std::mem;
+use std::ops::ControlFlow;
 
 /// Where a connection stands in its lines.
 #[derive(Debug, Default)]
@@ -33,12 +34,9 @@ pub enum Phase {
 /// A value of which a part has arrived.
 #[derive(Debug)]
 pub struct PartialValue {
-    mode: Mode,
-    flags: u32,
-    exptime: i32,
-    quiet: bool,
-    key_bytes: usize,
-    /// Key, value and line end. It grows with what arrives: to announce costs a client nothing.
+    line_bytes: usize,
+    /// The line of its command, value and line end. It grows with what arrives: to announce costs
+    /// a client nothing.
     bytes: Vec<u8>,
     total_bytes: usize,
 }
@@ -86,7 +84,7 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let done = command::retrieve(
+        let done = retrieve(
             self.context,
             retrieval,
             keys,
@@ -147,7 +145,9 @@ impl<'s> Serving<'s, '_> {
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
-            Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
+            Parsed::Request(Request::Store(storage), _) => {
+                return self.storage(line, &storage, quiet);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
                 if command::execute(self.context, request, &mut encoder) == Then::Close {
@@ -199,14 +199,8 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let done = command::retrieve(
-                self.context,
-                retrieval,
-                group.keys(),
-                output_bytes,
-                &mut encoder,
-                |_| {},
-            );
+            let done =
+                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
@@ -266,7 +260,7 @@ impl<'s> Serving<'s, '_> {
         None
     }
 
-    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
+    fn storage(&mut self, line: &[u8], storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
         let total_bytes = storage.value_bytes + VALUE_END.len();
         if let Err(fault) = command::admit(self.context, storage) {
             Encoder::new(self.output, quiet).fault(fault);
@@ -277,7 +271,7 @@ impl<'s> Serving<'s, '_> {
             self.value(storage, value, quiet);
             self.consume(total_bytes);
         } else {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
+            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
         }
         None
     }
@@ -297,13 +291,18 @@ impl<'s> Serving<'s, '_> {
             return None;
         };
         let missing_bytes = partial.missing_bytes();
-        let (storage, value) = partial.split();
+        let (line, value) = partial.split();
+        let text::Line { parsed: Parsed::Request(Request::Store(storage), _), quiet } =
+            text::parse(line)
+        else {
+            unreachable!("it was a storage line when it came");
+        };
         if !grown {
             let fault = command::no_memory(self.context, &storage);
-            Encoder::new(self.output, partial.quiet).fault(fault);
+            Encoder::new(self.output, quiet).fault(fault);
             return self.swallow(missing_bytes);
         }
-        self.value(&storage, value, partial.quiet);
+        self.value(&storage, value, quiet);
         self.consume(taken);
         None
     }
@@ -405,10 +404,9 @@ impl Phase {
 }
 
 impl PartialValue {
-    fn new(storage: &Storage<'_>, quiet: bool) -> Self {
-        let Storage { mode, key, flags, exptime, value_bytes } = *storage;
-        let total_bytes = key.len() + value_bytes + VALUE_END.len();
-        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes: key.to_vec(), total_bytes }
+    fn new(line: &[u8], value_bytes: usize) -> Self {
+        let total_bytes = line.len() + value_bytes + VALUE_END.len();
+        Self { line_bytes: line.len(), bytes: line.to_vec(), total_bytes }
     }
 
     fn missing_bytes(&self) -> usize {
@@ -432,13 +430,35 @@ impl PartialValue {
         true
     }
 
-    /// The request, and what is there of the value with its end.
-    fn split(&self) -> (Storage<'_>, &[u8]) {
-        let Self { mode, flags, exptime, .. } = *self;
-        let (key, value) = self.bytes.split_at(self.key_bytes);
-        let value_bytes = self.total_bytes - self.key_bytes - VALUE_END.len();
-        (Storage { mode, key, flags, exptime, value_bytes }, value)
+    /// The line, and what is there of the value with its end.
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.line_bytes)
     }
+}
+
+/// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
+/// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
+/// done with.
+pub(crate) fn retrieve<'e>(
+    context: &mut Context<'_>,
+    retrieval: Retrieval,
+    keys: &[&[u8]],
+    output_bytes: usize,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
+) -> usize {
+    command::retrieve(context, retrieval.touch, keys, |number, hit| {
+        if let Some(hit) = hit {
+            let cas = retrieval.cas.then(|| hit.cas());
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+        }
+        end_key(encoder);
+        if encoder.written() < output_bytes {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })
 }
 
 fn before_last_blank(keys: &[u8]) -> &[u8] {

@@ -1,11 +1,11 @@
 //! `stats settings`: what the server runs with, under memcached's names.
 
-use crate::protocol::encode::Encoder;
+use crate::protocol::Encode;
 use crate::shared::Shared;
 
 /// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
 /// memcached's default, so that tools which compare the two find nothing amiss.
-pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
+pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
     encoder.stat("maxbytes", shared.store.memory_bytes());
@@ -40,7 +40,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     constants(&THE_REST, encoder);
 }
 
-fn constants(settings: &[(&str, &str)], encoder: &mut Encoder<'_>) {
+fn constants(settings: &[(&str, &str)], encoder: &mut impl Encode) {
     for (name, value) in settings {
         encoder.stat(name, value);
     }
