@@ -5,6 +5,7 @@
 //! [`Outcome`]s and [`Fault`]s, which say nothing of how they were or will be written. This module
 //! knows no socket and no store.
 
+pub mod binary;
 pub mod encode;
 pub mod number;
 pub mod text;

@@ -15,6 +15,8 @@ mod binary;
 mod partial;
 mod text;
 
+pub(crate) use self::text::retrieve;
+
 use crate::command::Context;
 use crate::protocol::binary::REQUEST_MAGIC;
 
