@@ -6,15 +6,14 @@
 //! that are not done with, mostly none. Ten thousand idle connections therefore cost ten thousand
 //! small structs, and the buffers that do exist stay in the processor's cache.
 //!
-//! A get that came alone is left to the worker's [`Gather`](crate::gather::Gather), which answers
-//! it together with those of other connections.
+//! Short input is left to the worker's [`Gather`](crate::gather::Gather), which serves it together
+//! with that of other connections.
 //!
 //! A connection that has output to send does nothing else: neither reads nor serves. That is all
 //! the backpressure there is.
 
-use crate::clock::Seconds;
-use crate::protocol::{KEY_BYTES_MAX, text};
-use crate::serve::{Limits, Phase, Stop};
+use crate::command;
+use crate::serve::{Limits, Phase, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::worker::{Desk, Worker};
@@ -61,7 +60,7 @@ enum Next {
     Read,
     /// Goes on with the input it has.
     Serve,
-    /// Has its get answered by the worker, and goes on at once if it was `woken` meanwhile.
+    /// Is served by the worker, and goes on at once if it was `woken` meanwhile.
     Wait { woken: bool },
     /// Tells the client that nothing more will come.
     Close,
@@ -93,18 +92,35 @@ impl Client {
 }
 
 impl Connection {
-    /// Takes the answer to the get that was gathered.
-    pub(crate) fn answer(&mut self, worker: &Worker, now: Seconds, reply: &[u8]) {
-        self.record.last_request.store(now, Ordering::Relaxed);
+    /// Serves input that was gathered. [`Self::take_replies`] must follow.
+    pub(crate) fn serve_gathered(
+        &mut self,
+        worker: &Worker,
+        context: &mut command::Context<'_>,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Stop {
+        self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
+        let mut limits = worker.limits();
+        limits.output_bytes = limits.output_bytes.saturating_add(output.len());
+        let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
+        self.keep(&input[served.consumed..], served.scanned);
+        served.stop
+    }
+
+    /// Sends the replies to input that was gathered, and goes on.
+    pub(crate) fn take_replies(&mut self, worker: &Worker, replies: &[u8], stop: Stop) {
         // An error will be met again by the task, which is the one to end for it.
-        let sent = self.stream.try_write(reply).unwrap_or(0);
+        let sent = match replies {
+            [] => 0,
+            replies => self.stream.try_write(replies).unwrap_or(0),
+        };
         worker.figures().counters.add(Count::BytesWritten, sent as u64);
-        if sent < reply.len() {
-            self.output = reply[sent..].to_vec();
-            self.account(worker);
-        }
-        let woken = mem::replace(&mut self.next, Next::Read) == Next::Wait { woken: true };
-        if woken || sent < reply.len() || worker.stopping() {
+        self.output = replies[sent..].to_vec();
+        let woken = self.next == Next::Wait { woken: true };
+        self.next = Next::after(stop, worker);
+        self.account(worker);
+        if woken || self.next != Next::Read || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
@@ -136,15 +152,8 @@ impl Connection {
                 Next::Close | Next::Part => return self.close(worker, desk, task),
                 Next::Wait { .. } => unreachable!("who waits does not run"),
             };
-            self.next = match stop {
-                Stop::Input => Next::Read,
-                Stop::Turn | Stop::Output => Next::Serve,
-                Stop::Close => Next::Close,
-            };
+            self.next = Next::after(stop, worker);
             ready!(self.send_new(worker, desk, task))?;
-            if stop == Stop::Turn {
-                worker.figures().counters.count(Count::ConnYields);
-            }
             if self.next == Next::Serve {
                 break;
             }
@@ -181,13 +190,13 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
-        if read_bytes <= LONE_GET_BYTES_MAX
-            && self.input.is_empty()
-            && self.phase.awaits_line()
-            && let Some((retrieval, key, [])) = text::lone_get(input)
+        let may_be_gathered = self.input.is_empty() && self.phase.awaits_request();
+        if read_bytes <= GATHERED_BYTES_MAX
+            && may_be_gathered
+            && let Some(itself) = self.itself.upgrade()
         {
             let Desk { gather, engine, .. } = desk;
-            gather.add(worker, engine, retrieval, key, Weak::clone(&self.itself));
+            gather.add(worker, engine, input, itself);
             let woken = self.stream.poll_read_ready(task).is_ready();
             self.next = Next::Wait { woken };
             return Poll::Pending;
@@ -298,20 +307,32 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = if !self.output.is_empty() {
-            ConnectionState::Writing
-        } else if self.phase.awaits_value() {
-            ConnectionState::ReadingValue
-        } else if self.phase.swallows() {
-            ConnectionState::Swallowing
-        } else {
-            ConnectionState::Reading
+        let state = match (self.next, self.output.is_empty()) {
+            (Next::Wait { .. }, _) => ConnectionState::Serving,
+            (_, false) => ConnectionState::Writing,
+            _ if self.phase.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.phase.swallows() => ConnectionState::Swallowing,
+            _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
         let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;
+    }
+}
+
+impl Next {
+    fn after(stop: Stop, worker: &Worker) -> Self {
+        match stop {
+            Stop::Input => Self::Read,
+            Stop::Turn => {
+                worker.figures().counters.count(Count::ConnYields);
+                Self::Serve
+            }
+            Stop::Output => Self::Serve,
+            Stop::Close => Self::Close,
+        }
     }
 }
 
@@ -343,5 +364,5 @@ impl Drop for Connection {
 /// Reads in a row before others have their turn. A request may be larger than a read, so requests
 /// are not enough to count.
 const READS_PER_TURN: usize = 16;
-/// `gets`, a blank, a key, a line end.
-const LONE_GET_BYTES_MAX: usize = 4 + 1 + KEY_BYTES_MAX + 2;
+/// What is longer is worth a turn of its own.
+const GATHERED_BYTES_MAX: usize = 4096;

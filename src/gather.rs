@@ -1,112 +1,122 @@
-//! Gets that came alone, gathered from a worker's connections and looked up together.
+//! Short input, gathered from a worker's connections and served together.
 //!
-//! A client that waits for every reply asks for one key at a time, and to look one key up is mostly
+//! A client that waits for every reply sends one request at a time, and to look one key up is mostly
 //! to wait for memory: for its bucket, then for its item. Where many such clients are ready in one
-//! turn of the event loop, a group of their keys is waited for at once, as a pipeline's is, at one
-//! moment and in one batch. The last group of a turn is looked up by a task of its own, which the
-//! first get wakes: it stands behind those connections in the event loop's queue that were ready
-//! when the turn began.
+//! turn of the event loop, their requests are served as a pipeline is: at one moment, in one batch,
+//! and the keys of all are waited for at once. The last group of a turn is served by a task of its
+//! own, which the first request wakes: it stands in the event loop's queue behind all connections
+//! that were ready when the turn began.
 
 use crate::clock::Seconds;
 use crate::connection::Connection;
-use crate::protocol::encode::Encoder;
-use crate::protocol::{Encode, Retrieval};
-use crate::serve::retrieve;
+use crate::serve::{Stop, first_key};
 use crate::store::PREFETCH_KEYS;
 use crate::worker::{Desk, Engine, Worker};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Gets that wait to be looked up: [`PREFETCH_KEYS`] at most, all of one kind.
+/// Input that waits to be served, of [`PREFETCH_KEYS`] connections at most.
 #[derive(Debug)]
 pub(crate) struct Gather {
-    retrieval: Retrieval,
-    askers: Vec<Weak<RefCell<Connection>>>,
-    /// The keys, one behind the other, and where each ends.
-    keys: Vec<u8>,
-    key_ends: Vec<usize>,
+    clients: Vec<Gathered>,
+    /// What they sent, one behind the other.
+    input: Vec<u8>,
     waker: Waker,
 }
 
-/// The task that looks up what a turn of the event loop has gathered.
+#[derive(Debug)]
+struct Gathered {
+    connection: Rc<RefCell<Connection>>,
+    input_end: usize,
+}
+
+/// What a connection is to send.
+#[derive(Debug)]
+struct Reply {
+    connection: Rc<RefCell<Connection>>,
+    output_end: usize,
+    stop: Stop,
+}
+
+/// The task that serves what a turn of the event loop has gathered.
 #[derive(Debug)]
 pub(crate) struct Gathering(pub(crate) Rc<Worker>);
 
 impl Gather {
-    /// Takes a get up. It is answered in this turn of the event loop. If the group is full or of
-    /// another kind, that is looked up first.
+    /// Takes up what a connection has read. It is served in this turn of the event loop; if the
+    /// group is full, that is served first.
     pub(crate) fn add(
         &mut self,
         worker: &Worker,
         engine: &mut Engine,
-        retrieval: Retrieval,
-        key: &[u8],
-        asker: Weak<RefCell<Connection>>,
+        input: &[u8],
+        connection: Rc<RefCell<Connection>>,
     ) {
-        if self.askers.len() == PREFETCH_KEYS || self.retrieval != retrieval {
-            self.answer(worker, engine);
+        if self.clients.len() == PREFETCH_KEYS {
+            self.serve(worker, engine);
         }
-        if self.askers.is_empty() {
-            self.retrieval = retrieval;
+        if self.clients.is_empty() {
             self.waker.wake_by_ref();
         }
-        self.keys.extend_from_slice(key);
-        self.key_ends.push(self.keys.len());
-        self.askers.push(asker);
+        self.input.extend_from_slice(input);
+        self.clients.push(Gathered { connection, input_end: self.input.len() });
     }
 
-    fn answer(&mut self, worker: &Worker, engine: &mut Engine) {
+    fn serve(&mut self, worker: &Worker, engine: &mut Engine) {
         let now = worker.now();
-        let mut keys: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        let mut start = 0;
-        for (key, &end) in keys.iter_mut().zip(&self.key_ends) {
-            *key = &self.keys[start..end];
-            start = end;
-        }
-        let mut left = &keys[..self.askers.len()];
-        let mut askers = self.askers.drain(..);
-        while !left.is_empty() {
-            let (reply_ends, done) = look_up(worker, engine, now, self.retrieval, left);
-            left = &left[done..];
+        let mut first = 0;
+        while first < self.clients.len() {
+            let replies = self.execute(first, worker, engine, now);
             let mut start = 0;
-            // The ends come first: a `zip` takes from its left before it finds its right empty.
-            for (&end, asker) in reply_ends[..done].iter().zip(&mut askers) {
-                if let Some(asker) = asker.upgrade() {
-                    asker.borrow_mut().answer(worker, now, &engine.output[start..end]);
-                }
-                start = end;
+            for reply in replies.iter().flatten() {
+                let bytes = &engine.output[start..reply.output_end];
+                reply.connection.borrow_mut().take_replies(worker, bytes, reply.stop);
+                start = reply.output_end;
             }
             engine.clear_output(worker);
+            first += replies.iter().flatten().count();
         }
-        drop(askers);
-        self.keys.clear();
-        self.key_ends.clear();
+        self.clients.clear();
+        self.input.clear();
     }
-}
 
-/// Looks up as many keys as fit the output. Returns where each one's reply ends, and how many they
-/// are. It is over before anything is sent: nothing may be pinned meanwhile.
-fn look_up(
-    worker: &Worker,
-    engine: &mut Engine,
-    now: Seconds,
-    retrieval: Retrieval,
-    keys: &[&[u8]],
-) -> ([usize; PREFETCH_KEYS], usize) {
-    let output_bytes = worker.limits().output_bytes;
-    let (mut context, output) = engine.begin(worker, now);
-    let mut ends = [0; PREFETCH_KEYS];
-    let mut places = ends.iter_mut();
-    let end_reply = |encoder: &mut Encoder<'_>| {
-        encoder.end();
-        *places.next().expect("no more replies than keys") = encoder.written();
-    };
-    let mut encoder = Encoder::new(output, false);
-    let done = retrieve(&mut context, retrieval, keys, output_bytes, &mut encoder, end_reply);
-    (ends, done)
+    /// Serves from the `first` on as many as fit the output. What the store lends for it is given
+    /// back before anything is sent.
+    fn execute(
+        &self,
+        first: usize,
+        worker: &Worker,
+        engine: &mut Engine,
+        now: Seconds,
+    ) -> [Option<Reply>; PREFETCH_KEYS] {
+        let (mut context, output) = engine.begin(worker, now);
+        // Whoever sends more than one request has them announced in his turn.
+        context.batch.prefetch(self.from(first).filter_map(|(input, _)| first_key(input)));
+        let mut replies = [const { None }; PREFETCH_KEYS];
+        for (place, (input, connection)) in replies.iter_mut().zip(self.from(first)) {
+            let mut running = connection.borrow_mut();
+            let stop = running.serve_gathered(worker, &mut context, input, output);
+            let connection = Rc::clone(connection);
+            *place = Some(Reply { connection, output_end: output.len(), stop });
+            if output.len() >= worker.limits().output_bytes {
+                break;
+            }
+        }
+        replies
+    }
+
+    /// What was gathered from the `first` on.
+    fn from(&self, first: usize) -> impl Iterator<Item = (&[u8], &Rc<RefCell<Connection>>)> {
+        let mut start = first.checked_sub(1).map_or(0, |last| self.clients[last].input_end);
+        self.clients[first..].iter().map(move |gathered| {
+            let input = &self.input[start..gathered.input_end];
+            start = gathered.input_end;
+            (input, &gathered.connection)
+        })
+    }
 }
 
 impl Future for Gathering {
@@ -116,7 +126,7 @@ impl Future for Gathering {
         let worker = &*self.0;
         let Desk { gather, engine, .. } = &mut *worker.desk();
         gather.waker.clone_from(task.waker());
-        gather.answer(worker, engine);
+        gather.serve(worker, engine);
         Poll::Pending
     }
 }
@@ -124,10 +134,8 @@ impl Future for Gathering {
 impl Default for Gather {
     fn default() -> Self {
         Self {
-            retrieval: Retrieval { cas: false, touch: None },
-            askers: Vec::with_capacity(PREFETCH_KEYS),
-            keys: Vec::new(),
-            key_ends: Vec::with_capacity(PREFETCH_KEYS),
+            clients: Vec::with_capacity(PREFETCH_KEYS),
+            input: Vec::new(),
             waker: Waker::noop().clone(),
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) phase: &'s mut Phase,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
+    /// Requests whose keys the store was told of.
+    pub(super) ahead: usize,
     pub(super) output: &'s mut Vec<u8>,
 }
 
@@ -77,6 +79,7 @@ impl<'s> Serving<'s, '_> {
             self.gets(&header, body.key, limits);
             return None;
         }
+        self.look_ahead(&header);
         limits.requests -= 1;
         self.position += HEADER_BYTES;
         match header.asked(&body) {
@@ -102,6 +105,15 @@ impl<'s> Serving<'s, '_> {
             }
         }
         self.swallow(header.body_bytes())
+    }
+
+    /// Announces the keys of a pipeline to the store before the first of its packets is served,
+    /// which has this header.
+    fn look_ahead(&mut self, header: &Header) {
+        if self.ahead == 0 && self.rest().len() > header.packet_bytes() {
+            self.ahead = self.context.batch.prefetch(binary::keys_ahead(self.rest()));
+        }
+        self.ahead = self.ahead.saturating_sub(1);
     }
 
     /// Serves as many retrievals as follow one another, of which this is the first. Nothing is

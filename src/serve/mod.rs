@@ -15,9 +15,8 @@ mod binary;
 mod partial;
 mod text;
 
-pub(crate) use self::text::retrieve;
-
 use crate::command::Context;
+use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
 
 /// Where a connection stands in what its client sends.
@@ -81,28 +80,43 @@ pub fn serve(
             Some(_) => Phase::Text(text::Phase::default()),
         };
     }
+    let (position, ahead) = (0, 0);
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
-            let (position, ahead) = (0, 0);
             let mut serving =
                 text::Serving { context, phase, input, position, scanned, ahead, output };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: serving.scanned, stop }
         }
         Phase::Binary(phase) => {
-            let mut serving = binary::Serving { context, phase, input, position: 0, output };
+            let mut serving = binary::Serving { context, phase, input, position, ahead, output };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
     }
 }
 
+/// The key that the first request in `input` will probably ask for. A wrong guess is for the caller
+/// to bear.
+#[must_use]
+pub fn first_key(input: &[u8]) -> Option<&[u8]> {
+    if input.first() == Some(&REQUEST_MAGIC) {
+        protocol::binary::keys_ahead(input).next()
+    } else {
+        protocol::text::keys_ahead(input).next()
+    }
+}
+
 impl Phase {
-    /// A command of the text protocol comes next.
+    /// A request comes next.
     #[must_use]
-    pub fn awaits_line(&self) -> bool {
-        matches!(self, Self::Text(text::Phase::Command))
+    pub fn awaits_request(&self) -> bool {
+        match self {
+            Self::Opening => true,
+            Self::Text(phase) => matches!(phase, text::Phase::Command),
+            Self::Binary(phase) => matches!(phase, binary::Phase::Packet),
+        }
     }
 
     /// A value comes next.

@@ -416,7 +416,7 @@ impl PartialValue {
 /// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
 /// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
 /// done with.
-pub(crate) fn retrieve<'e>(
+fn retrieve<'e>(
     context: &mut Context<'_>,
     retrieval: Retrieval,
     keys: &[&[u8]],

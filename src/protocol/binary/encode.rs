@@ -152,7 +152,9 @@ impl Encode for Encoder<'_> {
             Outcome::Counted(counted) => {
                 self.success(counted.cas, &[], &counted.number.to_be_bytes());
             }
-            Outcome::Deleted | Outcome::Touched { .. } | Outcome::Ok | Outcome::Reset => self.success(0, &[], &[]),
+            Outcome::Deleted | Outcome::Touched { .. } | Outcome::Ok | Outcome::Reset => {
+                self.success(0, &[], &[]);
+            }
             Outcome::Exists => self.refuse(Status::Exists),
             Outcome::NotFound => self.refuse(Status::NotFound),
             Outcome::NotStored => self.refuse(match self.command {

@@ -10,6 +10,7 @@ pub mod encode;
 use super::{
     Counting, Creation, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Storage,
 };
+use std::iter;
 
 /// The first byte of every request, and of no command of the text protocol.
 pub const REQUEST_MAGIC: u8 = 0x80;
@@ -119,8 +120,23 @@ impl Header {
     #[must_use]
     pub fn read(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let [
-            REQUEST_MAGIC, opcode, key0, key1, extras_bytes, _, _, _, body0, body1, body2, body3,
-            opaque0, opaque1, opaque2, opaque3, cas @ ..,
+            REQUEST_MAGIC,
+            opcode,
+            key0,
+            key1,
+            extras_bytes,
+            _,
+            _,
+            _,
+            body0,
+            body1,
+            body2,
+            body3,
+            opaque0,
+            opaque1,
+            opaque2,
+            opaque3,
+            cas @ ..,
         ] = *bytes
         else {
             return None;
@@ -165,9 +181,9 @@ impl Header {
             Some(Command::Authenticate | Command::Step) => extras_bytes == 0 && with_key,
             Some(Command::Stat) => extras_bytes == 0 && !with_value,
             Some(Command::Flush) => matches!(extras_bytes, 0 | 4) && !with_key && !with_value,
-            Some(
-                Command::Noop | Command::Version | Command::Quit | Command::ListMechanisms,
-            ) => extras_bytes == 0 && !with_key && !with_value,
+            Some(Command::Noop | Command::Version | Command::Quit | Command::ListMechanisms) => {
+                extras_bytes == 0 && !with_key && !with_value
+            }
         };
         if fits && self.key_bytes <= KEY_BYTES_MAX { Ok(()) } else { Err(Fault::BadFormat) }
     }
@@ -214,9 +230,7 @@ impl Header {
             Command::Count(direction) => {
                 Asked::Request(Request::Count(self.counting(direction, body)))
             }
-            Command::Flush => {
-                Asked::Request(Request::Flush { exptime: Some(body.exptime(0)) })
-            }
+            Command::Flush => Asked::Request(Request::Flush { exptime: Some(body.exptime(0)) }),
             Command::Noop => Asked::Request(Request::Noop),
             Command::Version => Asked::Request(Request::Version),
             Command::Stat => stat(body.key),
@@ -274,6 +288,20 @@ pub fn lone_get(input: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     header.check_lengths().and_then(|()| header.check_parts()).ok()?;
     let (key, rest) = rest.split_at_checked(header.body_bytes)?;
     Some((header, key, rest))
+}
+
+/// The keys that packets at the start of `input` are about, as far as it is worth looking. A wrong
+/// guess is for the caller to bear.
+pub fn keys_ahead(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = &input[..input.len().min(BYTES_AHEAD_MAX)];
+    iter::from_fn(move || {
+        let (header, body) = rest.split_first_chunk()?;
+        let header = Header::read(header)?;
+        header.check_lengths().ok()?;
+        let key = header.body(body)?.key;
+        rest = body.get(header.body_bytes..).unwrap_or_default();
+        Some(key)
+    })
 }
 
 impl Body<'_> {
@@ -352,6 +380,8 @@ fn command(opcode: u8) -> (Option<Command>, bool) {
 
 /// Instead of the time to live of a counter that begins.
 const NO_CREATION: u32 = u32::MAX;
+/// Input that [`keys_ahead`] looks at.
+const BYTES_AHEAD_MAX: usize = 2048;
 /// The largest item that `-I` can allow.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
@@ -372,7 +402,8 @@ mod tests {
     #[test]
     fn a_header_is_read_field_by_field() {
         let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(b"\x80\x11\x01\x02\x08\x00\x00\x00\0\0\x02\x03opaq\0\0\0\0\0\0\x01\0");
+        bytes
+            .copy_from_slice(b"\x80\x11\x01\x02\x08\x00\x00\x00\0\0\x02\x03opaq\0\0\0\0\0\0\x01\0");
         let header = Header::read(&bytes).expect("the magic is right");
         assert_eq!(header.tag, Tag { opcode: 0x11, opaque: *b"opaq" });
         assert_eq!(header.command, Some(Command::Store(Mode::Set)));
@@ -386,7 +417,8 @@ mod tests {
     #[test]
     fn quiet_opcodes_ask_for_the_same_as_those_that_are_not() {
         let quiet = (0x09..=0x0d).step_by(4).chain(0x11..=0x1a).chain([0x1e, 0x24]);
-        let loud = [0x00, 0x0c, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0e, 0x0f, 0x1d, 0x23];
+        let loud =
+            [0x00, 0x0c, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0e, 0x0f, 0x1d, 0x23];
         for (quiet, loud) in quiet.zip(loud) {
             assert_eq!(command(quiet), (command(loud).0, true), "{quiet:#x}");
             assert!(!command(loud).1, "{loud:#x}");

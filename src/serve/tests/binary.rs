@@ -29,13 +29,17 @@ impl Packet<'_> {
     fn bytes(&self) -> Vec<u8> {
         let Self { opcode, opaque, cas, extras, key, value } = *self;
         let body = [extras, key, value].concat();
-        let lengths = (key.len() as u16, extras.len() as u8, body.len() as u32);
+        let lengths = (length(key), length(extras), length(&body));
         let mut bytes = header(opcode, lengths);
         bytes[15] = opaque;
         bytes[16..].copy_from_slice(&cas.to_be_bytes());
         bytes.extend(body);
         bytes
     }
+}
+
+fn length<N: TryFrom<usize>>(bytes: &[u8]) -> N {
+    N::try_from(bytes.len()).ok().expect("a short packet")
 }
 
 /// The header of a request with these lengths of key, extras and body.
