@@ -80,9 +80,8 @@ fn capabilities(server: &Server, option: &str, protocol: &str) -> (usize, Vec<St
     let verdicts = fields.join(" ").replace("[pass]", "[pass]\n");
     let verdicts = verdicts.replace(protocol, &format!("\n{protocol}"));
     let lines = verdicts.lines().map(|line| line.trim().to_owned());
-    let (passed, failed): (Vec<String>, Vec<String>) = lines
-        .filter(|line| line.starts_with(protocol))
-        .partition(|line| line.ends_with("[pass]"));
+    let (passed, failed): (Vec<String>, Vec<String>) =
+        lines.filter(|line| line.starts_with(protocol)).partition(|line| line.ends_with("[pass]"));
     (passed.len(), failed, report)
 }
 
