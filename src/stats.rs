@@ -31,6 +31,7 @@ pub enum Count {
     StoreNoMemory,
     BytesRead,
     BytesWritten,
+    IdleKicks,
     ConnYields,
 }
 

@@ -75,6 +75,9 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
         encoder.stat(name, sums.get(*count));
     }
     zeros(&["auth_cmds", "auth_errors"], encoder);
+    if context.shared.config.idle_timeout_seconds > 0 {
+        encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
+    }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
     threads(context, sums.get(Count::ConnYields), encoder);

@@ -124,6 +124,8 @@ pub(super) fn fault_line(fault: Fault) -> &'static [u8] {
         Fault::InvalidDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
         Fault::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
         Fault::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+        Fault::InvalidInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+        Fault::InvalidDeltaToken => b"CLIENT_ERROR invalid numeric delta value\r\n",
         Fault::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
         Fault::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
         Fault::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",

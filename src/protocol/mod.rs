@@ -5,8 +5,10 @@
 //! [`Outcome`]s and [`Fault`]s, which say nothing of how they were or will be written. This module
 //! knows no socket and no store.
 
+pub mod base64;
 pub mod binary;
 pub mod encode;
+pub mod meta;
 pub mod number;
 pub mod text;
 
@@ -354,6 +356,10 @@ pub enum Fault {
     NonNumeric,
     /// An argument that cannot be read.
     BadToken,
+    /// A number to begin with that cannot be read.
+    InvalidInitial,
+    /// A number to count by that cannot be read.
+    InvalidDeltaToken,
     /// The same argument twice.
     DuplicateFlag,
     /// No such argument.

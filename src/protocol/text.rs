@@ -34,6 +34,8 @@ pub enum Parsed<'a> {
         /// Bytes behind the line that belong to it and are not to be taken for commands.
         swallow_bytes: usize,
     },
+    /// A meta command, for [`meta::parse`](super::meta::parse).
+    Meta,
     /// Not this protocol: a web browser that was led here must not make it further.
     Alien,
 }
@@ -81,6 +83,9 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"quit" => Line::request(Request::Quit, false),
         b"stats" => stats(rest),
         b"shutdown" => shutdown(rest),
+        b"mg" | b"ms" | b"md" | b"ma" | b"mn" | b"me" => {
+            Line { parsed: Parsed::Meta, quiet: false }
+        }
         _ => unknown(line),
     }
 }
@@ -366,7 +371,7 @@ fn truncated_exptime(exptime: i64) -> i32 {
 /// What follows every value.
 pub const VALUE_END: &[u8] = b"\r\n";
 /// The longest value that can be announced: with its end it is still a 31-bit length.
-const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
+pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 /// Two bytes of a command and a full line end: what is shorter is no command.
 const SHORTEST_LINE_BYTES: usize = 4;
 /// Blanks that a long retrieval may begin with.

@@ -166,6 +166,11 @@ impl<'s> Serving<'s, '_> {
             self.position += header.body_bytes();
         } else {
             let fields = &rest[..header.body_bytes() - header.value_bytes()];
+            if !self.context.shared.may_buffer(fields.len()) {
+                let fault = self.no_memory(header, body);
+                self.encoder(header).fault(fault);
+                return self.swallow(header.body_bytes());
+            }
             let body = Partial::new(fields, header.body_bytes());
             *self.phase = Phase::Body(Box::new(PartialPacket { header: *header, body }));
             self.position += fields.len();

@@ -4,15 +4,19 @@
 //! be ignored is dropped at once. So a line whose end is missing is all that is ever left in the
 //! input.
 
-use super::partial::Partial;
+mod keys;
+mod meta;
+mod value;
+
+use self::keys::KeyGroup;
+use self::value::{Answer, PartialValue};
 use super::{Limits, Stop};
 use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
-use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval, Storage};
+use crate::protocol::text::{self, LongLine, Parsed};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
-use std::mem;
 use std::ops::ControlFlow;
 
 /// Where a connection stands in its lines.
@@ -29,14 +33,6 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
-}
-
-/// A value of which a part has arrived.
-#[derive(Debug)]
-pub struct PartialValue {
-    line_bytes: usize,
-    /// The line of its command, value and line end.
-    arrived: Partial,
 }
 
 pub(super) struct Serving<'s, 'w> {
@@ -71,6 +67,15 @@ impl<'s> Serving<'s, '_> {
             if let Some(stop) = stop {
                 return stop;
             }
+        }
+    }
+
+    /// Serves requests at the start of the input that need no more than one look, if there are any.
+    fn lone_requests(&mut self, limits: &mut Limits) -> bool {
+        match self.rest().first() {
+            Some(b'g') => self.lone_gets(limits),
+            Some(b'm') => self.lone_fetches(limits),
+            _ => false,
         }
     }
 
@@ -128,7 +133,7 @@ impl<'s> Serving<'s, '_> {
     }
 
     fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
-        if self.scanned == 0 && self.lone_gets(limits) {
+        if self.scanned == 0 && self.lone_requests(limits) {
             return None;
         }
         let Some(line) = self.line() else {
@@ -144,7 +149,7 @@ impl<'s> Serving<'s, '_> {
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
             Parsed::Request(Request::Store(storage), _) => {
-                return self.storage(line, &storage, quiet);
+                return self.storage(line, &storage, Answer::Classic { quiet });
             }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
@@ -156,6 +161,7 @@ impl<'s> Serving<'s, '_> {
                 Encoder::new(self.output, quiet).fault(fault);
                 return self.swallow(swallow_bytes);
             }
+            Parsed::Meta => return self.meta(line),
             Parsed::Alien => return Some(Stop::Close),
         }
         None
@@ -258,66 +264,6 @@ impl<'s> Serving<'s, '_> {
         None
     }
 
-    fn storage(&mut self, line: &[u8], storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
-        let total_bytes = storage.value_bytes + VALUE_END.len();
-        if let Err(fault) = command::admit(self.context, storage) {
-            Encoder::new(self.output, quiet).fault(fault);
-            return self.swallow(total_bytes);
-        }
-        let rest = self.rest();
-        if let Some(value) = rest.get(..total_bytes) {
-            self.value(storage, value, quiet);
-            self.consume(total_bytes);
-        } else {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
-        }
-        None
-    }
-
-    fn more_value(&mut self) -> Option<Stop> {
-        let rest = self.rest();
-        let Phase::Value(partial) = &mut *self.phase else {
-            return None;
-        };
-        let taken = rest.len().min(partial.arrived.missing_bytes());
-        let grown = partial.arrived.grow(&rest[..taken], self.context.shared);
-        if grown && partial.arrived.missing_bytes() > 0 {
-            self.consume(taken);
-            return None;
-        }
-        let Phase::Value(partial) = mem::take(self.phase) else {
-            return None;
-        };
-        let missing_bytes = partial.arrived.missing_bytes();
-        let (line, value) = partial.split();
-        let text::Line { parsed: Parsed::Request(Request::Store(storage), _), quiet } =
-            text::parse(line)
-        else {
-            unreachable!("it was a storage line when it came");
-        };
-        if !grown {
-            let fault = command::no_memory(self.context, &storage);
-            Encoder::new(self.output, quiet).fault(fault);
-            return self.swallow(missing_bytes);
-        }
-        self.value(&storage, value, quiet);
-        self.consume(taken);
-        None
-    }
-
-    /// Stores a value that has arrived together with its end.
-    fn value(&mut self, storage: &Storage<'_>, value: &[u8], quiet: bool) {
-        let mut encoder = Encoder::new(self.output, quiet);
-        let Some(value) = value.strip_suffix(VALUE_END) else {
-            encoder.fault(Fault::BadDataChunk);
-            return;
-        };
-        match command::store(self.context, storage, value) {
-            Ok(outcome) => encoder.outcome(outcome),
-            Err(fault) => encoder.fault(fault),
-        }
-    }
-
     fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
@@ -329,87 +275,9 @@ impl<'s> Serving<'s, '_> {
     }
 }
 
-/// As many keys as are worth looking up together.
-struct KeyGroup<'k> {
-    line: &'k [u8],
-    keys: [&'k [u8]; PREFETCH_KEYS],
-    /// What of the line follows each key.
-    rests: [&'k [u8]; PREFETCH_KEYS],
-    count: usize,
-    /// The next one is longer than a key can be.
-    ends_too_long: bool,
-}
-
-impl<'k> KeyGroup<'k> {
-    fn new(line: &'k [u8]) -> Self {
-        let nothing: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        Self { line, keys: nothing, rests: nothing, count: 0, ends_too_long: false }
-    }
-
-    /// The keys of requests for one key each at the start of `input`, as far as they are alike.
-    fn of_lone_gets(input: &'k [u8], requests_max: usize) -> Self {
-        let mut group = Self::new(input);
-        let mut rest = input;
-        let mut alike = None;
-        while group.count < requests_max.min(PREFETCH_KEYS)
-            && let Some((retrieval, key, after)) = text::lone_get(rest)
-            && *alike.get_or_insert(retrieval) == retrieval
-        {
-            group.push(key, after);
-            rest = after;
-        }
-        group
-    }
-
-    fn push(&mut self, key: &'k [u8], rest: &'k [u8]) {
-        self.keys[self.count] = key;
-        self.rests[self.count] = rest;
-        self.count += 1;
-    }
-
-    fn take(line: &'k [u8]) -> Self {
-        let mut group = Self::new(line);
-        let mut tokens = Tokens::new(line);
-        while group.count < PREFETCH_KEYS
-            && let Some(key) = tokens.next()
-        {
-            if key.len() > KEY_BYTES_MAX {
-                group.ends_too_long = true;
-                break;
-            }
-            group.push(key, tokens.rest());
-        }
-        group
-    }
-
-    fn keys(&self) -> &[&'k [u8]] {
-        &self.keys[..self.count]
-    }
-
-    /// What of the line follows the first `done` keys.
-    fn rest_after(&self, done: usize) -> &'k [u8] {
-        match done.checked_sub(1) {
-            Some(last) => self.rests[last],
-            None => self.line,
-        }
-    }
-}
-
 impl Phase {
     pub(super) fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.arrived.capacity_bytes() } else { 0 }
-    }
-}
-
-impl PartialValue {
-    fn new(line: &[u8], value_bytes: usize) -> Self {
-        let total_bytes = line.len() + value_bytes + VALUE_END.len();
-        Self { line_bytes: line.len(), arrived: Partial::new(line, total_bytes) }
-    }
-
-    /// The line, and what is there of the value with its end.
-    fn split(&self) -> (&[u8], &[u8]) {
-        self.arrived.bytes().split_at(self.line_bytes)
+        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
     }
 }
 

@@ -60,8 +60,8 @@ fn stores(client: &Client) -> Result<(), MemcacheError> {
     assert_eq!(client.get::<String>("text")?.as_deref(), Some("value"));
     assert_eq!(client.get::<i32>("number")?, Some(42));
     assert_eq!(client.get::<String>("missing")?, None);
-    assert_refused(client.add("text", "other", 0), &CommandError::KeyExists);
-    assert_refused(client.replace("missing", "1", 0), &CommandError::KeyNotFound);
+    assert_refused(&client.add("text", "other", 0), &CommandError::KeyExists);
+    assert_refused(&client.replace("missing", "1", 0), &CommandError::KeyNotFound);
     client.add("new", "1", 0)?;
     client.replace("new", "2", 0)?;
     client.append("new", "3")?;
@@ -71,7 +71,7 @@ fn stores(client: &Client) -> Result<(), MemcacheError> {
     client.set("large", large.as_str(), 0)?;
     assert!(client.get::<String>("large")?.is_some_and(|value| value == large));
     let too_large = client.set("large", "v".repeat(2_000_000).as_str(), 0);
-    assert_refused(too_large, &CommandError::ValueTooLarge);
+    assert_refused(&too_large, &CommandError::ValueTooLarge);
     assert_eq!(client.get::<String>("large")?, None);
     Ok(())
 }
@@ -109,9 +109,9 @@ fn looks_after_itself(client: &Client) -> Result<(), MemcacheError> {
     Ok(())
 }
 
-fn assert_refused<T: Debug>(result: Result<T, MemcacheError>, expected: &CommandError) {
+fn assert_refused<T: Debug>(result: &Result<T, MemcacheError>, expected: &CommandError) {
     assert!(
-        matches!(&result, Err(MemcacheError::CommandError(error)) if error == expected),
+        matches!(result, Err(MemcacheError::CommandError(error)) if error == expected),
         "{result:?} rather than {expected:?}"
     );
 }

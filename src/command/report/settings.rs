@@ -37,6 +37,8 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     constants(&SLABS_AND_CRAWLER, encoder);
     encoder.stat("flush_enabled", yes(config.flush_allowed));
     encoder.stat("dump_enabled", yes(config.dump_allowed));
+    constants(&LISTS, encoder);
+    encoder.stat("idle_timeout", config.idle_timeout_seconds);
     constants(&THE_REST, encoder);
 }
 
@@ -58,7 +60,7 @@ const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
     ("tail_repair_time", "0"),
 ];
 
-const THE_REST: [(&str, &str); 42] = [
+const LISTS: [(&str, &str); 9] = [
     ("hash_algorithm", "murmur3"),
     ("lru_maintainer_thread", "yes"),
     ("lru_segmented", "yes"),
@@ -68,7 +70,9 @@ const THE_REST: [(&str, &str); 42] = [
     ("warm_max_factor", "2.00"),
     ("temp_lru", "no"),
     ("temporary_ttl", "61"),
-    ("idle_timeout", "0"),
+];
+
+const THE_REST: [(&str, &str); 32] = [
     ("watcher_logbuf_size", "262144"),
     ("worker_logbuf_size", "65536"),
     ("read_buf_mem_limit", "0"),
