@@ -4,11 +4,13 @@
 //! new item aside, and publish it on condition that the key still holds what was seen; where it
 //! does not, look again.
 
+mod authentication;
 mod change;
 mod report;
 mod retrieval;
 mod storage;
 
+pub use self::authentication::authenticate;
 pub use self::change::{count, delete, touch};
 pub use self::retrieval::{Hit, Pieces, fetch, fetch_each, inspect, retrieve};
 pub use self::storage::{admit, item_bytes, no_memory, store};

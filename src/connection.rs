@@ -13,9 +13,10 @@
 //! the backpressure there is.
 
 use crate::command;
-use crate::serve::{Limits, Phase, Stop, serve};
+use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
+use crate::stream::Stream;
 use crate::worker::{Desk, Worker};
 use std::cell::RefCell;
 use std::future::Future;
@@ -27,7 +28,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::{io, mem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ pub(crate) struct Client(Rc<RefCell<Connection>>);
 #[derive(Debug)]
 pub(crate) struct Connection {
     itself: Weak<RefCell<Self>>,
-    stream: TcpStream,
+    stream: Stream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
-    phase: Phase,
+    session: Session,
     next: Next,
     /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
     input: Vec<u8>,
@@ -69,7 +69,12 @@ enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        session: Session,
+        worker: Rc<Worker>,
+        record: ConnectionRecord,
+    ) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
         Self(Rc::new_cyclic(|itself| {
@@ -78,7 +83,7 @@ impl Client {
                 stream,
                 worker,
                 record,
-                phase: Phase::default(),
+                session,
                 next: Next::Read,
                 input: Vec::new(),
                 consumed: 0,
@@ -103,7 +108,7 @@ impl Connection {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
         let mut limits = worker.limits();
         limits.output_bytes = limits.output_bytes.saturating_add(output.len());
-        let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
+        let served = serve(context, &mut self.session, input, 0, output, &mut limits);
         self.keep(&input[served.consumed..], served.scanned);
         served.stop
     }
@@ -166,7 +171,7 @@ impl Connection {
     /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
-        let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
+        let mid_reply = self.next == Next::Serve && self.session.is_mid_reply();
         if !mid_reply && self.next != Next::Part {
             self.next = Next::Close;
         }
@@ -190,7 +195,7 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
-        let may_be_gathered = self.input.is_empty() && self.phase.awaits_request();
+        let may_be_gathered = self.input.is_empty() && self.session.awaits_command();
         if read_bytes <= GATHERED_BYTES_MAX
             && may_be_gathered
             && let Some(itself) = self.itself.upgrade()
@@ -203,7 +208,7 @@ impl Connection {
         }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let served = desk.engine.serve(worker, now, &mut self.session, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -213,7 +218,7 @@ impl Connection {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
         let served =
-            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+            desk.engine.serve(worker, worker.now(), &mut self.session, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -310,12 +315,12 @@ impl Connection {
         let state = match (self.next, self.output.is_empty()) {
             (Next::Wait { .. }, _) => ConnectionState::Serving,
             (_, false) => ConnectionState::Writing,
-            _ if self.phase.awaits_value() => ConnectionState::ReadingValue,
-            _ if self.phase.swallows() => ConnectionState::Swallowing,
+            _ if self.session.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.session.swallows() => ConnectionState::Swallowing,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
+        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;

@@ -8,8 +8,10 @@
 pub mod base64;
 pub mod binary;
 pub mod encode;
+pub mod login;
 pub mod meta;
 pub mod number;
+pub mod sasl;
 pub mod text;
 
 use crate::clock::Seconds;

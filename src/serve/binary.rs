@@ -1,6 +1,8 @@
 //! The binary protocol: packets are served one by one, but for retrievals that follow one another,
 //! which are looked up together.
 
+mod entry;
+
 use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Then};
@@ -13,7 +15,7 @@ use std::{mem, slice};
 
 /// Where a connection stands in its packets.
 #[derive(Debug, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A packet comes next.
     #[default]
     Packet,
@@ -25,7 +27,7 @@ pub enum Phase {
 
 /// A packet whose value has arrived in part.
 #[derive(Debug)]
-pub struct PartialPacket {
+pub(super) struct PartialPacket {
     header: Header,
     /// Extras, key and value.
     body: Partial,
@@ -34,6 +36,7 @@ pub struct PartialPacket {
 pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
+    pub(super) authenticated: &'s mut bool,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// Requests whose keys the store was told of.
@@ -70,7 +73,15 @@ impl<'s> Serving<'s, '_> {
         let rest = self.rest();
         let Some((header, rest)) = rest.split_first_chunk() else { return Some(Stop::Input) };
         let Some(header) = Header::read(header) else { return Some(Stop::Close) };
-        if let Err(fault) = header.check_lengths().and_then(|()| header.check_parts()) {
+        if let Err(fault) = header.check_lengths() {
+            self.encoder(&header).fault(fault);
+            return Some(Stop::Close);
+        }
+        if !*self.authenticated && !header.is_for_everybody() {
+            self.encoder(&header).unauthenticated();
+            return Some(Stop::Close);
+        }
+        if let Err(fault) = header.check_parts() {
             self.encoder(&header).fault(fault);
             return Some(Stop::Close);
         }
@@ -100,9 +111,12 @@ impl<'s> Serving<'s, '_> {
                 Ok(()) => return self.valued(&header, &body, rest),
                 Err(fault) => self.encoder(&header).fault(fault),
             },
-            Asked::Mechanisms | Asked::Entry { .. } | Asked::Nothing => {
-                self.encoder(&header).fault(Fault::UnknownCommand);
-            }
+            Asked::Entry { .. } => match self.check_entry(&header, &body) {
+                Ok(()) => return self.valued(&header, &body, rest),
+                Err(fault) => self.encoder(&header).fault(fault),
+            },
+            Asked::Mechanisms => self.mechanisms(&header),
+            Asked::Nothing => self.encoder(&header).fault(Fault::UnknownCommand),
         }
         self.swallow(header.body_bytes())
     }
@@ -207,13 +221,13 @@ impl<'s> Serving<'s, '_> {
 
     /// Serves a packet whose value is there.
     fn complete(&mut self, header: &Header, body: &Body<'_>) {
-        if let Asked::Store(storage) = header.asked(body) {
-            let result = command::store(self.context, &storage, body.value);
-            let mut encoder = self.encoder(header);
-            match result {
-                Ok(outcome) => encoder.outcome(outcome),
-                Err(fault) => encoder.fault(fault),
-            }
+        match header.asked(body) {
+            Asked::Store(storage) => match command::store(self.context, &storage, body.value) {
+                Ok(outcome) => self.encoder(header).outcome(outcome),
+                Err(fault) => self.encoder(header).fault(fault),
+            },
+            Asked::Entry { further } => self.entry(header, body, further),
+            _ => unreachable!("no other packet has a value"),
         }
     }
 

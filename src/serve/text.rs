@@ -5,10 +5,12 @@
 //! input.
 
 mod keys;
+mod login;
 mod meta;
 mod value;
 
 use self::keys::KeyGroup;
+use self::login::PartialToken;
 use self::value::{Answer, PartialValue};
 use super::{Limits, Stop};
 use crate::command::{self, Context, Then};
@@ -21,7 +23,7 @@ use std::ops::ControlFlow;
 
 /// Where a connection stands in its lines.
 #[derive(Debug, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A command comes next.
     #[default]
     Command,
@@ -33,11 +35,14 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// The rest of what a client says of itself comes next.
+    Token(Box<PartialToken>),
 }
 
 pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
+    pub(super) authenticated: &'s mut bool,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// From `position`.
@@ -58,11 +63,13 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command if !*self.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Token(_) => self.more_token(),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -277,7 +284,11 @@ impl<'s> Serving<'s, '_> {
 
 impl Phase {
     pub(super) fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
+        match self {
+            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.buffered_bytes(),
+            _ => 0,
+        }
     }
 }
 

@@ -87,6 +87,11 @@ impl<'o> Encoder<'o> {
         self.success(0, &[], b"Authenticated");
     }
 
+    /// The client may not do this, or has not shown to be whom it said.
+    pub fn unauthenticated(&mut self) {
+        self.refuse(Status::Unauthenticated);
+    }
+
     /// The client is to say more to authenticate.
     pub fn go_on(&mut self) {
         self.packet(Status::GoOn, 0, &[], &[], &[]);
@@ -174,6 +179,9 @@ impl Encode for Encoder<'_> {
             Fault::TooLarge => Status::TooLarge,
             Fault::NonNumeric => Status::NonNumeric,
             Fault::FlushNotAllowed => Status::Unauthenticated,
+            Fault::OutOfMemory if !matches!(self.command, Some(Command::Count(_))) => {
+                Status::OutOfMemory
+            }
             Fault::OutOfMemory => {
                 return self.error(Status::OutOfMemory, "Out of memory incrementing value");
             }
