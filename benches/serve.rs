@@ -5,7 +5,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use larder::clock::Seconds;
-use larder::command::Context;
+use larder::command::{Context, Observer};
 use larder::config::{Config, Dialects};
 use larder::protocol::text::{self, Parsed};
 use larder::protocol::{Mode, Request, Retrieval, Storage};
@@ -98,6 +98,7 @@ impl Server {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
         let served =

@@ -17,7 +17,8 @@ use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::stream::Stream;
-use crate::worker::{Desk, Worker};
+use crate::watch::Event;
+use crate::worker::{Desk, Occasion, Worker};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -77,6 +78,7 @@ impl Client {
     ) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
+        worker.tell(&Event::Opened { peer: &record.peer, fd: stream.as_raw_fd() });
         Self(Rc::new_cyclic(|itself| {
             RefCell::new(Connection {
                 itself: Weak::clone(itself),
@@ -106,6 +108,7 @@ impl Connection {
         output: &mut Vec<u8>,
     ) -> Stop {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
+        context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
         limits.output_bytes = limits.output_bytes.saturating_add(output.len());
         let served = serve(context, &mut self.session, input, 0, output, &mut limits);
@@ -125,7 +128,8 @@ impl Connection {
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
-        if woken || self.next != Next::Read || !self.output.is_empty() || worker.stopping() {
+        let goes_on = self.next != Next::Read || self.session.stream().is_some();
+        if woken || goes_on || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
@@ -149,9 +153,13 @@ impl Connection {
                 self.wind_up(&mut limits);
             }
             let stop = match self.next {
-                Next::Read => match ready!(self.read_and_serve(worker, desk, task, &mut limits))? {
-                    Some(stop) => stop,
-                    None => return Poll::Ready(Ok(())),
+                Next::Read => match self.read_and_serve(worker, desk, task, &mut limits)? {
+                    Poll::Ready(Some(stop)) => stop,
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => match self.serve_news(worker, desk, task, &mut limits) {
+                        Some(stop) => stop,
+                        None => return Poll::Pending,
+                    },
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
@@ -208,7 +216,9 @@ impl Connection {
         }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.session, input, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.session, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -217,8 +227,9 @@ impl Connection {
     fn serve_again(&mut self, worker: &Worker, desk: &mut Desk, limits: &mut Limits) -> Stop {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
-        let served =
-            desk.engine.serve(worker, worker.now(), &mut self.session, rest, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now: worker.now() };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.session, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -227,6 +238,19 @@ impl Connection {
             self.input = input;
         }
         served.stop
+    }
+
+    /// Serves a client that says nothing, but is to be told what goes on. `None` if nothing does.
+    fn serve_news(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+        limits: &mut Limits,
+    ) -> Option<Stop> {
+        self.session.stream()?.wake_with(task.waker());
+        let stop = self.serve_again(worker, desk, limits);
+        (!desk.engine.output.is_empty()).then_some(stop)
     }
 
     fn keep(&mut self, rest: &[u8], scanned: usize) {
@@ -317,6 +341,7 @@ impl Connection {
             (_, false) => ConnectionState::Writing,
             _ if self.session.awaits_value() => ConnectionState::ReadingValue,
             _ if self.session.swallows() => ConnectionState::Swallowing,
+            _ if self.session.stream().is_some() => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
@@ -353,6 +378,15 @@ impl Future for Client {
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
         let polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if let Poll::Ready(result) = &polled {
+            let reason = match result {
+                Err(_) => "error",
+                Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) => "normal",
+            };
+            let (peer, fd) = (&connection.record.peer, connection.stream.as_raw_fd());
+            worker.tell(&Event::Closed { peer, reason, fd });
+        }
         polled.map(drop)
     }
 }

@@ -15,10 +15,11 @@ use crate::config::Dialects;
 use crate::listener::Datagrams;
 use crate::serve::{Limits, Session, Stop};
 use crate::stats::Count;
-use crate::worker::Worker;
+use crate::worker::{Occasion, Worker};
 use allowance::Allowances;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use tokio::net::UdpSocket;
 
@@ -74,6 +75,10 @@ impl Service {
             }
             let (consumed, stop) = self.serve_one(&mut session, requests);
             requests = &requests[consumed..];
+            if session.stream().is_some() {
+                // It would go on for as long as it takes, to somebody who may not want it.
+                return;
+            }
             if self.reply.len() > REPLY_BYTES_MAX || stop == Stop::Output {
                 self.worker.figures().counters.count(Count::UdpDropped);
                 self.reply = Vec::new();
@@ -93,7 +98,8 @@ impl Service {
         let mut limits = Limits { requests: 1, output_bytes: REPLY_BYTES_MAX };
         self.reply.clear();
         std::mem::swap(&mut self.reply, &mut engine.output);
-        let served = engine.serve(worker, worker.now(), session, requests, 0, &mut limits);
+        let occasion = Occasion { fd: self.socket.as_raw_fd(), now: worker.now() };
+        let served = engine.serve(worker, occasion, session, requests, 0, &mut limits);
         std::mem::swap(&mut self.reply, &mut engine.output);
         (served.consumed, served.stop)
     }

@@ -2,7 +2,7 @@
 //! the store and figures.
 
 use crate::clock::Seconds;
-use crate::command::Context;
+use crate::command::{Context, Observer};
 use crate::config::Config;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
@@ -12,8 +12,10 @@ use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
 use crate::udp;
+use crate::watch::{Event, Kind};
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +42,13 @@ pub(crate) struct Desk {
     pub(crate) scratch: Box<[u8]>,
     pub(crate) gather: Gather,
     pub(crate) engine: Engine,
+}
+
+/// Whose input is served, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Occasion {
+    pub(crate) fd: RawFd,
+    pub(crate) now: Seconds,
 }
 
 /// What turns input into output.
@@ -149,6 +158,14 @@ impl Worker {
         Ok(Client::new(arrival.into_stream()?, session, Rc::clone(self), record))
     }
 
+    /// Tells those who watch of a connection.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        let watchers = &self.shared.watchers;
+        if watchers.kinds().contains(Kind::ConnectionEvents) {
+            watchers.tell(self.shared.clock.since_epoch(), event);
+        }
+    }
+
     /// Takes leave of a connection.
     pub(crate) fn part(&self) {
         self.figures().leave();
@@ -176,17 +193,18 @@ impl Worker {
 }
 
 impl Engine {
-    /// Serves input at a moment; the replies are added to the output.
+    /// Serves input; the replies are added to the output.
     pub(crate) fn serve(
         &mut self,
         worker: &Worker,
-        now: Seconds,
+        Occasion { fd, now }: Occasion,
         session: &mut Session,
         input: &[u8],
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
         let (mut context, output) = self.begin(worker, now);
+        context.observer = context.observer.of(fd);
         serve(&mut context, session, input, scanned, output, limits)
     }
 
@@ -206,6 +224,7 @@ impl Engine {
             shared: &worker.shared,
             counters: &worker.figures().counters,
             batch: self.handle.batch(now),
+            observer: Observer::new(&worker.shared),
         };
         (context, &mut self.output)
     }

@@ -2,7 +2,7 @@
 //! allocation of this test's thread is counted by the allocator itself.
 
 use larder::clock::Seconds;
-use larder::command::Context;
+use larder::command::{Context, Observer};
 use larder::config::{Config, Dialects};
 use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
@@ -127,6 +127,7 @@ impl Connection<'_> {
             shared: self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(self.shared),
         };
         let mut session = Session::new(&self.shared.config, Dialects::Any);
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };

@@ -104,6 +104,9 @@ fn a_datagram_leaves_nothing_behind() {
     }
     assert_eq!(client.ask(b"quit\r\nversion\r\n"), []);
     assert_eq!(client.ask(&[b'x'; 3000]), []);
+    for endless in ["watch fetchers\r\n", "watch\r\n", "lru_crawler metadump all\r\n"] {
+        assert_eq!(client.ask(endless.as_bytes()), [], "{endless}");
+    }
     assert_eq!(client.ask(b"version\r\n"), [Frame::only(b"VERSION 1.6.45\r\n")]);
 }
 

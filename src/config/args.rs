@@ -89,7 +89,7 @@ pub struct Args {
     /// Refuse commands that list keys
     #[arg(short = 'X', long, help_heading = SERVING)]
     pub disable_dumping: bool,
-    /// Refuse watch, which this version does anyway
+    /// Refuse watch
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
@@ -167,8 +167,8 @@ pub struct Args {
     /// NAPI ids
     #[arg(short = 'N', long, value_name = "NUM", help_heading = TUNING)]
     pub napi_ids: Option<String>,
-    /// Delimiter of key prefixes
-    #[arg(short = 'D', value_name = "CHAR", help_heading = TUNING)]
+    /// Keep figures by prefix of keys, which ends before CHAR; shown by stats detail dump
+    #[arg(short = 'D', value_name = "CHAR", help_heading = SERVING)]
     pub prefix_delimiter: Option<String>,
 
     /// Memory file for a warm restart

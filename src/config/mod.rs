@@ -75,6 +75,16 @@ pub struct Config {
     pub flush_allowed: bool,
     /// `false` under `-X`.
     pub dump_allowed: bool,
+    /// `false` under `-W`.
+    pub watch_allowed: bool,
+    /// Ends the prefix of a key (`-D`).
+    pub prefix_delimiter: u8,
+    /// Figures by prefix are kept from the start.
+    pub prefix_figures: bool,
+    /// `stats sizes` is answered (`-o track_sizes`).
+    pub track_sizes: bool,
+    /// Lines that wait for a client that watches, beyond which it loses lines.
+    pub watcher_buffer_bytes: usize,
     /// `shutdown` is understood (`-A`).
     pub shutdown_allowed: bool,
     /// Number of `-v`.
@@ -156,6 +166,11 @@ impl Config {
             cas: !args.disable_cas,
             flush_allowed: !args.disable_flush_all,
             dump_allowed: !args.disable_dumping,
+            watch_allowed: !args.disable_watch,
+            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref()),
+            prefix_figures: args.prefix_delimiter.is_some(),
+            track_sizes: suboptions.track_sizes,
+            watcher_buffer_bytes: WATCHER_BUFFER_BYTES,
             shutdown_allowed: args.enable_shutdown,
             verbosity: args.verbosity(),
             pid_file: args.pidfile.clone(),
@@ -197,6 +212,11 @@ impl Config {
             cas: true,
             flush_allowed: true,
             dump_allowed: true,
+            watch_allowed: true,
+            prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
+            prefix_figures: false,
+            track_sizes: false,
+            watcher_buffer_bytes: 4096,
             shutdown_allowed: true,
             verbosity: 0,
             pid_file: None,
@@ -261,7 +281,6 @@ fn without_effect(
         (args.slab_min_size.is_some(), "-n"),
         (args.enable_largepages, "-L"),
         (args.napi_ids.is_some(), "-N"),
-        (args.prefix_delimiter.is_some(), "-D"),
     ];
     let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
     let mut names: Vec<String> = given.collect();
@@ -354,6 +373,11 @@ fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
     })
 }
 
+/// The first byte of what was typed.
+fn prefix_delimiter(typed: Option<&str>) -> u8 {
+    typed.and_then(|typed| typed.bytes().next()).unwrap_or(PREFIX_DELIMITER_DEFAULT)
+}
+
 fn threads_default() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -373,6 +397,8 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+const WATCHER_BUFFER_BYTES: usize = 256 * KIB;
+const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";
 const CONNECTIONS_COMPLAINT: &str = "Maximum connections must be greater than 0";

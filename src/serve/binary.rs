@@ -5,7 +5,7 @@ mod entry;
 
 use super::partial::Partial;
 use super::{Limits, Stop};
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
@@ -103,8 +103,10 @@ impl<'s> Serving<'s, '_> {
             }
             Asked::Request(request) => {
                 let mut encoder = Encoder::new(self.output, &header);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.streamed(&header, stream),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Asked::Store(storage) => match command::admit(self.context, &storage) {
@@ -128,6 +130,19 @@ impl<'s> Serving<'s, '_> {
             self.ahead = self.context.batch.prefetch(binary::keys_ahead(self.rest()));
         }
         self.ahead = self.ahead.saturating_sub(1);
+    }
+
+    /// Answers with what the text protocol streams, as one figure. Only figures by prefix are so
+    /// bounded that it can be.
+    fn streamed(&mut self, header: &Header, mut stream: Stream) {
+        if !matches!(stream, Stream::Prefixes(_)) {
+            return self.encoder(header).fault(Fault::UnknownCommand);
+        }
+        let mut text = Vec::new();
+        while stream.advance(self.context, usize::MAX, &mut text) == Progress::GoesOn {}
+        let mut encoder = self.encoder(header);
+        encoder.figure(b"detailed", &text);
+        encoder.end();
     }
 
     /// Serves as many retrievals as follow one another, of which this is the first. Nothing is

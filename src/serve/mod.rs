@@ -81,6 +81,7 @@ pub fn serve(
                 position,
                 scanned,
                 ahead,
+                first: position,
                 output,
             };
             let stop = serving.run(limits);

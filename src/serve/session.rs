@@ -1,6 +1,7 @@
 //! What is remembered of a client between two pieces of its input.
 
 use super::{binary, text};
+use crate::command::Stream;
 use crate::config::{Config, Dialects};
 use crate::protocol::binary::REQUEST_MAGIC;
 
@@ -49,6 +50,14 @@ impl Session {
     #[must_use]
     pub fn dialects(&self) -> Dialects {
         self.dialects
+    }
+
+    /// The reply that takes longer than a turn, if one is under way.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.phase {
+            Phase::Text(text::Phase::Stream(stream)) => Some(stream),
+            _ => None,
+        }
     }
 
     /// A request comes next, and will be carried out.

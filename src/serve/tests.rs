@@ -1,6 +1,7 @@
 //! Requests in any pieces, their replies, and what is kept in between.
 
 use super::*;
+use crate::command::Observer;
 use crate::config::{Config, Dialects};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
@@ -45,6 +46,7 @@ impl Harness {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
         let served = serve(

@@ -13,7 +13,7 @@ use self::keys::KeyGroup;
 use self::login::PartialToken;
 use self::value::{Answer, PartialValue};
 use super::{Limits, Stop};
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
 use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
@@ -37,6 +37,8 @@ pub(super) enum Phase {
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
     Token(Box<PartialToken>),
+    /// A reply is under way that takes longer than a turn.
+    Stream(Box<Stream>),
 }
 
 pub(super) struct Serving<'s, 'w> {
@@ -49,13 +51,15 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) scanned: usize,
     /// Requests whose keys the store was told of.
     pub(super) ahead: usize,
+    /// Where the first request begins, or the first behind a stream.
+    pub(super) first: usize,
     pub(super) output: &'s mut Vec<u8>,
 }
 
 impl<'s> Serving<'s, '_> {
     pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -70,6 +74,7 @@ impl<'s> Serving<'s, '_> {
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
                 Phase::Token(_) => self.more_token(),
+                Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -158,10 +163,18 @@ impl<'s> Serving<'s, '_> {
             Parsed::Request(Request::Store(storage), _) => {
                 return self.storage(line, &storage, Answer::Classic { quiet });
             }
+            Parsed::Request(Request::Manage { area, arguments }, _) => {
+                let is_first = self.position - line.len() == self.first;
+                let mut encoder = Encoder::new(self.output, quiet);
+                let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
+                self.begin(stream);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.begin(Some(stream)),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -172,6 +185,29 @@ impl<'s> Serving<'s, '_> {
             Parsed::Alien => return Some(Stop::Close),
         }
         None
+    }
+
+    fn begin(&mut self, stream: Option<Stream>) {
+        if let Some(stream) = stream {
+            *self.phase = Phase::Stream(Box::new(stream));
+        }
+    }
+
+    fn stream(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut *self.phase else { return None };
+        match stream.advance(self.context, output_bytes, self.output) {
+            Progress::GoesOn => Some(Stop::Turn),
+            Progress::Waits => {
+                // Nothing that the client says can mean anything any more.
+                self.consume(self.rest().len());
+                Some(Stop::Input)
+            }
+            Progress::Ended => {
+                *self.phase = Phase::Command;
+                self.first = self.position;
+                None
+            }
+        }
     }
 
     fn unfinished_line(&mut self) -> Option<Stop> {

@@ -28,8 +28,8 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("chunk_size", 48);
     encoder.stat("num_threads", config.threads);
     encoder.stat("num_threads_per_udp", 1);
-    encoder.stat("stat_key_prefix", ":");
-    encoder.stat("detail_enabled", "no");
+    encoder.stat("stat_key_prefix", char::from(shared.prefixes.delimiter()));
+    encoder.stat("detail_enabled", yes(shared.prefixes.enabled()));
     encoder.stat("reqs_per_event", config.requests_per_turn);
     encoder.stat("cas_enabled", yes(config.cas));
     encoder.stat("tcp_backlog", config.backlog);
@@ -45,12 +45,17 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("item_size_max", config.item_bytes_max);
     encoder.stat("maxconns_fast", "yes");
     encoder.stat("hashpower_init", 0);
-    constants(&SLABS_AND_CRAWLER, encoder);
+    tunables(shared, &SLABS, encoder);
+    encoder.stat("lru_crawler", yes(shared.crawler.enabled()));
+    tunables(shared, &CRAWLER, encoder);
     encoder.stat("flush_enabled", yes(config.flush_allowed));
     encoder.stat("dump_enabled", yes(config.dump_allowed));
-    constants(&LISTS, encoder);
+    tunables(shared, &LISTS, encoder);
     encoder.stat("idle_timeout", config.idle_timeout_seconds);
-    constants(&THE_REST, encoder);
+    encoder.stat("watcher_logbuf_size", config.watcher_buffer_bytes);
+    tunables(shared, &BUFFERS, encoder);
+    encoder.stat("track_sizes", yes(config.track_sizes));
+    tunables(shared, &THE_REST, encoder);
 }
 
 fn binding_protocol(dialects: Dialects) -> &'static str {
@@ -61,23 +66,25 @@ fn binding_protocol(dialects: Dialects) -> &'static str {
     }
 }
 
-fn constants(settings: &[(&str, &str)], encoder: &mut impl Encode) {
-    for (name, value) in settings {
-        encoder.stat(name, value);
+fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut impl Encode) {
+    for (name, default) in settings {
+        match shared.tuning.get(name) {
+            Some(value) => encoder.stat(name, value),
+            None => encoder.stat(name, default),
+        }
     }
 }
 
-const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
+const SLABS: [(&str, &str); 5] = [
     ("slab_reassign", "yes"),
     ("slab_automove", "1"),
     ("slab_automove_ratio", "0.80"),
     ("slab_automove_window", "10"),
     ("slab_chunk_max", "524288"),
-    ("lru_crawler", "yes"),
-    ("lru_crawler_sleep", "100"),
-    ("lru_crawler_tocrawl", "0"),
-    ("tail_repair_time", "0"),
 ];
+
+const CRAWLER: [(&str, &str); 3] =
+    [("lru_crawler_sleep", "100"), ("lru_crawler_tocrawl", "0"), ("tail_repair_time", "0")];
 
 const LISTS: [(&str, &str); 9] = [
     ("hash_algorithm", "murmur3"),
@@ -91,11 +98,9 @@ const LISTS: [(&str, &str); 9] = [
     ("temporary_ttl", "61"),
 ];
 
-const THE_REST: [(&str, &str); 32] = [
-    ("watcher_logbuf_size", "262144"),
-    ("worker_logbuf_size", "65536"),
-    ("read_buf_mem_limit", "0"),
-    ("track_sizes", "no"),
+const BUFFERS: [(&str, &str); 2] = [("worker_logbuf_size", "65536"), ("read_buf_mem_limit", "0")];
+
+const THE_REST: [(&str, &str); 28] = [
     ("inline_ascii_response", "no"),
     ("ext_item_size", "512"),
     ("ext_item_age", "4294967295"),

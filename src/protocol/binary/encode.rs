@@ -77,6 +77,11 @@ impl<'o> Encoder<'o> {
         }
     }
 
+    /// A figure whose value is bytes.
+    pub fn figure(&mut self, name: &[u8], value: &[u8]) {
+        self.packet(Status::Success, 0, &[], name, value);
+    }
+
     /// The ways to authenticate, separated by blanks.
     pub fn mechanisms(&mut self, names: &[u8]) {
         self.success(0, &[], names);
