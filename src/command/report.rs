@@ -158,7 +158,9 @@ fn traffic(
     encoder.stat("max_connections", config.connections_max);
     encoder.stat("curr_connections", connections);
     encoder.stat("total_connections", counted.accepted.wrapping_sub(baseline.accepted));
-    encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    if config.refuse_over_limit {
+        encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    }
     encoder.stat("connection_structures", connections);
     zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"], encoder);
     encoder.stat("read_buf_count", config.threads);
