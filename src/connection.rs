@@ -13,7 +13,7 @@
 //! the backpressure there is.
 
 use crate::command;
-use crate::serve::{Limits, Phase, Session, Stop, serve};
+use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::stream::Stream;
@@ -128,7 +128,7 @@ impl Connection {
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
-        let goes_on = self.next != Next::Read || matches!(self.session.phase(), Phase::Stream(_));
+        let goes_on = self.next != Next::Read || self.session.stream().is_some();
         if woken || goes_on || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
@@ -179,7 +179,7 @@ impl Connection {
     /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
-        let mid_reply = self.next == Next::Serve && self.session.phase().is_mid_reply();
+        let mid_reply = self.next == Next::Serve && self.session.is_mid_reply();
         if !mid_reply && self.next != Next::Part {
             self.next = Next::Close;
         }
@@ -336,17 +336,16 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (self.session.phase(), self.next, self.output.is_empty()) {
-            (_, Next::Wait { .. }, _) => ConnectionState::Serving,
-            (_, _, false) => ConnectionState::Writing,
-            (Phase::Value(_) | Phase::Token(_), ..) => ConnectionState::ReadingValue,
-            (Phase::Swallow(_), ..) => ConnectionState::Swallowing,
-            (Phase::Stream(_), ..) => ConnectionState::Watching,
+        let state = match (self.next, self.output.is_empty()) {
+            (Next::Wait { .. }, _) => ConnectionState::Serving,
+            (_, false) => ConnectionState::Writing,
+            _ if self.session.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.session.swallows() => ConnectionState::Swallowing,
+            _ if self.session.stream().is_some() => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes =
-            self.input.capacity() + self.output.capacity() + self.session.phase().buffered_bytes();
+        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;

@@ -37,7 +37,7 @@ pub struct Args {
     /// Connections the kernel may keep waiting [default: 1024]
     #[arg(short = 'b', long, value_name = "NUM", help_heading = NETWORK)]
     pub listen_backlog: Option<String>,
-    /// Protocol: auto or ascii [default: auto]
+    /// Protocol: ascii, binary, or auto, which tells them by the first byte [default: auto]
     #[arg(short = 'B', long, value_name = "NAME", help_heading = NETWORK)]
     pub protocol: Option<String>,
     /// Listen on this Unix socket, and on no network

@@ -189,7 +189,6 @@ impl Config {
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
         };
-        config.refuse_binary()?;
         config.check();
         Ok(config)
     }
@@ -242,14 +241,6 @@ impl Config {
         config
     }
 
-    fn refuse_binary(&self) -> Result<(), Failure> {
-        let of_listeners = self.listen.iter().map(|listener| listener.dialects);
-        if of_listeners.chain([self.dialects]).any(|dialects| dialects == Dialects::Binary) {
-            return Err(Failure::usage("The binary protocol is not supported by this version"));
-        }
-        Ok(())
-    }
-
     /// The values of options that were left out, under their names.
     fn defaults(&self) -> Vec<(&'static str, String)> {
         let listen = self.listen.iter().map(|one| ("--listen", one.address.to_string()));
@@ -274,15 +265,10 @@ impl Config {
     }
 }
 
-/// What memcached can do and this version cannot is refused: a server that pretends to ask for a
-/// password is worse than none.
+/// What memcached can do and this version cannot is refused rather than pretended.
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
-    let unsupported = [
-        (args.enable_sasl, "-S (--enable-sasl)"),
-        (args.memory_file.is_some(), "-e (--memory-file)"),
-    ];
-    if let Some((_, option)) = unsupported.iter().find(|(asked, _)| *asked) {
-        return Err(Failure::usage(format!("{option} is not supported by this version")));
+    if args.memory_file.is_some() {
+        return Err(Failure::usage("-e (--memory-file) is not supported by this version"));
     }
     if args.enable_ssl {
         return Err(Failure::usage("This server is not built with TLS support."));

@@ -3,9 +3,11 @@
 use super::*;
 use crate::command::Observer;
 use crate::config::{Config, Dialects};
+use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
 use crate::store::Handle;
 
+mod binary;
 mod login;
 
 /// A server without sockets, and one connection to it.
@@ -155,7 +157,7 @@ fn a_retrieval_without_end_is_served_as_it_comes() {
     harness.feed(b"get ");
     for _ in 0..1000 {
         assert_eq!(harness.feed(b"a missing "), Stop::Input);
-        assert!(harness.rest.len() <= text::LINE_BYTES_MAX);
+        assert!(harness.rest.len() <= LINE_BYTES_MAX);
     }
     let answer = harness.answer(b"a\r\nversion\r\n");
     assert_eq!(answer.matches("VALUE a 0 1\r\nx\r\n").count(), 1001);
@@ -180,11 +182,11 @@ fn a_key_that_is_too_long_takes_the_items_before_it_along() {
 
 #[test]
 fn only_retrievals_may_be_long() {
-    let long = "x".repeat(text::LINE_BYTES_MAX);
+    let long = "x".repeat(LINE_BYTES_MAX);
     assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
     assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
     assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
-    let keys = "a ".repeat(text::LINE_BYTES_MAX);
+    let keys = "a ".repeat(LINE_BYTES_MAX);
     let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
     assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
     let line = format!("{}\r\n", indented(100));
@@ -200,7 +202,7 @@ fn what_is_swallowed_is_not_kept() {
     let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
     assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
     harness.answer(&[b'x'; 10_000]);
-    assert_eq!(harness.session.phase().buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]

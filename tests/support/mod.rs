@@ -71,6 +71,12 @@ impl Server {
             .args(if nix::unistd::Uid::effective().is_root() { &["-u", "root"][..] } else { &[] })
             .args(flags)
             .env("MEMCACHED_PORT_FILENAME", &port_file)
+            // For those that are started with -S.
+            .env(
+                "MEMCACHED_SASL_PWDB",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/users"),
+            )
+            .env("SASL_CONF_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/sasl"))
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 fn locked() -> Harness {
     let users = Authentication::of(Method::Token, b"alice:secret\n");
-    Harness::with(Config { authentication: Some(Arc::new(users)), ..Config::tiny() })
+    let config = Config { authentication: Some(Arc::new(users)), ..Config::tiny() };
+    let session = Session::new(&config, Dialects::Text);
+    Harness { session, ..Harness::with(config) }
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn cve_2013_7239_nothing_but_a_right_password_lets_in() {
 fn what_an_unknown_client_sends_is_kept_within_a_limit() {
     let mut harness = locked();
     harness.feed(b"set x 0 0 16384\r\n");
-    let kept = |harness: &Harness| harness.session.phase().buffered_bytes() + harness.rest.len();
+    let kept = |harness: &Harness| harness.session.buffered_bytes() + harness.rest.len();
     assert_eq!(kept(&harness), 0, "to announce costs nothing");
     for _ in 0..16_385 {
         assert_eq!(harness.feed(b"a"), Stop::Input);
@@ -59,7 +61,7 @@ fn what_an_unknown_client_sends_is_kept_within_a_limit() {
     }
     assert_eq!(harness.answer(b"a"), "CLIENT_ERROR bad command line termination\r\n");
     assert_eq!(kept(&harness), 0);
-    assert_eq!(harness.feed(&[b'x'; text::LINE_BYTES_MAX]), Stop::Input);
+    assert_eq!(harness.feed(&[b'x'; LINE_BYTES_MAX]), Stop::Input);
     assert_eq!(harness.feed(b"x"), Stop::Close);
 }
 

@@ -1,13 +1,13 @@
 //! Clients that have not said who they are: they may say it, and nothing else.
 
 use super::{Limits, Phase, Serving, Stop};
+use crate::command;
 use crate::protocol::login::{self, Line, Refusal};
 use crate::protocol::text::LINE_BYTES_MAX;
-use crate::stats::Count;
 use std::mem;
 
 /// What a client says of itself, of which a part has arrived. It grows with what arrives.
-pub struct PartialToken {
+pub(in crate::serve) struct PartialToken {
     bytes: Vec<u8>,
     total_bytes: usize,
 }
@@ -64,14 +64,10 @@ impl Serving<'_, '_> {
 
     fn authenticate(&mut self, value: &[u8]) -> Result<(), Refusal> {
         let (user, password) = login::credentials(value)?;
-        let context = &self.context;
-        context.counters.count(Count::AuthCmds);
-        let authentication = context.shared.config.authentication.as_ref();
-        if authentication.is_some_and(|authentication| authentication.check(user, password)) {
+        if command::authenticate(self.context, Some((user, password))) {
             *self.authenticated = true;
             Ok(())
         } else {
-            context.counters.count(Count::AuthErrors);
             Err(Refusal::Failure)
         }
     }
