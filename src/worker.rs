@@ -2,14 +2,20 @@
 //! the store and figures.
 
 use crate::clock::Seconds;
-use crate::command::Context;
-use crate::connection::Connection;
-use crate::serve::{Limits, Phase, Served, serve};
+use crate::command::{Context, Observer};
+use crate::config::Config;
+use crate::connection::Client;
+use crate::gather::{Gather, Gathering};
+use crate::idle;
+use crate::listener::{Arrival, Datagrams};
+use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
+use crate::udp;
+use crate::watch::{Event, Kind};
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +40,15 @@ pub(crate) struct Worker {
 pub(crate) struct Desk {
     /// What a socket is read into.
     pub(crate) scratch: Box<[u8]>,
+    pub(crate) gather: Gather,
     pub(crate) engine: Engine,
+}
+
+/// Whose input is served, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Occasion {
+    pub(crate) fd: RawFd,
+    pub(crate) now: Seconds,
 }
 
 /// What turns input into output.
@@ -51,10 +65,15 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
     runtime: &LocalRuntime,
-    arrivals: Receiver<TcpStream>,
+    arrivals: Receiver<Arrival>,
+    datagrams: Vec<Datagrams>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
-    runtime.block_on(welcome(&worker, arrivals));
+    let idle_timeout_seconds = worker.shared.config.idle_timeout_seconds;
+    if idle_timeout_seconds > 0 {
+        runtime.spawn_local(idle::watch(Rc::clone(&worker), idle_timeout_seconds));
+    }
+    runtime.block_on(welcome(&worker, arrivals, datagrams));
     worker.stop();
     // A client that does not read must not keep the server from stopping.
     let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, worker.deserted()).await });
@@ -69,9 +88,14 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
-async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
-    while let Some(stream) = arrivals.recv().await {
-        match worker.connection(stream) {
+async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<Arrival>, datagrams: Vec<Datagrams>) {
+    drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
+    for socket in datagrams {
+        let service = udp::Service::new(socket, Rc::clone(worker));
+        drop(tokio::task::spawn_local(service.expect("a socket can be waited for").run()));
+    }
+    while let Some(arrival) = arrivals.recv().await {
+        match worker.connection(arrival) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
             Err(_) => worker.figures().leave(),
         }
@@ -83,6 +107,7 @@ impl Worker {
         let config = &shared.config;
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
+            gather: Gather::default(),
             engine: Engine { handle: shared.store.register(), output: Vec::new() },
         };
         Self {
@@ -92,6 +117,10 @@ impl Worker {
             desk: RefCell::new(desk),
             shared,
         }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
     }
 
     pub(crate) fn figures(&self) -> &WorkerFigures {
@@ -110,23 +139,31 @@ impl Worker {
         }
     }
 
-    /// How much memory for output is kept for the next replies.
-    pub(crate) fn output_bytes_kept(&self) -> usize {
-        self.shared.config.output_limit_bytes.saturating_mul(2)
-    }
-
     pub(crate) fn now(&self) -> Seconds {
         self.shared.clock.now_seconds()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.shared.clock.uptime()
     }
 
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Connection> {
-        let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
-        let stream = tokio::net::TcpStream::from_std(stream)?;
-        Ok(Connection::new(stream, Rc::clone(self), record))
+    fn connection(self: &Rc<Self>, arrival: Arrival) -> io::Result<Client> {
+        let (peer, local) = arrival.endpoints()?;
+        let record = ConnectionRecord::new(peer, local, self.now());
+        let session = Session::new(&self.shared.config, arrival.dialects);
+        Ok(Client::new(arrival.into_stream()?, session, Rc::clone(self), record))
+    }
+
+    /// Tells those who watch of a connection.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        let watchers = &self.shared.watchers;
+        if watchers.kinds().contains(Kind::ConnectionEvents) {
+            watchers.tell(self.shared.clock.since_epoch(), event);
+        }
     }
 
     /// Takes leave of a connection.
@@ -156,22 +193,40 @@ impl Worker {
 }
 
 impl Engine {
-    /// Serves input at a moment; the replies are added to the output.
+    /// Serves input; the replies are added to the output.
     pub(crate) fn serve(
         &mut self,
         worker: &Worker,
-        now: Seconds,
-        phase: &mut Phase,
+        Occasion { fd, now }: Occasion,
+        session: &mut Session,
         input: &[u8],
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
-        let mut context = Context {
+        let (mut context, output) = self.begin(worker, now);
+        context.observer = context.observer.of(fd);
+        serve(&mut context, session, input, scanned, output, limits)
+    }
+
+    /// Makes room for the next replies: these are sent, or somebody else's now.
+    pub(crate) fn clear_output(&mut self, worker: &Worker) {
+        self.output.clear();
+        self.output.shrink_to(worker.shared.config.output_limit_bytes.saturating_mul(2));
+    }
+
+    /// What commands need at a moment, and where replies go.
+    pub(crate) fn begin<'e>(
+        &'e mut self,
+        worker: &'e Worker,
+        now: Seconds,
+    ) -> (Context<'e>, &'e mut Vec<u8>) {
+        let context = Context {
             shared: &worker.shared,
             counters: &worker.figures().counters,
             batch: self.handle.batch(now),
+            observer: Observer::new(&worker.shared),
         };
-        serve(&mut context, phase, input, scanned, &mut self.output, limits)
+        (context, &mut self.output)
     }
 }
 

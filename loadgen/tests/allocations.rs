@@ -21,7 +21,8 @@ fn a_request_allocates_nothing() {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || null_server::serve(listener));
     let open = Pace::Open(Rate::steady(1e6), Arrivals::Poisson);
-    for (pace, pipeline, keys_per_get) in [(Pace::Closed, 1, 1), (Pace::Closed, 16, 10), (open, 4, 1)]
+    for (pace, pipeline, keys_per_get) in
+        [(Pace::Closed, 1, 1), (Pace::Closed, 16, 10), (open, 4, 1)]
     {
         let workload = Workload {
             mix: "get:3,set:1".parse().unwrap(),
@@ -97,3 +98,5 @@ static ALLOCATOR: Counting = Counting;
 
 thread_local! {
     // A constant needs no allocation of its own to begin with, and a number none to end.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
