@@ -68,7 +68,7 @@ fn prove(program: &Path, dialects: &[&str]) {
 
 #[test]
 fn larder_is_believed() {
-    prove(&larder(), &["text"]);
+    prove(&larder(), &["text", "meta", "binary"]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The text of each key. A key is a number everywhere in this program; the text is written when it
 //! is sent and compared when it comes back.
 
-use crate::random::{mix, unit};
+use std::sync::Arc;
+
+use crate::random::{floor, mix, unit};
+use crate::truth::counters::COUNTER_BASE;
 use crate::workload::size::Size;
 use crate::workload::trace::Trace;
-use std::sync::Arc;
 
 /// What the numbers are called.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub enum Keys {
         /// How long they are.
         bytes: Size,
     },
-    /// As a trace has them.
+    /// As a trace has them; its counters have made ones, for they are not its values.
     Listed(Arc<Trace>),
 }
 
@@ -23,18 +25,11 @@ impl Keys {
     /// The text of key number `id`, in `buffer`.
     pub fn text<'a>(&'a self, id: u64, buffer: &'a mut KeyBuffer) -> &'a [u8] {
         match self {
-            Self::Made { bytes: Size::Fixed(bytes) } => {
-                made(id, crate::random::floor(*bytes), buffer)
-            }
+            Self::Made { bytes: Size::Fixed(bytes) } => made(id, floor(*bytes), buffer),
             Self::Made { bytes } => made(id, bytes.at(unit(mix(id ^ KEY_SIZE_SALT))), buffer),
+            Self::Listed(_) if id >= COUNTER_BASE => made(id, COUNTER_KEY_BYTES, buffer),
             Self::Listed(trace) => trace.key(id),
         }
-    }
-
-    /// The longest there can be.
-    #[must_use]
-    pub fn bytes_max(&self) -> usize {
-        KEY_BYTES_MAX
     }
 }
 
@@ -58,6 +53,7 @@ fn made(id: u64, bytes: u64, buffer: &mut KeyBuffer) -> &[u8] {
     text
 }
 
+const COUNTER_KEY_BYTES: u64 = 16;
 /// memcached's limit.
 pub const KEY_BYTES_MAX: usize = 250;
 const PREFIX: &[u8] = b"key:";
@@ -84,6 +80,13 @@ mod tests {
         let short = Keys::Made { bytes: Size::Fixed(1.0) };
         assert_eq!(text(&short, 31), "v");
         assert_eq!(text(&short, 32), "10");
+    }
+
+    #[test]
+    fn a_traces_counters_have_keys_of_their_own() {
+        let trace = Arc::new(Trace::read(&b"0,one,3,0,incr,0\n"[..]).unwrap());
+        let keys = Keys::Listed(trace);
+        assert_eq!((text(&keys, 0).as_str(), text(&keys, COUNTER_BASE).len()), ("one", 16));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadgen::dialect::Dialect;
 use loadgen::engine::Plan;
 use loadgen::engine::client::{Client, Limit};
 use loadgen::engine::run;
@@ -23,6 +24,7 @@ use crate::summary::{Goal, Table, Takes};
 /// A shape of load and larder's goals under it.
 struct Case {
     name: &'static str,
+    dialect: Dialect,
     operation: Operation,
     pipeline: usize,
     keys_per_get: usize,
@@ -37,8 +39,13 @@ impl Case {
             keys_per_get: self.keys_per_get,
             ..workload(contestant, seed)
         };
-        let pipeline = self.pipeline;
-        Arc::new(Plan { pipeline, ..Plan::clone(&plan(workload, server)) })
+        let (pipeline, dialect) = (self.pipeline, self.dialect);
+        Arc::new(Plan { pipeline, dialect, ..Plan::clone(&plan(workload, server)) })
+    }
+
+    /// The null server has one dialect only.
+    fn is_for(&self, kind: Kind) -> bool {
+        kind != Kind::Null || self.dialect == Dialect::Text
     }
 }
 
@@ -89,9 +96,11 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
                     // Another server begins each round, in case the first turn is not like the
                     // others.
                     let index = (turn + round) % contestants.len();
-                    let server = &servers[index];
-                    let plan = case.plan(&contestants[index], server, effort.seed);
-                    takes[index].take(server, &plan, effort.duration)?;
+                    let (server, contestant) = (&servers[index], &contestants[index]);
+                    if case.is_for(contestant.kind) {
+                        let plan = case.plan(contestant, server, effort.seed);
+                        takes[index].take(server, &plan, effort.duration)?;
+                    }
                 }
             }
         }
@@ -139,14 +148,17 @@ fn table(contestants: &[Contestant], takes: &[Vec<Figures>]) -> Table {
     for (case, figures) in CASES.iter().zip(takes) {
         let cpu = |kind| {
             let index = contestants.iter().position(|contestant| contestant.kind == kind)?;
-            Some(figures[index].cpu_micros.median())
+            figures[index].cpu_micros.median_if_any()
         };
         let ratio = |to, goal| verdict(cpu(Kind::Larder)?, cpu(to)?, goal);
         let none = || "-".to_owned();
         let mut row = vec![case.name.to_owned()];
-        row.extend(figures.iter().map(|figures| {
-            format!("{:.3}; {:.0}", figures.cpu_micros, figures.requests_per_second.median())
-        }));
+        row.extend(figures.iter().map(
+            |figures| match figures.requests_per_second.median_if_any() {
+                Some(rate) => format!("{:.3}; {rate:.0}", figures.cpu_micros),
+                None => none(),
+            },
+        ));
         row.push(ratio(Kind::Memcached, Some(case.over_memcached)).unwrap_or_else(none));
         row.push(ratio(Kind::Null, case.over_null).unwrap_or_else(none));
         table.push(row);
@@ -173,9 +185,10 @@ const CONNECTIONS: usize = 50;
 /// memcached's own default.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
 const KEYS: u64 = 100_000;
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     Case {
         name: "get, one at a time",
+        dialect: Dialect::Text,
         operation: Operation::Get,
         pipeline: 1,
         keys_per_get: 1,
@@ -184,6 +197,7 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "get, 16 pipelined",
+        dialect: Dialect::Text,
         operation: Operation::Get,
         pipeline: 16,
         keys_per_get: 1,
@@ -192,6 +206,7 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "get of 100 keys, per key",
+        dialect: Dialect::Text,
         operation: Operation::Get,
         pipeline: 1,
         keys_per_get: 100,
@@ -200,6 +215,7 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "set, one at a time",
+        dialect: Dialect::Text,
         operation: Operation::Set,
         pipeline: 1,
         keys_per_get: 1,
@@ -208,10 +224,29 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "set, 16 pipelined",
+        dialect: Dialect::Text,
         operation: Operation::Set,
         pipeline: 16,
         keys_per_get: 1,
         over_memcached: Goal::AtMost(0.45),
+        over_null: None,
+    },
+    Case {
+        name: "mg, 16 pipelined",
+        dialect: Dialect::Meta,
+        operation: Operation::Get,
+        pipeline: 16,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.40),
+        over_null: None,
+    },
+    Case {
+        name: "binary get, one at a time",
+        dialect: Dialect::Binary,
+        operation: Operation::Get,
+        pipeline: 1,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.85),
         over_null: None,
     },
 ];
