@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadgen::engine::Plan;
-use loadgen::engine::client::{Client, Limit};
+use loadgen::engine::client::Client;
+use loadgen::engine::limit::Limit;
 use loadgen::engine::schedule::{Arrivals, Pace, Rate};
 use loadgen::null_server;
 use loadgen::truth::value::Values;

@@ -15,7 +15,7 @@ use crate::args::workload::WorkloadArgs;
 use crate::dialect::Dialect;
 use crate::engine::Plan;
 use crate::engine::address::Address;
-use crate::engine::client::Limit;
+use crate::engine::limit::Limit;
 use crate::engine::schedule::{Arrivals, Pace, Rate, ramp_over};
 use crate::output::assertion::Assertion;
 use crate::slo::Objective;

@@ -17,25 +17,16 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::exchange::{Exchange, Owed, Wrong};
+use crate::engine::exchange::{Exchange, Wrong};
+use crate::engine::limit::{Budget, Limit};
 use crate::engine::link::{Failure, Link};
+use crate::engine::owed::Owed;
 use crate::engine::schedule::{Pace, Schedule};
 use crate::engine::session::{Session, Times, Writer};
 use crate::measure::Sample;
 use crate::truth::Fault;
 use crate::workload::keys::KEY_BYTES_MAX;
 use crate::workload::traffic::{Part, Traffic};
-
-/// When a run ends. Requests under way are waited for, so a run may go a little beyond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// After this time.
-    Time(Duration),
-    /// After this many requests, over all threads; those that an answer leads to come on top.
-    Requests(u64),
-    /// When the trace, or every key in turn, is at its end.
-    Traffic,
-}
 
 /// Why a run ended early.
 #[derive(Debug)]
@@ -83,6 +74,8 @@ pub struct Client {
     sessions: Vec<Session>,
     /// Sessions that have room, the one that has had it for longest first.
     ready: VecDeque<usize>,
+    /// Sessions that have written requests and not sent them.
+    unsent: Vec<usize>,
     writer: Writer,
     scratch: Vec<u8>,
     sample: Sample,
@@ -125,6 +118,7 @@ impl Client {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(sessions.len()),
+            unsent: Vec::with_capacity(sessions.len()),
             sessions,
             writer: Writer::default(),
             scratch: vec![0; piece_bytes + READ_BYTES],
@@ -207,19 +201,22 @@ impl Client {
                 self.send_batch(index, now)?;
                 continue;
             }
-            let Some(due) = self.due_nanos() else { return Ok(()) };
-            if due > now || !self.budget.allows(due) {
-                return Ok(());
-            }
+            let due = self.due_nanos().filter(|&due| due <= now && self.budget.allows(due));
+            let Some(due) = due else { break };
             self.ready.pop_front();
             self.sessions[index].queued = false;
-            self.send_one(index, due, now)?;
+            self.ask(index, due, now);
+        }
+        while let Some(index) = self.unsent.pop() {
+            self.sessions[index].unsent = false;
+            self.send(index, now)?;
         }
         Ok(())
     }
 
-    /// In an open loop: one request, then back into the queue if there is room for more.
-    fn send_one(&mut self, index: usize, due: u64, now: u64) -> Result<(), Error> {
+    /// In an open loop: one request, then back into the queue if there is room for more. What is
+    /// due at the same time on the same connection is sent with one write.
+    fn ask(&mut self, index: usize, due: u64, now: u64) {
         let session = &mut self.sessions[index];
         let late = now.saturating_sub(due.max(session.free_nanos));
         self.sample.lateness.saturating_record(late.max(1));
@@ -229,9 +226,12 @@ impl Client {
         if let Some(schedule) = &mut self.schedule {
             schedule.advance();
         }
-        self.send(index, now)?;
+        session.full = session.owed() >= self.plan.pipeline;
+        if !session.unsent {
+            session.unsent = true;
+            self.unsent.push(index);
+        }
         self.queue(index, now);
-        Ok(())
     }
 
     /// In an open loop: does at once what answers have led to, as far as there is room.
@@ -352,7 +352,9 @@ impl Client {
         };
         if room && !session.queued && session.is_up() {
             session.queued = true;
-            session.free_nanos = now;
+            if std::mem::take(&mut session.full) {
+                session.free_nanos = now;
+            }
             self.ready.push_back(index);
         }
     }
@@ -478,51 +480,6 @@ trait ElapsedNanos {
 impl ElapsedNanos for Instant {
     fn elapsed_nanos(self) -> u64 {
         nanos(clock::now() - self)
-    }
-}
-
-/// What may still begin.
-#[derive(Debug)]
-enum Budget {
-    Until(u64),
-    Requests(u64),
-    Traffic { over: bool },
-}
-
-impl Budget {
-    fn new(limit: Limit, part: Part) -> Self {
-        match limit {
-            Limit::Time(duration) => Self::Until(nanos(duration)),
-            Limit::Requests(requests) => Self::Requests(part.of(requests)),
-            Limit::Traffic => Self::Traffic { over: false },
-        }
-    }
-
-    /// Whether a request may begin that is due then.
-    fn allows(&self, due_nanos: u64) -> bool {
-        match self {
-            Self::Until(end_nanos) => due_nanos < *end_nanos,
-            Self::Requests(left) => *left > 0,
-            Self::Traffic { over } => !over,
-        }
-    }
-
-    /// A request has begun, or there was none left to begin.
-    fn take(&mut self, begun: bool) {
-        match self {
-            Self::Requests(left) if begun => *left -= 1,
-            Self::Until(_) if begun => {}
-            Self::Traffic { .. } if begun => {}
-            over => *over = Self::Traffic { over: true },
-        }
-    }
-
-    /// How long requests have been waited for that should have begun by now.
-    fn overtime(&self, now_nanos: u64) -> u64 {
-        match self {
-            Self::Until(end_nanos) => now_nanos.saturating_sub(*end_nanos),
-            Self::Requests(_) | Self::Traffic { .. } => 0,
-        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind};
 use mio::{Registry, Token};
 
 use crate::engine::address::{Endpoint, Socket};
-use crate::engine::exchange::{Exchange, Owed, Wrong};
+use crate::engine::exchange::{Exchange, Wrong};
+use crate::engine::owed::Owed;
 
 /// A connection, open or not.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use crate::dialect::Store;
 use crate::engine::Plan;
-use crate::engine::exchange::{FollowUp, Key, Request};
 use crate::engine::link::Link;
+use crate::engine::owed::{FollowUp, Key, Request};
 use crate::truth::counters::COUNTER_BASE;
 use crate::truth::ledger::Write;
 use crate::truth::value::block;
@@ -25,6 +25,10 @@ pub(crate) struct Session {
     pub(crate) follow_ups: VecDeque<FollowUp>,
     /// When there last was room for another request, in nanoseconds.
     pub(crate) free_nanos: u64,
+    /// Whether it had no room for another request when it was asked last.
+    pub(crate) full: bool,
+    /// Whether it has written requests and not sent them.
+    pub(crate) unsent: bool,
     /// Whether it stands in the queue of those that have room.
     pub(crate) queued: bool,
 }
@@ -46,7 +50,7 @@ pub(crate) struct Writer {
 impl Session {
     pub(crate) fn new(links: Vec<Link>, follow_ups_max: usize) -> Self {
         let follow_ups = VecDeque::with_capacity(follow_ups_max);
-        Self { links, follow_ups, free_nanos: 0, queued: false }
+        Self { links, follow_ups, free_nanos: 0, full: false, unsent: false, queued: false }
     }
 
     /// Requests under way.

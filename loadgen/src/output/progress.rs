@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::engine::client::Limit;
+use crate::engine::limit::Limit;
 use crate::measure::Sample;
 
 /// A line on stderr; gone when dropped.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use loadgen::dialect::Dialect;
 use loadgen::engine::Plan;
-use loadgen::engine::client::{Client, Limit};
+use loadgen::engine::client::Client;
+use loadgen::engine::limit::Limit;
 use loadgen::engine::run;
 use loadgen::measure::{Counters, Sample};
 use loadgen::null_server;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadgen::engine::Plan;
-use loadgen::engine::client::Limit;
+use loadgen::engine::limit::Limit;
 use loadgen::engine::run;
 use loadgen::process::allowed_cores;
 
