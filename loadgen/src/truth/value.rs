@@ -48,8 +48,9 @@ impl Values {
     /// What is wrong with it.
     pub fn check(self, id: u64, value: &[u8]) -> Result<Version, Fault> {
         if self == Self::Constant {
-            let constant = value.iter().all(|&byte| byte == CONSTANT_BYTE);
-            return if constant { Ok(0) } else { Err(Fault::Torn) };
+            // Without an early end, so that many bytes are compared at once.
+            let difference = value.iter().fold(0, |sum, &byte| sum | (byte ^ CONSTANT_BYTE));
+            return if difference == 0 { Ok(0) } else { Err(Fault::Torn) };
         }
         match check_plain(id, value) {
             Err(_) => check_lengthened(id, value),

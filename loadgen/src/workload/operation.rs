@@ -111,7 +111,7 @@ impl Mix {
         })
     }
 
-    /// As `other`, but with `gets` only where no `cas` explains it: a `cas` asks its own question.
+    /// The same, but with `gets` only where no `cas` explains it: a `cas` asks its own question.
     pub(crate) fn without_gets_of_cas(mut self) -> Self {
         let cas: f64 = self.0.iter().filter(|(o, _)| *o == Operation::Cas).map(|(_, w)| w).sum();
         for (operation, weight) in &mut self.0 {
