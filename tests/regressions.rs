@@ -12,7 +12,7 @@
 //! | CVE-2016-8704, -8705, -8706: lengths that overflow a sum | here, `regressions/binary.rs` |
 //! | CVE-2017-9951: more key announced than sent | here, `regressions/binary.rs` |
 //! | CVE-2018-1000115: amplification over UDP | here, `udp.rs`, `src/udp/allowance.rs` |
-//! | CVE-2018-1000127: a count of readers that overflows | here |
+//! | CVE-2018-1000127: a count of readers that overflows | here, `regressions/binary.rs` |
 //! | CVE-2019-11596: management commands without arguments | here |
 //! | CVE-2019-15026: the name of a Unix socket in `stats conns` | `unix_socket.rs` |
 //! | CVE-2020-10931: more extras than any command has | `regressions/binary.rs` |
@@ -23,6 +23,7 @@
 //! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | here |
 //! | CVE-2026-47783: comparing passwords took as long as they were right | `src/auth/tests.rs` |
 //! | ways round `-Y` by way of a protocol (fixed in 1.6.43) | `authentication.rs` |
+//! | empty lines before a login (fixed by 1.6.45) | `conformance/auth.txt` |
 //! | a dump to a client that does not read (fixed by 1.6.45) | `management/dump.rs` |
 //! | figures by prefix without an end (fixed by 1.6.45) | here |
 //! | lines without a word (fixed by 1.6.45) | here |

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use super::support::Server;
-use super::{assert_serves, servers};
+use super::{assert_serves, servers, support};
+use support::Server;
 
 /// CVE-2011-4971 (a negative length of the body), CVE-2016-8704 and -8705 (a body shorter than key
 /// and extras), CVE-2017-9951 (more key announced than sent), CVE-2020-10931 (more extras than any
@@ -26,6 +26,18 @@ fn cve_2011_4971_to_2020_10931_lengths_that_do_not_fit() {
     }
 }
 
+/// Fixed anew in 1.6.43: readers of an item were counted in 16 bits. (memcached now has some of
+/// them miss.)
+#[test]
+fn cve_2018_1000127_a_key_asked_for_70_000_times_at_once() {
+    let server = Server::start(&support::larder(), &[]);
+    let set = [header(0x01, 1, 8, 10).as_slice(), &[0; 8], b"kv"].concat();
+    let get = [header(0x09, 1, 0, 1).as_slice(), b"k"].concat();
+    let answers = exchange(&server, &[set, get.repeat(70_000)].concat());
+    assert_eq!(answers.len(), HEADER_BYTES + 70_000 * (HEADER_BYTES + 4 + 1));
+    assert_serves(&server);
+}
+
 fn header(opcode: u8, key_bytes: u16, extras_bytes: u8, body_bytes: u32) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..2].copy_from_slice(&[0x80, opcode]);
@@ -35,18 +47,20 @@ fn header(opcode: u8, key_bytes: u16, extras_bytes: u8, body_bytes: u32) -> [u8;
     header
 }
 
-/// Sends this and nothing more, and waits for the server to have said all. It may close before it
+/// All that a server has to say to a client that sends this and nothing more. It may close before it
 /// has read all of it.
-fn exchange(server: &Server, request: &[u8]) {
+fn exchange(server: &Server, request: &[u8]) -> Vec<u8> {
     let mut client = server.connect();
     let mut writer = client.try_clone().expect("a socket can be cloned");
+    let mut answer = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let _ = writer.write_all(request);
             let _ = writer.shutdown(Shutdown::Write);
         });
-        let _ = client.read_to_end(&mut Vec::new());
+        let _ = client.read_to_end(&mut answer);
     });
+    answer
 }
 
 const HEADER_BYTES: usize = 24;
