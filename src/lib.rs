@@ -33,6 +33,9 @@ pub mod config;
 pub mod server;
 mod worker;
 mod connection;
+mod listener;
+pub mod stream;
+mod udp;
 mod idle;
 mod gather;
 pub mod serve;
@@ -40,6 +43,7 @@ pub mod protocol;
 pub mod command;
 pub mod store;
 
+pub mod auth;
 pub mod clock;
 pub mod counter;
 pub mod crawler;

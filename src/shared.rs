@@ -8,12 +8,12 @@ use crate::log;
 use crate::prefixes::Prefixes;
 use crate::stats::{Counters, Sums};
 use crate::store::{Options, Store, Totals};
+use crate::stream::Endpoint;
 use crate::sync::{Mutex, lock};
 use crate::tuning::Tuning;
 use crate::watch::{self, Event, Kind, Watchers};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,7 +30,7 @@ pub struct Shared {
     /// The items.
     pub store: Arc<Store>,
     /// The listening sockets and where they listen.
-    pub listening: Vec<(RawFd, SocketAddr)>,
+    pub listening: Vec<(RawFd, Endpoint)>,
     /// The figures of the workers.
     pub workers: Vec<WorkerFigures>,
     /// The figures of the acceptor.
@@ -96,9 +96,9 @@ pub struct WorkerFigures {
 #[derive(Debug)]
 pub struct ConnectionRecord {
     /// The client's end.
-    pub peer: SocketAddr,
+    pub peer: Endpoint,
     /// The server's end.
-    pub local: SocketAddr,
+    pub local: Endpoint,
     /// What it waits for.
     pub state: AtomicU8,
     /// The second of the last request.
@@ -132,7 +132,7 @@ impl Shared {
     ///
     /// # Errors
     /// The store's memory cannot be had.
-    pub fn new(config: Config, listening: Vec<(RawFd, SocketAddr)>) -> io::Result<Self> {
+    pub fn new(config: Config, listening: Vec<(RawFd, Endpoint)>) -> io::Result<Self> {
         let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
         let clock = Clock::start();
         let watchers = Arc::new(Watchers::new(config.watcher_buffer_bytes));
@@ -256,7 +256,7 @@ impl WorkerFigures {
 impl ConnectionRecord {
     /// Of a connection that was accepted at `now`.
     #[must_use]
-    pub fn new(peer: SocketAddr, local: SocketAddr, now: Seconds) -> Self {
+    pub fn new(peer: Endpoint, local: Endpoint, now: Seconds) -> Self {
         Self {
             peer,
             local,

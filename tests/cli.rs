@@ -223,8 +223,9 @@ fn bad_command_lines_end_with_memcacheds_codes() {
 fn what_cannot_be_done_is_refused() {
     let table = [
         ("-S", 64, "not supported"),
-        ("-s /nowhere", 64, "not supported"),
-        ("-U 11211", 64, "not supported"),
+        ("-Y /no/where", 1, "Could not open authfile [/no/where] for reading"),
+        ("-s /no/where", 71, "failed to listen on UNIX socket: /no/where: No such file"),
+        ("-U 11211 -l 0.0.0.0", 64, "or say --public-udp as well"),
         ("-o ext_path=/nowhere:1G", 64, "not supported"),
         ("-Z", 64, "This server is not built with TLS support.\n"),
         ("-p -1 -c 4000000000", 71, "failed to set rlimit for open files"),

@@ -12,11 +12,10 @@ use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, Shared, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
+use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -117,7 +116,8 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
-    zeros(&["auth_cmds", "auth_errors"], encoder);
+    encoder.stat("auth_cmds", sums.get(Count::AuthCmds));
+    encoder.stat("auth_errors", sums.get(Count::AuthErrors));
     if context.shared.config.idle_timeout_seconds > 0 {
         encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
     }
@@ -273,9 +273,15 @@ fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
 
 fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
-    for (fd, address) in &context.shared.listening {
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
-        encoder.stat(format_args!("{fd}:state"), "conn_listening");
+    for (fd, endpoint) in &context.shared.listening {
+        let state = if let Endpoint::Udp(_) = endpoint {
+            encoder.stat(format_args!("{fd}:UDP"), "UDP");
+            "conn_read"
+        } else {
+            "conn_listening"
+        };
+        encoder.stat(format_args!("{fd}:addr"), endpoint);
+        encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(
             format_args!("{fd}:secs_since_last_cmd"),
             context.shared.clock.uptime().as_secs(),
@@ -285,20 +291,10 @@ fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
         let idle_seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
         let state = usize::from(record.state.load(Ordering::Relaxed));
         let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(record.peer));
-        encoder.stat(format_args!("{fd}:listen_addr"), Endpoint(record.local));
+        encoder.stat(format_args!("{fd}:addr"), &record.peer);
+        encoder.stat(format_args!("{fd}:listen_addr"), &record.local);
         encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
-    }
-}
-
-/// An address as memcached writes it, with its family.
-struct Endpoint(SocketAddr);
-
-impl Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0.is_ipv6() { "tcp6" } else { "tcp" };
-        write!(formatter, "{family}:{}", self.0)
     }
 }
 
@@ -335,6 +331,7 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
+    encoder.stat("udp_dropped", shared.counted().sums.get(Count::UdpDropped));
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);

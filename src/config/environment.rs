@@ -53,7 +53,7 @@ fn value(
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }
 
-const OPTIONS: [(&str, &str); 7] = [
+const OPTIONS: [(&str, &str); 8] = [
     ("LARDER_USER", "-u"),
     ("MEMCACHED_LISTEN_ADDRESS", "-l"),
     ("MEMCACHED_PORT_NUMBER", "-p"),
@@ -61,6 +61,7 @@ const OPTIONS: [(&str, &str); 7] = [
     ("MEMCACHED_MAX_CONNECTIONS", "-c"),
     ("MEMCACHED_THREADS", "-t"),
     ("MEMCACHED_MAX_ITEM_SIZE", "-I"),
+    ("MEMCACHED_SASL_PWDB", "--sasl-pwdb"),
 ];
 const FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
 const PASSWORD: &str = "MEMCACHED_PASSWORD";

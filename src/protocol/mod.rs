@@ -6,11 +6,14 @@
 //! knows no socket and no store.
 
 pub mod base64;
+pub mod binary;
 pub mod encode;
 pub mod listing;
+pub mod login;
 pub mod manage;
 pub mod meta;
 pub mod number;
+pub mod sasl;
 pub mod text;
 pub mod uri;
 

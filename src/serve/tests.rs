@@ -2,15 +2,19 @@
 
 use super::*;
 use crate::command::Observer;
-use crate::config::Config;
+use crate::config::{Config, Dialects};
+use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
 use crate::store::Handle;
+
+mod binary;
+mod login;
 
 /// A server without sockets, and one connection to it.
 struct Harness {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     /// What could not be served yet.
     rest: Vec<u8>,
     scanned: usize,
@@ -29,8 +33,10 @@ impl Harness {
         let shared = Shared::new(config, Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let (phase, rest, output) = Default::default();
-        Self { shared, handle, phase, rest, scanned: 0, output, limits, now: NOW, closed: false }
+        let session = Session::new(&shared.config, Dialects::Any);
+        let (rest, output) = Default::default();
+        let now = NOW;
+        Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
     }
 
     fn feed(&mut self, input: &[u8]) -> Stop {
@@ -47,7 +53,7 @@ impl Harness {
         let mut limits = self.limits;
         let served = serve(
             &mut context,
-            &mut self.phase,
+            &mut self.session,
             &self.rest,
             self.scanned,
             &mut self.output,
@@ -134,13 +140,13 @@ fn who_watches_says_nothing_more_and_is_told() {
     let mut harness = Harness::new();
     assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
     assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
-    let watching = std::mem::take(&mut harness.phase);
+    let watching = std::mem::take(&mut harness.session.phase);
     harness.answer(b"set a 0 0 1\r\nx\r\n");
-    harness.phase = watching;
+    harness.session.phase = watching;
     let told = harness.answer(b"get a\r\n");
     let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
     assert!(told.ends_with(expect), "{told}");
-    harness.phase = Phase::default();
+    harness.session.phase = Phase::default();
     assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
 }
 
@@ -151,7 +157,7 @@ fn a_retrieval_without_end_is_served_as_it_comes() {
     harness.feed(b"get ");
     for _ in 0..1000 {
         assert_eq!(harness.feed(b"a missing "), Stop::Input);
-        assert!(harness.rest.len() <= text::LINE_BYTES_MAX);
+        assert!(harness.rest.len() <= LINE_BYTES_MAX);
     }
     let answer = harness.answer(b"a\r\nversion\r\n");
     assert_eq!(answer.matches("VALUE a 0 1\r\nx\r\n").count(), 1001);
@@ -176,11 +182,11 @@ fn a_key_that_is_too_long_takes_the_items_before_it_along() {
 
 #[test]
 fn only_retrievals_may_be_long() {
-    let long = "x".repeat(text::LINE_BYTES_MAX);
+    let long = "x".repeat(LINE_BYTES_MAX);
     assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
     assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
     assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
-    let keys = "a ".repeat(text::LINE_BYTES_MAX);
+    let keys = "a ".repeat(LINE_BYTES_MAX);
     let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
     assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
     let line = format!("{}\r\n", indented(100));
@@ -196,7 +202,7 @@ fn what_is_swallowed_is_not_kept() {
     let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
     assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
     harness.answer(&[b'x'; 10_000]);
-    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]
