@@ -107,11 +107,15 @@ struct Acceptor {
 impl Acceptor {
     async fn accept_all(self: Arc<Self>, listener: tokio::net::TcpListener) {
         loop {
+            if !self.shared.config.refuse_over_limit && self.is_full() {
+                self.pause_while(|| self.is_full()).await;
+            }
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, _)| stream.into_std()) {
                 Ok(stream) => self.hand_out(stream),
                 Err(error) if concerns_one_connection(&error) => {}
-                Err(_) => self.pause().await,
+                // Out of file descriptors or memory: accepting again at once would fail again.
+                Err(_) => self.pause_while(|| false).await,
             }
         }
     }
@@ -120,7 +124,7 @@ impl Acceptor {
     /// dropped.
     fn hand_out(&self, stream: TcpStream) {
         let figures = &self.shared.acceptor;
-        if self.shared.connections() >= self.shared.config.connections_max {
+        if self.is_full() {
             figures.rejected.add(1);
             let _ = (&stream).write_all(REJECTION);
             return;
@@ -139,14 +143,23 @@ impl Acceptor {
         }
     }
 
-    /// Out of file descriptors or memory: accepting again at once would fail again at once.
-    async fn pause(&self) {
+    fn is_full(&self) -> bool {
+        self.shared.connections() >= self.shared.config.connections_max
+    }
+
+    /// Accepts nothing for a while, and for as long as `reason` holds.
+    async fn pause_while(&self, reason: impl Fn() -> bool) {
         let figures = &self.shared.acceptor;
         figures.pauses.add(1);
         figures.paused.store(true, Ordering::Relaxed);
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+        loop {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
+            if !reason() {
+                break;
+            }
+        }
         figures.paused.store(false, Ordering::Relaxed);
-        figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
     }
 }
 

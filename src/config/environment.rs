@@ -21,7 +21,8 @@ use crate::failure::Failure;
 pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<Source>, Failure> {
     let value = |name: &str| value(name, &variable);
     if value(PASSWORD)?.is_some() {
-        let complaint = "authentication is not supported by this version";
+        // Going on without would let everybody in where somebody meant not to.
+        let complaint = "passwords are taken from a file alone, by -Y or -S";
         return Err(Failure::usage(complaint).at(PASSWORD));
     }
     let mut sources = Vec::new();
