@@ -155,7 +155,7 @@ fn a_lease_is_given_once_while_its_item_moves() {
         let asking = [(); 3].map(|()| spawn(&store, ask_for_lease));
         let disturbing = spawn(&store, |store| {
             let mut handle = store.register();
-            (100..106).for_each(|n| put_1(&mut handle, n));
+            (100..124).for_each(|n| put_1(&mut handle, n % 5 + 100));
         });
         let winners = asking.map(|thread| usize::from(thread.join().expect("no panic")));
         disturbing.join().expect("no panic");
@@ -314,10 +314,10 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(move || scenario());
 }
 
-fn spawn(
+fn spawn<T: Send + 'static>(
     store: &Arc<Store>,
-    work: impl FnOnce(&Arc<Store>) + Send + 'static,
-) -> thread::JoinHandle<()> {
+    work: impl FnOnce(&Arc<Store>) -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
     let store = Arc::clone(store);
     thread::spawn(move || work(&store))
 }
