@@ -140,7 +140,7 @@ impl Shared {
         Ok(Self {
             clock,
             watchers,
-            crawler: Arc::new(Crawler::new(true)),
+            crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
             tuning: Tuning::default(),
             store,

@@ -85,6 +85,8 @@ pub struct Config {
     pub prefix_figures: bool,
     /// `stats sizes` is answered (`-o track_sizes`).
     pub track_sizes: bool,
+    /// `lru_crawler` is enabled from the start.
+    pub crawl: bool,
     /// Lines that wait for a client that watches, beyond which it loses lines.
     pub watcher_buffer_bytes: usize,
     /// `shutdown` is understood (`-A`).
@@ -172,6 +174,7 @@ impl Config {
             prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref())?,
             prefix_figures: args.prefix_delimiter.is_some(),
             track_sizes: suboptions.track_sizes,
+            crawl: suboptions.crawl,
             watcher_buffer_bytes: suboptions.watcher_buffer_bytes,
             shutdown_allowed: args.enable_shutdown,
             verbosity: args.verbosity(),
@@ -219,6 +222,7 @@ impl Config {
             prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
             prefix_figures: false,
             track_sizes: false,
+            crawl: true,
             watcher_buffer_bytes: 4096,
             shutdown_allowed: true,
             verbosity: 0,

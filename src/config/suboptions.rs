@@ -14,8 +14,10 @@ pub(super) struct Suboptions {
     pub(super) refuse_over_limit: bool,
     /// Seconds after which an idle connection is closed; 0 for never.
     pub(super) idle_timeout_seconds: u32,
-    /// `stats sizes` is to be answered.
+    /// Items are shown by size.
     pub(super) track_sizes: bool,
+    /// Everything that is stored may be walked over.
+    pub(super) crawl: bool,
     /// How many bytes of lines may wait for a client that watches.
     pub(super) watcher_buffer_bytes: usize,
     /// The names of the options that have no effect, in their order.
@@ -32,6 +34,7 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         refuse_over_limit: true,
         idle_timeout_seconds: 0,
         track_sizes: false,
+        crawl: true,
         watcher_buffer_bytes: WATCHER_BUFFER_KIB_DEFAULT * KIB,
         without_effect: Vec::new(),
     };
@@ -53,6 +56,7 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         match name {
             "maxconns_fast" => read.refuse_over_limit = true,
             "no_maxconns_fast" => read.refuse_over_limit = false,
+            "lru_crawler" | "no_lru_crawler" => read.crawl = name == "lru_crawler",
             "track_sizes" => read.track_sizes = true,
             "watcher_logbuf_size" => {
                 let kib = value.and_then(|value| value.parse().ok());
@@ -232,6 +236,14 @@ mod tests {
         ] {
             assert_eq!(check(list).unwrap().refuse_over_limit, refuse, "{list}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_the_server_can_be_chosen() {
+        let read = check("track_sizes,no_lru_crawler,watcher_logbuf_size=64").unwrap();
+        assert!(read.track_sizes && !read.crawl && read.without_effect.is_empty());
+        assert_eq!(read.watcher_buffer_bytes, 64 * KIB);
+        assert!(check("no_lru_crawler,lru_crawler").unwrap().crawl);
     }
 
     #[test]

@@ -437,14 +437,18 @@ pub trait Encode {
     /// A figure.
     fn stat(&mut self, name: impl Display, value: impl Display);
 
-    /// An item in a list: its key, its value's length, the second in which it ends (0: never).
-    fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: Seconds);
-
     /// The end of items or figures.
     fn end(&mut self);
 
     /// Bytes of output that wait to be sent.
     fn written(&self) -> usize;
+}
+
+/// Whether a key can stand on a line as it is. (Those that cannot come in base64, or in the binary
+/// protocol.)
+#[must_use]
+pub fn is_text_key(key: &[u8]) -> bool {
+    !key.contains(&b' ') && !key.contains(&b'\n') && !key.ends_with(b"\r")
 }
 
 /// When an item with this expiry of a client's ends (0: never).

@@ -39,6 +39,13 @@ impl Harness {
         Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
     }
 
+    /// Lets a client begin anew. Returns what there was of the one before.
+    fn reconnect(&mut self) -> Session {
+        (self.rest, self.output, self.closed) = Default::default();
+        let session = Session::new(&self.shared.config, self.session.dialects());
+        std::mem::replace(&mut self.session, session)
+    }
+
     fn feed(&mut self, input: &[u8]) -> Stop {
         if self.closed {
             return Stop::Close;
@@ -110,6 +117,44 @@ fn a_retrieval_is_interrupted_by_its_output_and_goes_on() {
         stop = if harness.rest.is_empty() { Stop::Input } else { Stop::Output };
     }
     assert_eq!(answer, expect);
+}
+
+#[test]
+fn a_list_of_everything_comes_in_pieces_and_leaves_the_rest_of_the_input() {
+    let mut harness = Harness::new();
+    for number in 0..1000 {
+        harness.answer(format!("set item{number} 0 0 1\r\nx\r\n").as_bytes());
+    }
+    harness.limits.output_bytes = 2000;
+    let mut stop = harness.feed(b"lru_crawler mgdump all\r\nversion\r\nversion\r\n");
+    let mut answer = String::new();
+    let mut pieces = 0;
+    while stop != Stop::Input {
+        assert!(harness.output.len() < 2000 + 5000, "a shard more, {}", harness.output.len());
+        answer += &String::from_utf8(std::mem::take(&mut harness.output)).expect("text");
+        stop = harness.feed(b"");
+        pieces += 1;
+    }
+    answer += &harness.answer(b"");
+    assert!(pieces > 3, "{pieces}");
+    assert_eq!(answer.matches("mg item").count(), 1000);
+    assert!(answer.starts_with("OK\r\nmg "), "{answer}");
+    assert!(answer.ends_with("\r\nEN\r\nVERSION 1.6.45\r\nVERSION 1.6.45\r\n"), "{answer}");
+}
+
+#[test]
+fn who_watches_says_nothing_more_and_is_told() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
+    assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
+    let watching = harness.reconnect();
+    harness.answer(b"set a 0 0 1\r\nx\r\n");
+    harness.session = watching;
+    let told = harness.answer(b"get a\r\n");
+    let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
+    assert!(told.ends_with(expect), "{told}");
+    harness.reconnect();
+    assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
 }
 
 #[test]

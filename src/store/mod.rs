@@ -502,15 +502,6 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(live) }
     }
 
-    /// Shows live items in no particular order, until `visit` breaks off. Stores wait for it, shard
-    /// by shard.
-    pub fn visit(&self, mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>) {
-        let store = self.store();
-        let _broken_off = store.index.for_each_item(&store.space.arena, &self.guard, |item| {
-            if store.is_live(&item, self.now) { visit(item) } else { ControlFlow::Continue(()) }
-        });
-    }
-
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or
     /// discard it.
     ///
