@@ -8,8 +8,9 @@
 //! |---|---|
 //! | CVE-2011-4971: a negative length | `cve_2011_4971_*` |
 //! | CVE-2013-0179, -7290, -7291: keys in the log | `cve_2013_0179_*` |
-//! | CVE-2013-7239: what followed a failed login was carried out | `src/serve/tests/login.rs`, `tests/conformance/auth.txt` |
+//! | CVE-2013-7239: what followed a failed login was carried out | `src/serve/tests/login.rs` and `binary.rs`, `tests/conformance/auth.txt` |
 //! | CVE-2016-8704, -8705: lengths that overflow in append, prepend, set | `cve_2016_8704_*` |
+//! | CVE-2011-4971, CVE-2016-8704 to -8706: the same in binary packets, SASL's among them | `src/serve/tests/binary.rs` |
 //! | CVE-2017-9951: more key announced than sent | `cve_2017_9951_*` |
 //! | CVE-2018-1000115: amplification over UDP | `cve_2018_1000115_*`, here, in `tests/udp.rs` and in `src/config/udp.rs` |
 //! | CVE-2018-1000127: a count of readers that overflows | `cve_2018_1000127_*` |
