@@ -1,10 +1,13 @@
 # What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
 # make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
-.PHONY: run test model lint bench
+.PHONY: run test test-long model lint bench
 
 run: ; cargo run --release -- $(ARGS)
 
 test: ; scripts/setup-tests && cargo test --workspace
+
+# A million commands of each dialect, where `test` sends some ten thousand: minutes.
+test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 cargo test --test differential
 
 model: ; RUSTFLAGS='--cfg shuttle' cargo test --target-dir target/shuttle --test schedules $(ARGS)
 

@@ -70,7 +70,7 @@ fn assert_larder_agrees(dialect: Dialect, answers: &[&[u8]]) {
     let larder = Server::start(&support::larder(), &FLAGS);
     let memcached = Server::start(&reference, &FLAGS);
     let pair = Pair { ours: &larder, theirs: &memcached, knows_differences: true };
-    assert_agreement(&pair, dialect, answers, commands(50_000));
+    assert_agreement(&pair, dialect, answers, commands(30_000));
 }
 
 /// No known difference is needed here: what is left out is left out of the sequences.
@@ -78,7 +78,7 @@ fn assert_memcacheds_agree(dialect: Dialect, answers: &[&[u8]]) {
     let Some(reference) = support::reference() else { return };
     let [ours, theirs] = [(); 2].map(|()| Server::start(&reference, &FLAGS));
     let pair = Pair { ours: &ours, theirs: &theirs, knows_differences: false };
-    assert_agreement(&pair, dialect, answers, commands(20_000));
+    assert_agreement(&pair, dialect, answers, commands(10_000));
 }
 
 /// The case to which the difference shrinks that a flag makes between two memcacheds.

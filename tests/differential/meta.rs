@@ -2,7 +2,7 @@
 
 use crate::sequence::{Command, Company, Piece};
 use crate::support::Random;
-use crate::text::{self, filler, said_length, spaced};
+use crate::text::{self, SHORT_BYTES, filler, said_length, spaced};
 use crate::words::{
     CAS_NUMBERS, COUNTERS, KEYS, LENGTH_MAX, NUMBERS, TIMES, any, any_value, once_in,
 };
@@ -50,12 +50,15 @@ fn set(random: &mut Random) -> Command {
     let counts = once_in(random, 4);
     let (key, encoded) =
         if counts { (any(random, &COUNTERS).to_owned(), false) } else { plain_key(random) };
-    let mut value = any_value(random, &key);
-    let said = said_length(random, &mut value);
     let mut flags = some_flags(random, &SET_FLAGS, 5);
     if encoded {
         insert(&mut flags, "b", random);
     }
+    let mut value = any_value(random, &key);
+    if flags.iter().any(|flag| is_no_letter(flag)) {
+        value.truncate(SHORT_BYTES);
+    }
+    let said = said_length(random, &mut value);
     with_value(command(random, "ms", &key, Some(&said), &flags), value)
 }
 
@@ -91,7 +94,7 @@ fn on_condition(random: &mut Random) -> Vec<Command> {
         _ => ("ms", &SET_FLAGS[..]),
     };
     let mut flags = some_flags(random, choices, 4);
-    flags.retain(|flag| !flag.starts_with('C'));
+    flags.retain(|flag| !flag.starts_with('C') && !is_no_letter(flag));
     if counts {
         flags.retain(|flag| verb == "ma" || !flag.starts_with(['x', 'N']));
     }
@@ -208,6 +211,11 @@ fn complete(flag: &str, random: &mut Random) -> String {
         _ => "",
     };
     format!("{flag}{token}")
+}
+
+/// Such a flag spoils the whole line: the value behind it is taken for a line too.
+fn is_no_letter(flag: &str) -> bool {
+    !flag.starts_with(|first: char| ('A'..='z').contains(&first))
 }
 
 fn insert(flags: &mut Vec<String>, flag: &str, random: &mut Random) {

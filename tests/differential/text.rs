@@ -52,8 +52,8 @@ fn storage(random: &mut Random) -> Command {
     command
 }
 
-/// The length that is announced for a value. A value that is not as long must be short, for what
-/// is left of it is taken for a line, and that would be too long at the server's whim.
+/// The length that is announced for a value. A value that is not as long becomes short, for what
+/// is left of it is taken for a line.
 pub(crate) fn said_length(random: &mut Random, value: &mut Vec<u8>) -> String {
     let choice = random.below(40);
     if choice < 4 {
@@ -167,7 +167,8 @@ pub(crate) fn filler() -> Piece {
     Piece::Bytes(b"\r\n".repeat(LENGTH_MAX.div_ceil(2) + 2))
 }
 
-const SHORT_BYTES: usize = 200;
+/// Much longer lines are refused or not, as the server happens to read them.
+pub(crate) const SHORT_BYTES: usize = 200;
 const RARE: [&str; 13] = [
     "flush_all",
     "flush_all 0",
