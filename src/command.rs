@@ -80,52 +80,42 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut En
     Then::Continue
 }
 
-/// Keys to look up together, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS) at most.
-#[derive(Clone, Copy, Debug)]
-pub enum Keys<'k> {
-    /// Some of the keys of one request, whose end is not written here.
-    OfOneRequest(&'k [&'k [u8]]),
-    /// Each is a request of its own and ends as one.
-    OfRequests(&'k [&'k [u8]]),
-}
-
-/// Writes the items under keys, until the output has reached a length. Returns how many keys are
-/// done with.
-pub fn retrieve(
+/// Writes the items under keys ([`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS) at most), until the
+/// output has reached a length. `end_key` is called behind each, whether there was an item or not.
+/// Returns how many keys are done with.
+pub fn retrieve<'e>(
     context: &mut Context<'_>,
     retrieval: Retrieval,
-    keys: Keys<'_>,
+    keys: &[&[u8]],
     output_bytes: usize,
-    encoder: &mut Encoder<'_>,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
 ) -> usize {
     let now = context.batch.now();
     let Context { shared, counters, batch } = context;
-    let (Keys::OfOneRequest(wanted) | Keys::OfRequests(wanted)) = keys;
     let counts = if retrieval.touch.is_none() { GET_COUNTS } else { TOUCH_COUNTS };
     let mut answer = |key: &[u8], lookup: &Lookup<'_>| {
         write_item(shared, counters, retrieval.cas, key, lookup, counts, encoder);
-        if let Keys::OfRequests(_) = keys {
-            encoder.end();
-        }
+        end_key(encoder);
         if encoder.written() < output_bytes {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     };
-    match (retrieval.touch, wanted) {
+    match (retrieval.touch, keys) {
         (None, &[key]) => {
             let _done = answer(key, &batch.fetch(key));
             1
         }
-        (None, wanted) => batch.fetch_each(wanted, |key, lookup| answer(key, &lookup)),
-        (Some(exptime), wanted) => {
+        (None, keys) => batch.fetch_each(keys, |key, lookup| answer(key, &lookup)),
+        (Some(exptime), keys) => {
             let expiry = expiry(exptime, now);
-            let last = wanted.iter().position(|key| {
+            let last = keys.iter().position(|key| {
                 let lookup = batch.touch(key, expiry);
                 answer(key, &lookup).is_break()
             });
-            last.map_or(wanted.len(), |last| last + 1)
+            last.map_or(keys.len(), |last| last + 1)
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod config;
 pub mod server;
 mod worker;
 mod connection;
+mod gather;
 pub mod serve;
 pub mod protocol;
 pub mod command;

@@ -7,7 +7,7 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
-use crate::command::{self, Context, Keys, Then};
+use crate::command::{self, Context, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
 use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
@@ -135,8 +135,14 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let (keys, output_bytes) = (Keys::OfRequests(keys), limits.output_bytes);
-        let done = command::retrieve(self.context, retrieval, keys, output_bytes, &mut encoder);
+        let done = command::retrieve(
+            self.context,
+            retrieval,
+            keys,
+            limits.output_bytes,
+            &mut encoder,
+            Encoder::end,
+        );
         limits.requests -= done;
         let rest = group.map_or(rest, |group| group.rest_after(done));
         self.consume(self.rest().len() - rest.len());
@@ -242,9 +248,14 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let wanted = Keys::OfOneRequest(group.keys());
-            let done =
-                command::retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
+            let done = command::retrieve(
+                self.context,
+                retrieval,
+                group.keys(),
+                output_bytes,
+                &mut encoder,
+                |_| {},
+            );
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;

@@ -3,7 +3,8 @@
 
 use crate::clock::Seconds;
 use crate::command::Context;
-use crate::connection::Connection;
+use crate::connection::Client;
+use crate::gather::{Gather, Gathering};
 use crate::serve::{Limits, Phase, Served, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
 pub(crate) struct Desk {
     /// What a socket is read into.
     pub(crate) scratch: Box<[u8]>,
+    pub(crate) gather: Gather,
     pub(crate) engine: Engine,
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
 }
 
 async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
+    drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
     while let Some(stream) = arrivals.recv().await {
         match worker.connection(stream) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
@@ -83,6 +86,7 @@ impl Worker {
         let config = &shared.config;
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
+            gather: Gather::default(),
             engine: Engine { handle: shared.store.register(), output: Vec::new() },
         };
         Self {
@@ -110,11 +114,6 @@ impl Worker {
         }
     }
 
-    /// How much memory for output is kept for the next replies.
-    pub(crate) fn output_bytes_kept(&self) -> usize {
-        self.shared.config.output_limit_bytes.saturating_mul(2)
-    }
-
     pub(crate) fn now(&self) -> Seconds {
         self.shared.clock.now_seconds()
     }
@@ -123,10 +122,10 @@ impl Worker {
         self.stopping.get()
     }
 
-    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Connection> {
+    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Client> {
         let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
         let stream = tokio::net::TcpStream::from_std(stream)?;
-        Ok(Connection::new(stream, Rc::clone(self), record))
+        Ok(Client::new(stream, Rc::clone(self), record))
     }
 
     /// Takes leave of a connection.
@@ -166,12 +165,28 @@ impl Engine {
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
-        let mut context = Context {
+        let (mut context, output) = self.begin(worker, now);
+        serve(&mut context, phase, input, scanned, output, limits)
+    }
+
+    /// Makes room for the next replies: these are sent, or somebody else's now.
+    pub(crate) fn clear_output(&mut self, worker: &Worker) {
+        self.output.clear();
+        self.output.shrink_to(worker.shared.config.output_limit_bytes.saturating_mul(2));
+    }
+
+    /// What commands need at a moment, and where replies go.
+    pub(crate) fn begin<'e>(
+        &'e mut self,
+        worker: &'e Worker,
+        now: Seconds,
+    ) -> (Context<'e>, &'e mut Vec<u8>) {
+        let context = Context {
             shared: &worker.shared,
             counters: &worker.figures().counters,
             batch: self.handle.batch(now),
         };
-        serve(&mut context, phase, input, scanned, &mut self.output, limits)
+        (context, &mut self.output)
     }
 }
 
