@@ -1,7 +1,13 @@
 //! What larder answers otherwise than memcached 1.6.45, on purpose, and what memcached leaves to
 //! chance: each with its reason, and as narrow as it can be told.
 //!
-//! Some differences can be recognised in an answer; [`reconcile`] turns memcached's into larder's.
+//! Some differences can be recognised in an answer; [`reconcile`] turns memcached's into larder's:
+//!
+//! - STRAY LINE: an empty line behind the fault of a retrieval whose key is too long.
+//! - CLASS: larder keeps items of all sizes together; each is of class 1, as far as `me` tells.
+//! - BELOW ZERO: what is left of an item that was over when `mg` created it is counted below zero,
+//!   without a sign.
+//!
 //! Others depend on what memcached happens to be doing, so that two memcacheds differ as well, or
 //! put the connection out of step; the generators do not send what leads there, and say so with
 //! the names of this list.
@@ -14,6 +20,18 @@
 //!   connection is closed for what was sent. So these commands come alone.
 //! - QUIET RETRIEVALS: a key that is too long in a retrieval is not told of if the last one is
 //!   `noreply`, although retrievals do not know the word. So no such key comes with it.
+//! - UNHEARD B: `me` takes the flag `b` for one only if another one follows. So one does.
+//! - LATE FAULT: `mg` and `ma` notice that an opaque token is too long when they have already
+//!   touched, created or counted; `ms` when it has noticed that the value is too large. So the
+//!   former come with none that is, and the latter only with a short value.
+//! - RAW KEYS: an item that `mg` creates under an encoded key, or that was appended to, is not known
+//!   to have one: it is told as it is, line ends and all. So neither is done under such a key.
+//! - EITHER FORM: a key is told in the form in which it was stored; larder tells it in the form in
+//!   which it is asked for. So no key comes both encoded and plain.
+//! - GROWN NUMBERS: the time and the unique number that `ma` is to give are lost if the number
+//!   takes more digits than before. So only `MD` comes with them.
+//! - LEFTOVER NUMBER: an `ms` that fails when its value arrives leaves its unique number to the next
+//!   classic command that stores over the same connection. So an `ms` that succeeds comes between.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So
 //!   unknown opcodes come without.
 //!
@@ -27,10 +45,15 @@ pub(crate) fn reconcile(wire: Wire, theirs: Answer, ours: &Answer) -> Answer {
     if theirs == *ours || wire == Wire::Binary {
         return theirs;
     }
-    Answer { bytes: without_stray_lines(&theirs.bytes), ..theirs }
+    let bytes = without_stray_lines(&theirs.bytes);
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n').map(|line| match line.get(..3) {
+        Some(b"ME ") => with_number(line, b" cls=", |_| true, b"1"),
+        Some(b"HD " | b"VA ") => with_number(line, b" t", is_below_zero, b"0"),
+        _ => line.to_vec(),
+    });
+    Answer { bytes: lines.flatten().collect(), ..theirs }
 }
 
-/// memcached sends an empty line behind the fault of a retrieval whose key is too long.
 fn without_stray_lines(answer: &[u8]) -> Vec<u8> {
     let mut rest = answer;
     let mut kept = Vec::new();
@@ -40,6 +63,23 @@ fn without_stray_lines(answer: &[u8]) -> Vec<u8> {
     }
     kept.extend_from_slice(rest);
     kept
+}
+
+/// The line with another number behind a name, if the number is one to be replaced.
+fn with_number(line: &[u8], name: &[u8], is_wrong: fn(&str) -> bool, right: &[u8]) -> Vec<u8> {
+    for start in line.windows(name.len()).enumerate().filter(|(_, at)| *at == name) {
+        let (told, rest) = line.split_at(start.0 + name.len());
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = std::str::from_utf8(&rest[..digits]).unwrap_or_default();
+        if !number.is_empty() && is_wrong(number) {
+            return [told, right, &rest[digits..]].concat();
+        }
+    }
+    line.to_vec()
+}
+
+fn is_below_zero(seconds: &str) -> bool {
+    seconds.parse().is_ok_and(|seconds: u32| i32::try_from(seconds).is_err())
 }
 
 const STRAY: &[u8] = b"CLIENT_ERROR bad command line format\r\n\r\n";

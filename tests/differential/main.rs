@@ -35,6 +35,16 @@ fn larder_answers_text_as_memcached_does() {
 }
 
 #[test]
+fn larder_answers_meta_commands_as_memcached_does() {
+    assert_larder_agrees(Dialect::Meta, &META_ANSWERS);
+}
+
+#[test]
+fn larder_answers_the_binary_protocol_as_memcached_does() {
+    assert_larder_agrees(Dialect::Binary, &BINARY_ANSWERS);
+}
+
+#[test]
 fn two_memcacheds_agree_in_text() {
     assert_memcacheds_agree(Dialect::Text, &TEXT_ANSWERS);
 }

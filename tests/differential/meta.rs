@@ -33,6 +33,8 @@ fn get(random: &mut Random) -> Command {
     let (key, encoded) = plain_key(random);
     let mut flags = some_flags(random, &GET_FLAGS, 6);
     if encoded {
+        // RAW KEYS
+        flags.retain(|flag| !flag.starts_with('N'));
         insert(&mut flags, "b", random);
     }
     command(random, "mg", &key, None, &flags)
@@ -52,14 +54,18 @@ fn set(random: &mut Random) -> Command {
         if counts { (any(random, &COUNTERS).to_owned(), false) } else { plain_key(random) };
     let mut flags = some_flags(random, &SET_FLAGS, 5);
     if encoded {
+        // RAW KEYS
+        flags.retain(|flag| !flag.starts_with("MA") && !flag.starts_with("MP"));
         insert(&mut flags, "b", random);
     }
     let mut value = any_value(random, &key);
-    if flags.iter().any(|flag| is_no_letter(flag)) {
+    if flags.iter().any(|flag| is_no_letter(flag) || is_long_opaque(flag)) {
         value.truncate(SHORT_BYTES);
     }
     let said = said_length(random, &mut value);
-    with_value(command(random, "ms", &key, Some(&said), &flags), value)
+    let is_stored =
+        said == value.len().to_string() && !flags.iter().any(|flag| is_long_opaque(flag));
+    with_value(command(random, "ms", &key, Some(&said), &flags), value, is_stored)
 }
 
 fn delete(random: &mut Random) -> Command {
@@ -77,9 +83,20 @@ fn delete(random: &mut Random) -> Command {
 }
 
 fn arithmetic(random: &mut Random) -> Command {
-    let flags = some_flags(random, &ARITHMETIC_FLAGS, 5);
+    let flags = counting_flags(random);
     let key = any(random, &COUNTERS);
     command(random, "ma", key, None, &flags)
+}
+
+/// Flags for `ma`. A number that may grow is given neither a time nor a unique number (GROWN
+/// NUMBERS).
+fn counting_flags(random: &mut Random) -> Vec<String> {
+    let mut flags = some_flags(random, &ARITHMETIC_FLAGS, 5);
+    if flags.iter().any(|flag| flag.starts_with(['T', 'E'])) {
+        flags.retain(|flag| !flag.starts_with('M'));
+        flags.push("MD".to_owned());
+    }
+    flags
 }
 
 /// Reads a unique number, then does something on condition of it, or of the one before.
@@ -90,11 +107,14 @@ fn on_condition(random: &mut Random) -> Vec<Command> {
     let (verb, choices) = match random.below(4) {
         0 => ("mg", &GET_FLAGS[..]),
         1 => ("md", &DELETE_FLAGS[..]),
-        2 if counts => ("ma", &ARITHMETIC_FLAGS[..]),
+        2 if counts => ("ma", &[][..]),
         _ => ("ms", &SET_FLAGS[..]),
     };
-    let mut flags = some_flags(random, choices, 4);
-    flags.retain(|flag| !flag.starts_with('C') && !is_no_letter(flag));
+    let mut flags = match verb {
+        "ma" => counting_flags(random),
+        _ => some_flags(random, choices, 4),
+    };
+    flags.retain(|flag| !flag.starts_with('C') && !is_no_letter(flag) && !is_long_opaque(flag));
     if counts {
         flags.retain(|flag| verb == "ma" || !flag.starts_with(['x', 'N']));
     }
@@ -112,8 +132,11 @@ fn on_condition(random: &mut Random) -> Vec<Command> {
 }
 
 fn inspect(random: &mut Random) -> Command {
-    let (key, _) = plain_key(random);
-    let flags = some_flags(random, &["b", "k", "q", "x"], 2);
+    let (key, encoded) = plain_key(random);
+    // UNHEARD B
+    let flags: &[&str] =
+        if encoded { &["b", "k"] } else { any(random, &[&[][..], &["k"], &["q"]]) };
+    let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
     command(random, "me", &key, None, &flags)
 }
 
@@ -156,13 +179,12 @@ fn command(
     Command { pieces, company: Company::Any }
 }
 
-/// The data, and what brings server and client together again if it is not what was said.
-fn with_value(mut command: Command, value: Vec<u8>) -> Command {
-    let said = command.pieces.get(2).cloned();
-    let is_as_said = said == Some(Piece::Bytes(format!(" {}", value.len()).into_bytes()));
+/// The data. Where it is not what was said, or will not be stored, what brings server and client
+/// together again: line ends, and a value that is stored (LEFTOVER NUMBER).
+fn with_value(mut command: Command, value: Vec<u8>, is_stored: bool) -> Command {
     command.pieces.extend([Piece::Bytes(value), Piece::Bytes(b"\r\n".to_vec())]);
-    if !is_as_said {
-        command.pieces.push(filler());
+    if !is_stored {
+        command.pieces.extend([filler(), Piece::Bytes(b"ms zz 0 q\r\n\r\n".to_vec())]);
     }
     command
 }
@@ -199,7 +221,9 @@ fn complete(flag: &str, random: &mut Random) -> String {
     let token = match flag {
         "T" | "N" => any(random, &TIMES),
         "R" => any(random, &WINDOWS),
-        "O" => any(random, &OPAQUES),
+        // LATE FAULT
+        "O" => any(random, &OPAQUES[..OPAQUES.len() - 1]),
+        "Olong" => return format!("O{}", any(random, &OPAQUES)),
         "C" => any(random, &CAS_NUMBERS),
         "E" => {
             any(random, &["123456789012345", "4611686018427387904", "18446744073709551614", "x"])
@@ -218,6 +242,11 @@ fn is_no_letter(flag: &str) -> bool {
     !flag.starts_with(|first: char| ('A'..='z').contains(&first))
 }
 
+/// LATE FAULT
+fn is_long_opaque(flag: &str) -> bool {
+    flag.starts_with('O') && flag.len() > OPAQUE_BYTES_MAX
+}
+
 fn insert(flags: &mut Vec<String>, flag: &str, random: &mut Random) {
     flags.insert(random.below(flags.len() + 1), flag.to_owned());
 }
@@ -229,8 +258,8 @@ const GET_FLAGS: [&str; 20] = [
 const COUNTER_GET_FLAGS: [&str; 14] =
     ["c", "f", "h", "k", "l", "O", "q", "s", "t", "u", "v", "v", "R", "T"];
 const SET_FLAGS: [&str; 14] =
-    ["c", "k", "O", "q", "s", "C", "E", "F", "I", "Mset", "Mset", "T", "N", "P"];
-const DELETE_FLAGS: [&str; 9] = ["k", "O", "q", "C", "E", "I", "T", "x", "I"];
+    ["c", "k", "Olong", "q", "s", "C", "E", "F", "I", "Mset", "Mset", "T", "N", "P"];
+const DELETE_FLAGS: [&str; 9] = ["k", "Olong", "q", "C", "E", "I", "T", "x", "I"];
 const ARITHMETIC_FLAGS: [&str; 16] =
     ["c", "k", "O", "q", "t", "v", "v", "C", "E", "N", "N", "J", "D", "Mcount", "Mcount", "T"];
 const STRANGE_FLAGS: [&str; 12] =
@@ -242,6 +271,9 @@ const COUNT_MODES: [&str; 11] =
     ["MI", "MD", "M+", "M-", "Mi", "Md", "Mincr", "MDECR", "M", "M0", "MS"];
 /// Far from what is left of any of [`TIMES`].
 const WINDOWS: [&str; 6] = ["0", "30", "100000", "-1", "x", ""];
+/// With the letter of the flag.
+const OPAQUE_BYTES_MAX: usize = 32;
+/// The last one is too long.
 const OPAQUES: [&str; 6] = [
     "",
     "1",
@@ -250,6 +282,7 @@ const OPAQUES: [&str; 6] = [
     "1234567890123456789012345678901",
     "12345678901234567890123456789012",
 ];
+/// None of them is one of [`KEYS`], decoded (EITHER FORM).
 const ENCODED_KEYS: [&str; 9] =
     ["Zm9v", "AAEC/w==", "IA==", "Cg==", "Zm9", "!!!!", "====", "Zm9vYg=", "Zg=="];
 const WORDS: [&str; 16] = [
