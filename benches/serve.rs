@@ -19,7 +19,7 @@ fn parse(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let get = Request::Retrieve(Retrieval { cas: false, touch: None });
     let long_keys = " benchmark:0000000000".repeat(100);
-    let storage = Storage { mode: Mode::Set, key: b"key", flags: 5, exptime: 0, value_bytes: 100 };
+    let storage = Storage { flags: 5, ..Storage::plain(Mode::Set, b"key", 100) };
     let lines: [(&str, String, Request<'_>, &str); 3] = [
         ("get", "get key\r\n".to_owned(), get, " key"),
         ("long get", format!("get{long_keys}\r\n"), get, &long_keys),

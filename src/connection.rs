@@ -190,7 +190,7 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
-        let may_be_gathered = self.input.is_empty() && matches!(self.phase, Phase::Command);
+        let may_be_gathered = self.input.is_empty() && self.phase.awaits_request();
         if read_bytes <= GATHERED_BYTES_MAX
             && may_be_gathered
             && let Some(itself) = self.itself.upgrade()
@@ -307,11 +307,11 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (&self.phase, self.next, self.output.is_empty()) {
-            (_, Next::Wait { .. }, _) => ConnectionState::Serving,
-            (_, _, false) => ConnectionState::Writing,
-            (Phase::Value(_), ..) => ConnectionState::ReadingValue,
-            (Phase::Swallow(_), ..) => ConnectionState::Swallowing,
+        let state = match (self.next, self.output.is_empty()) {
+            (Next::Wait { .. }, _) => ConnectionState::Serving,
+            (_, false) => ConnectionState::Writing,
+            _ if self.phase.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.phase.swallows() => ConnectionState::Swallowing,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);

@@ -33,6 +33,7 @@ pub mod config;
 pub mod server;
 mod worker;
 mod connection;
+mod idle;
 mod gather;
 pub mod serve;
 pub mod protocol;

@@ -5,6 +5,7 @@ use crate::clock::Seconds;
 use crate::command::Context;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
+use crate::idle;
 use crate::serve::{Limits, Phase, Served, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
@@ -56,6 +57,10 @@ pub(crate) fn run(
     arrivals: Receiver<TcpStream>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
+    let idle_timeout_seconds = worker.shared.config.idle_timeout_seconds;
+    if idle_timeout_seconds > 0 {
+        runtime.spawn_local(idle::watch(Rc::clone(&worker), idle_timeout_seconds));
+    }
     runtime.block_on(welcome(&worker, arrivals));
     worker.stop();
     // A client that does not read must not keep the server from stopping.

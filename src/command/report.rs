@@ -5,10 +5,10 @@
 //! 1.
 
 use super::Context;
-use crate::protocol::encode::Encoder;
+
 use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
-use crate::protocol::{COMPATIBLE_VERSION, Fault, Outcome};
+use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
@@ -26,7 +26,7 @@ pub(super) fn report(
     context: &Context<'_>,
     topic: &[u8],
     arguments: &[u8],
-    encoder: &mut Encoder<'_>,
+    encoder: &mut impl Encode,
 ) {
     match topic {
         b"" => general(context, encoder),
@@ -58,7 +58,7 @@ pub(super) fn report(
     encoder.end();
 }
 
-fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     let counted = context.shared.counted();
     let baseline = context.shared.baseline();
     process(context, encoder);
@@ -70,18 +70,21 @@ fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     encoder.stat("cmd_set", sums.get(Count::CmdSet));
     encoder.stat("cmd_flush", sums.get(Count::CmdFlush));
     encoder.stat("cmd_touch", touches);
-    encoder.stat("cmd_meta", 0);
+    encoder.stat("cmd_meta", sums.get(Count::CmdMeta));
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
     zeros(&["auth_cmds", "auth_errors"], encoder);
+    if context.shared.config.idle_timeout_seconds > 0 {
+        encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
+    }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
     threads(context, sums.get(Count::ConnYields), encoder);
     engine(&counted.totals, &baseline.totals, encoder);
 }
 
-fn process(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn process(context: &Context<'_>, encoder: &mut impl Encode) {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let seconds = |time: Option<TimeVal>| {
         time.map_or_else(
@@ -103,7 +106,7 @@ fn traffic(
     context: &Context<'_>,
     counted: &Baseline,
     baseline: &Baseline,
-    encoder: &mut Encoder<'_>,
+    encoder: &mut impl Encode,
 ) {
     let config = &context.shared.config;
     let connections = context.shared.connections();
@@ -120,7 +123,7 @@ fn traffic(
     zeros(&["read_buf_oom", "reserved_fds"], encoder);
 }
 
-fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
+fn threads(context: &Context<'_>, yields: u64, encoder: &mut impl Encode) {
     let acceptor = &context.shared.acceptor;
     let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
     encoder.stat("limit_maxbytes", context.shared.store.memory_bytes());
@@ -131,7 +134,7 @@ fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
     encoder.stat("conn_yields", yields);
 }
 
-fn engine(totals: &Totals, baseline: &Totals, encoder: &mut Encoder<'_>) {
+fn engine(totals: &Totals, baseline: &Totals, encoder: &mut impl Encode) {
     encoder.stat("hash_power_level", totals.index_power);
     encoder.stat("hash_bytes", totals.index_bytes);
     zeros(SLAB_NAMES, encoder);
@@ -159,7 +162,7 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
     ]
 }
 
-fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
     if totals.items == 0 {
         return;
@@ -179,7 +182,7 @@ fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     }
 }
 
-fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
     let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
     let memory_bytes = context.shared.store.memory_bytes();
@@ -200,7 +203,7 @@ fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     encoder.stat("total_malloced", memory_bytes);
 }
 
-fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
     for (fd, address) in &context.shared.listening {
         encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
@@ -232,7 +235,7 @@ impl Display for Endpoint {
 }
 
 /// `cachedump <class> <limit>`: some keys, with no limit (0) as many as fit.
-fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> Result<(), Fault> {
+fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> Result<(), Fault> {
     if !context.shared.config.dump_allowed {
         return Err(Fault::DumpNotAllowed);
     }
@@ -262,7 +265,7 @@ fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> R
 }
 
 /// What memcached has no names for.
-fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     let shared = context.shared;
     let totals = shared.store.totals();
     encoder.stat("version", env!("CARGO_PKG_VERSION"));
@@ -281,7 +284,7 @@ fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     }
 }
 
-fn zeros(names: &[&str], encoder: &mut Encoder<'_>) {
+fn zeros(names: &[&str], encoder: &mut impl Encode) {
     for name in names {
         encoder.stat(name, 0);
     }

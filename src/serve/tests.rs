@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::config::Config;
+use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
 use crate::store::Handle;
+
+mod binary;
 
 /// A server without sockets, and one connection to it.
 struct Harness {
@@ -110,7 +113,7 @@ fn a_retrieval_without_end_is_served_as_it_comes() {
     harness.feed(b"get ");
     for _ in 0..1000 {
         assert_eq!(harness.feed(b"a missing "), Stop::Input);
-        assert!(harness.rest.len() <= text::LINE_BYTES_MAX);
+        assert!(harness.rest.len() <= LINE_BYTES_MAX);
     }
     let answer = harness.answer(b"a\r\nversion\r\n");
     assert_eq!(answer.matches("VALUE a 0 1\r\nx\r\n").count(), 1001);
@@ -135,11 +138,11 @@ fn a_key_that_is_too_long_takes_the_items_before_it_along() {
 
 #[test]
 fn only_retrievals_may_be_long() {
-    let long = "x".repeat(text::LINE_BYTES_MAX);
+    let long = "x".repeat(LINE_BYTES_MAX);
     assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
     assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
     assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
-    let keys = "a ".repeat(text::LINE_BYTES_MAX);
+    let keys = "a ".repeat(LINE_BYTES_MAX);
     let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
     assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
     let line = format!("{}\r\n", indented(100));

@@ -5,8 +5,8 @@
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
 use super::index::{Hash, Locked, Slot};
-use super::item::{self, Entry, Item};
-use super::{Expected, Expiry, Removal, Store, Witness};
+use super::item::{self, Entry, Item, Marks};
+use super::{Amendment, Expected, Expiry, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
 use crossbeam_epoch::Guard;
@@ -28,7 +28,7 @@ impl<'a> Change<'a> {
         &self,
         hash: Hash,
         draft: &Allocation,
-        expiry: Expiry,
+        traits: &Traits,
         expected: Expected,
     ) -> Result<u64, Unexpected> {
         let space = &self.store.space;
@@ -44,12 +44,18 @@ impl<'a> Change<'a> {
             return Err(Unexpected);
         }
         let slot = self.slot(&locked, hash, found.map(|(slot, _)| slot));
-        let expiry = match expiry {
+        // What is inherited is read under the lock, like whatever changes it: nothing is lost.
+        let expiry = match traits.expiry {
             Expiry::At(expiry) => expiry,
-            // Read under the lock, like a touch that changes it: neither is lost.
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        item.finish(sequence, expiry, self.now, false);
+        let inherited = old.map_or(0, |old| old.inherited(traits.marks));
+        let access = match old {
+            // To mark an item is not to use it.
+            Some(old) if traits.marks == Marks::Invalidated => old.last_access(),
+            _ => self.now,
+        };
+        item.finish(sequence, expiry, access, traits.marks.given() | inherited);
         space.note_expiry(item.location(), expiry);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's
         // arena; segments are retired only when nothing in the index names them (`bury`,
@@ -62,7 +68,7 @@ impl<'a> Change<'a> {
         if let Some(old) = old {
             self.bury(old);
         }
-        Ok(sequence)
+        Ok(item.cas())
     }
 
     /// Has an item live on with `copy` in the place of one of its entries; `false` if it is not its
@@ -122,6 +128,26 @@ impl<'a> Change<'a> {
         item.set_expiry(expiry);
         self.store.space.note_expiry(item.location(), expiry);
         Some(item)
+    }
+
+    /// Changes in place what may be changed of a key's item, if it is as expected.
+    pub(super) fn amend(
+        &self,
+        key: &[u8],
+        expected: Expected,
+        amendment: Amendment,
+    ) -> Result<bool, Unexpected> {
+        let hash = self.store.index.hash(key);
+        let locked = self.store.index.lock(hash, self.guard);
+        let found = locked.find(hash, key, &self.store.space.arena).map(|(_, item)| item);
+        let Some(item) = found.filter(|_| self.is_as_expected(found, expected)) else {
+            return Err(Unexpected);
+        };
+        if let Some(expiry) = amendment.expiry {
+            item.set_expiry(expiry);
+            self.store.space.note_expiry(item.location(), expiry);
+        }
+        Ok(amendment.lease && item.take_lease())
     }
 
     /// Takes an item out of the index, if it is still there. Returns whether it was.

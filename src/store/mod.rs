@@ -33,10 +33,10 @@ mod reclaim;
 mod segment;
 
 pub use self::counters::Totals;
-pub use self::item::{Chunks, Item};
+pub use self::item::{Chunks, Item, Marks};
 
 use self::append::{Allocation, Appender};
-use self::change::Change;
+use self::change::{Change, Unexpected};
 use self::counters::{Counters, Held};
 use self::index::{Hash, Index, LOCATION_BITS};
 use self::item::Shape;
@@ -133,7 +133,7 @@ pub enum State<'b> {
 
 /// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live.
 /// Equal again means that nothing happened to the key in between, a change of expiry and the marks
-/// of use aside. It names the item by its cas, which is never used again, and not by its place,
+/// of use aside. It names the item by its version, which is never used again, and not by its place,
 /// which is: reserving room may let go of what the batch has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
@@ -157,6 +157,40 @@ pub enum Expiry {
     Inherit,
 }
 
+/// What an item has besides key and value.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// The client's flags.
+    pub flags: u32,
+    /// When it ends.
+    pub expiry: Expiry,
+    /// The cas, where it is not to be a new one of the store's own.
+    pub cas: Option<u64>,
+    /// What it is marked with.
+    pub marks: Marks,
+}
+
+/// What can be changed of an item in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Amendment {
+    /// When it ends.
+    pub expiry: Option<Seconds>,
+    /// Give the lease to the caller, if nobody has it.
+    pub lease: bool,
+}
+
+/// What [`Batch::amend`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// As asked.
+    Done {
+        /// The caller has got the lease.
+        leased: bool,
+    },
+    /// Something else than expected was there, and still is.
+    Changed,
+}
+
 /// Space for an item that nobody else can see yet. It must be published or discarded in the batch
 /// that reserved it.
 #[derive(Debug)]
@@ -166,7 +200,7 @@ pub struct Draft {
     handle_id: u64,
     allocation: Allocation,
     hash: Hash,
-    expiry: Expiry,
+    traits: Traits,
 }
 
 /// No memory, and nothing that may be evicted for it.
@@ -324,7 +358,7 @@ impl Store {
     }
 
     fn is_flushed(&self, item: &Item<'_>) -> bool {
-        item.cas() <= self.flushed.load(Ordering::SeqCst)
+        item.version() <= self.flushed.load(Ordering::SeqCst)
     }
 
     fn is_live(&self, item: &Item<'_>, now: Seconds) -> bool {
@@ -401,16 +435,29 @@ impl Batch<'_> {
     #[must_use]
     pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
         let hash = self.store().index.hash(key);
-        self.fetched(hash, self.find(hash, key))
+        let lookup = self.looked_up(hash, self.find(hash, key));
+        if let State::Hit(item) = &lookup.state {
+            item.mark_fetched(self.now);
+        }
+        lookup
     }
 
-    /// Fetches several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
+    /// As [`Batch::fetch`], but leaves it to the caller to mark the item.
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Lookup<'_> {
+        let hash = self.store().index.hash(key);
+        self.looked_up(hash, self.find(hash, key))
+    }
+
+    /// Looks up several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
     /// What is there is seen at one time for all, some time during the call; `visit` is shown key
-    /// by key until it breaks off. Returns how many it was shown.
-    pub fn fetch_each<'k>(
+    /// by key, with the key's number, until it breaks off. Returns how many it was shown. It is
+    /// left to the caller to mark the items as fetched; what is found expired or flushed is
+    /// removed.
+    pub fn look_each(
         &self,
-        keys: &[&'k [u8]],
-        mut visit: impl FnMut(&'k [u8], Lookup<'_>) -> ControlFlow<()>,
+        keys: &[&[u8]],
+        mut visit: impl FnMut(usize, Lookup<'_>) -> ControlFlow<()>,
     ) -> usize {
         let Store { index, space, .. } = self.store();
         let mut hashes = [Hash::default(); PREFETCH_KEYS];
@@ -425,7 +472,7 @@ impl Batch<'_> {
                 Some(item) if item.key() != key => self.find(hash, key),
                 candidate => candidate,
             };
-            if visit(key, self.fetched(hash, item)).is_break() {
+            if visit(shown, self.looked_up(hash, item)).is_break() {
                 return shown + 1;
             }
         }
@@ -489,8 +536,26 @@ impl Batch<'_> {
         flags: u32,
         expiry: Expiry,
     ) -> Result<Draft, OutOfMemory> {
+        let traits = Traits { flags, expiry, cas: None, marks: Marks::New };
+        self.reserve_with(key, value_bytes, traits)
+    }
+
+    /// As [`Batch::reserve`], for an item that is more than its flags and its end.
+    ///
+    /// # Errors
+    /// See [`Batch::reserve`].
+    ///
+    /// # Panics
+    /// See [`Batch::reserve`].
+    pub fn reserve_with(
+        &mut self,
+        key: &[u8],
+        value_bytes: usize,
+        traits: Traits,
+    ) -> Result<Draft, OutOfMemory> {
         assert!(!self.handle.has_draft, "one draft at a time");
-        let shape = Shape { key_bytes: key.len(), value_bytes, flags };
+        let Traits { flags, cas, .. } = traits;
+        let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
         // What would not fit an empty store is not worth emptying it for.
         if shape.entry_bytes() > self.store().space.item_bytes_max() {
             return Err(OutOfMemory);
@@ -500,7 +565,7 @@ impl Batch<'_> {
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
         let hash = self.store().index.hash(key);
-        Ok(Draft { handle_id: self.handle.id, allocation, hash, expiry })
+        Ok(Draft { handle_id: self.handle.id, allocation, hash, traits })
     }
 
     /// Appends to the draft's value.
@@ -523,7 +588,7 @@ impl Batch<'_> {
         self.assert_own(&draft);
         assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
         let published =
-            self.change().publish(draft.hash, &draft.allocation, draft.expiry, expected);
+            self.change().publish(draft.hash, &draft.allocation, &draft.traits, expected);
         let Ok(cas) = published else { return Err(draft) };
         self.handle.has_draft = false;
         let Handle { store, appender, counters, .. } = &mut *self.handle;
@@ -560,6 +625,15 @@ impl Batch<'_> {
         let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
         item.mark_fetched(self.now);
         Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
+    }
+
+    /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
+    /// gets it.
+    pub fn amend(&self, key: &[u8], witness: Witness, amendment: Amendment) -> Amended {
+        match self.change().amend(key, Expected::Unchanged(witness), amendment) {
+            Ok(leased) => Amended::Done { leased },
+            Err(Unexpected) => Amended::Changed,
+        }
     }
 
     /// Kills everything that was published before this call: at once if `at` is 0 or not later than
@@ -605,12 +679,11 @@ impl Batch<'_> {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
 
-    /// What fetching finds where the index has `item`.
-    fn fetched<'b>(&'b self, hash: Hash, item: Option<Item<'b>>) -> Lookup<'b> {
+    /// What a look-up finds where the index has `item`.
+    fn looked_up<'b>(&'b self, hash: Hash, item: Option<Item<'b>>) -> Lookup<'b> {
         let Some(item) = item else { return Lookup::NOTHING };
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
-            item.mark_fetched(self.now);
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
         self.change().drop_dead(hash, item);
@@ -643,7 +716,7 @@ impl Lookup<'_> {
 
 impl Witness {
     fn of(item: Option<Item<'_>>) -> Self {
-        Self(item.map_or(0, |item| item.cas()))
+        Self(item.map_or(0, |item| item.version()))
     }
 }
 

@@ -200,12 +200,10 @@ fn with_byte(mut bytes: Vec<u8>, offset: usize, byte: u8) -> Vec<u8> {
     bytes
 }
 
-/// None of the times ends while the test runs, unless it ends at once.
+/// None of the times ends while the test runs, unless it ends at once, and none is so late as to
+/// be never (BEYOND 2038).
 fn exptime(random: &mut Random) -> Vec<u8> {
-    let exptime: u32 = any_of(
-        random,
-        &[0, 0, 0, 10_000, 2_592_000, 2_592_001, i32::MAX as u32, 1 << 31, u32::MAX],
-    );
+    let exptime: u32 = any_of(random, &[0, 0, 0, 10_000, 2_592_000, 2_592_001, 0x7fff_ffff]);
     exptime.to_be_bytes().to_vec()
 }
 

@@ -11,6 +11,8 @@ pub(crate) enum Dialect {
     Text,
     Meta,
     Binary,
+    /// Meta commands over one connection, the binary protocol over the other.
+    Mixed,
 }
 
 /// How the commands of a sequence follow one another.
@@ -27,18 +29,24 @@ struct Manner {
 /// A sequence that depends on the seed alone.
 pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let manner = MANNERS[random.below(MANNERS.len())];
-    let wire = dialect.wire();
+    let manner = match dialect {
+        Dialect::Mixed => MIXED_MANNER,
+        _ => MANNERS[random.below(MANNERS.len())],
+    };
+    let dialects = match dialect {
+        Dialect::Mixed => [Dialect::Meta, Dialect::Binary],
+        _ => [dialect, dialect],
+    };
     let mut steps = Vec::new();
     while steps.len() < COMMANDS {
         let connection =
             usize::from(manner.second_every > 0 && once_in(&mut random, manner.second_every));
-        let commands = dialect.phrase(&mut random);
+        let commands = dialects[connection].phrase(&mut random);
         steps.extend(
             commands.into_iter().map(|command| step(&mut random, manner, connection, command)),
         );
     }
-    Sequence { wires: [wire, wire], steps }
+    Sequence { wires: dialects.map(Dialect::wire), steps }
 }
 
 fn step(random: &mut Random, manner: Manner, connection: usize, command: Command) -> Step {
@@ -57,7 +65,7 @@ impl Dialect {
     fn wire(self) -> Wire {
         match self {
             Self::Text | Self::Meta => Wire::Text,
-            Self::Binary => Wire::Binary,
+            Self::Binary | Self::Mixed => Wire::Binary,
         }
     }
 
@@ -65,7 +73,7 @@ impl Dialect {
         match self {
             Self::Text => text::phrase(random),
             Self::Meta => meta::phrase(random),
-            Self::Binary => binary::phrase(random),
+            Self::Binary | Self::Mixed => binary::phrase(random),
         }
     }
 }
@@ -78,4 +86,5 @@ const MANNERS: [Manner; 5] = [
     Manner { awaited_every: 30, second_every: 0, torn_every: 10 },
     Manner { awaited_every: 10, second_every: 20, torn_every: 3 },
 ];
+const MIXED_MANNER: Manner = Manner { awaited_every: 3, second_every: 2, torn_every: 10 };
 const TORN_BYTES_MAX: usize = 40;

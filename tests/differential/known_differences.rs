@@ -32,6 +32,8 @@
 //!   takes more digits than before. So only `MD` comes with them.
 //! - LEFTOVER NUMBER: an `ms` that fails when its value arrives leaves its unique number to the next
 //!   classic command that stores over the same connection. So an `ms` that succeeds comes between.
+//! - BEYOND 2038: such a time, which only a binary packet can hold, is never for larder. So none is
+//!   sent.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So
 //!   unknown opcodes come without.
 //!

@@ -45,6 +45,11 @@ fn larder_answers_the_binary_protocol_as_memcached_does() {
 }
 
 #[test]
+fn larder_answers_both_protocols_at_once_as_memcached_does() {
+    assert_larder_agrees(Dialect::Mixed, &META_ANSWERS);
+}
+
+#[test]
 fn two_memcacheds_agree_in_text() {
     assert_memcacheds_agree(Dialect::Text, &TEXT_ANSWERS);
 }
@@ -57,6 +62,11 @@ fn two_memcacheds_agree_in_meta_commands() {
 #[test]
 fn two_memcacheds_agree_in_the_binary_protocol() {
     assert_memcacheds_agree(Dialect::Binary, &BINARY_ANSWERS);
+}
+
+#[test]
+fn two_memcacheds_agree_in_both_protocols_at_once() {
+    assert_memcacheds_agree(Dialect::Mixed, &META_ANSWERS);
 }
 
 /// With `-F`, a flush is refused: one command is enough to see it.

@@ -1,11 +1,11 @@
 //! `stats settings`: what the server runs with, under memcached's names.
 
-use crate::protocol::encode::Encoder;
+use crate::protocol::Encode;
 use crate::shared::Shared;
 
 /// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
 /// memcached's default, so that tools which compare the two find nothing amiss.
-pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
+pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
     encoder.stat("maxbytes", shared.store.memory_bytes());
@@ -37,10 +37,12 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     constants(&SLABS_AND_CRAWLER, encoder);
     encoder.stat("flush_enabled", yes(config.flush_allowed));
     encoder.stat("dump_enabled", yes(config.dump_allowed));
+    constants(&LISTS, encoder);
+    encoder.stat("idle_timeout", config.idle_timeout_seconds);
     constants(&THE_REST, encoder);
 }
 
-fn constants(settings: &[(&str, &str)], encoder: &mut Encoder<'_>) {
+fn constants(settings: &[(&str, &str)], encoder: &mut impl Encode) {
     for (name, value) in settings {
         encoder.stat(name, value);
     }
@@ -58,7 +60,7 @@ const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
     ("tail_repair_time", "0"),
 ];
 
-const THE_REST: [(&str, &str); 42] = [
+const LISTS: [(&str, &str); 9] = [
     ("hash_algorithm", "murmur3"),
     ("lru_maintainer_thread", "yes"),
     ("lru_segmented", "yes"),
@@ -68,7 +70,9 @@ const THE_REST: [(&str, &str); 42] = [
     ("warm_max_factor", "2.00"),
     ("temp_lru", "no"),
     ("temporary_ttl", "61"),
-    ("idle_timeout", "0"),
+];
+
+const THE_REST: [(&str, &str); 32] = [
     ("watcher_logbuf_size", "262144"),
     ("worker_logbuf_size", "65536"),
     ("read_buf_mem_limit", "0"),

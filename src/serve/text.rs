@@ -1,0 +1,311 @@
+//! The text protocol: a command on a line, for some a value behind it.
+//!
+//! Keys are looked up as they come, a value is taken over into a buffer of its own, and what is to
+//! be ignored is dropped at once. So a line whose end is missing is all that is ever left in the
+//! input.
+
+mod keys;
+mod meta;
+mod value;
+
+use self::keys::KeyGroup;
+use self::value::{Answer, PartialValue};
+use super::{Limits, Stop};
+use crate::command::{self, Context, Then};
+use crate::protocol::encode::Encoder;
+use crate::protocol::text::{self, LongLine, Parsed};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
+use crate::store::PREFETCH_KEYS;
+use memchr::{memchr, memrchr};
+use std::ops::ControlFlow;
+
+/// Where a connection stands in its lines.
+#[derive(Debug, Default)]
+pub enum Phase {
+    /// A command comes next.
+    #[default]
+    Command,
+    /// Keys of a retrieval come next, and the end of their line.
+    Keys(Retrieval),
+    /// The rest of a line comes next. It earns this fault at its end.
+    Refusal(Fault),
+    /// The rest of a value comes next.
+    Value(Box<PartialValue>),
+    /// As many bytes come next that mean nothing.
+    Swallow(usize),
+}
+
+pub(super) struct Serving<'s, 'w> {
+    pub(super) context: &'s mut Context<'w>,
+    pub(super) phase: &'s mut Phase,
+    pub(super) input: &'s [u8],
+    pub(super) position: usize,
+    /// From `position`.
+    pub(super) scanned: usize,
+    /// Requests whose keys the store was told of.
+    pub(super) ahead: usize,
+    pub(super) output: &'s mut Vec<u8>,
+}
+
+impl<'s> Serving<'s, '_> {
+    pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
+        loop {
+            if self.rest().is_empty() {
+                return Stop::Input;
+            }
+            if self.output.len() >= limits.output_bytes {
+                return Stop::Output;
+            }
+            let stop = match *self.phase {
+                Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command => self.command(limits),
+                Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
+                Phase::Refusal(fault) => self.refuse_line(fault),
+                Phase::Value(_) => self.more_value(),
+                Phase::Swallow(left) => self.swallow(left),
+            };
+            if let Some(stop) = stop {
+                return stop;
+            }
+        }
+    }
+
+    /// Serves requests at the start of the input that need no more than one look, if there are any.
+    fn lone_requests(&mut self, limits: &mut Limits) -> bool {
+        match self.rest().first() {
+            Some(b'g') => self.lone_gets(limits),
+            Some(b'm') => self.lone_fetches(limits),
+            _ => false,
+        }
+    }
+
+    /// Serves as many requests as follow one another that ask for one key each, and says whether
+    /// there were any. Nothing is stored between them, so their keys can be looked up together.
+    fn lone_gets(&mut self, limits: &mut Limits) -> bool {
+        let Some((retrieval, key, rest)) = text::lone_get(self.rest()) else { return false };
+        let group = (!rest.is_empty() && limits.requests > 1)
+            .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
+        let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
+        let mut encoder = Encoder::new(self.output, false);
+        let done = retrieve(
+            self.context,
+            retrieval,
+            keys,
+            limits.output_bytes,
+            &mut encoder,
+            Encoder::end,
+        );
+        limits.requests -= done;
+        let rest = group.map_or(rest, |group| group.rest_after(done));
+        self.consume(self.rest().len() - rest.len());
+        true
+    }
+
+    /// Announces the keys of a pipeline to the store before the first of its requests is served,
+    /// whose line this is.
+    fn look_ahead(&mut self, line: &[u8]) {
+        if self.ahead == 0 && !self.rest().is_empty() {
+            let pipeline = &self.input[self.position - line.len()..];
+            self.ahead = self.context.batch.prefetch(text::keys_ahead(pipeline));
+        }
+        self.ahead = self.ahead.saturating_sub(1);
+    }
+
+    fn rest(&self) -> &'s [u8] {
+        &self.input[self.position..]
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.position += bytes;
+        self.scanned = 0;
+    }
+
+    /// The next line with its end, which is consumed, or what to do for want of one.
+    fn line(&mut self) -> Option<&'s [u8]> {
+        let rest = self.rest();
+        let Some(newline) = memchr(b'\n', &rest[self.scanned..]) else {
+            self.scanned = rest.len();
+            return None;
+        };
+        let line = &rest[..=self.scanned + newline];
+        self.consume(line.len());
+        Some(line)
+    }
+
+    fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
+        if self.scanned == 0 && self.lone_requests(limits) {
+            return None;
+        }
+        let Some(line) = self.line() else {
+            return self.unfinished_line();
+        };
+        limits.requests -= 1;
+        self.look_ahead(line);
+        let text::Line { parsed, quiet } = text::parse(line);
+        match parsed {
+            Parsed::Request(Request::Retrieve(retrieval), keys) => {
+                let end = self.position;
+                self.position -= keys.len() + line.len() - text::without_end(line).len();
+                return self.keys(retrieval, Some(end), limits.output_bytes);
+            }
+            Parsed::Request(Request::Store(storage), _) => {
+                return self.storage(line, &storage, Answer::Classic { quiet });
+            }
+            Parsed::Request(request, _) => {
+                let mut encoder = Encoder::new(self.output, quiet);
+                if command::execute(self.context, request, &mut encoder) == Then::Close {
+                    return Some(Stop::Close);
+                }
+            }
+            Parsed::Refused { fault, swallow_bytes } => {
+                Encoder::new(self.output, quiet).fault(fault);
+                return self.swallow(swallow_bytes);
+            }
+            Parsed::Meta => return self.meta(line),
+            Parsed::Alien => return Some(Stop::Close),
+        }
+        None
+    }
+
+    fn unfinished_line(&mut self) -> Option<Stop> {
+        let rest = self.rest();
+        if rest.len() <= text::LINE_BYTES_MAX {
+            return Some(Stop::Input);
+        }
+        match text::judge_long_line(rest) {
+            LongLine::Keys(retrieval, offset) => {
+                self.consume(offset);
+                *self.phase = Phase::Keys(retrieval);
+                None
+            }
+            LongLine::Indented => {
+                *self.phase = Phase::Refusal(Fault::UnknownCommand);
+                None
+            }
+            LongLine::Hostile => Some(Stop::Close),
+        }
+    }
+
+    /// Looks up the keys that come next. Their line ends just before `end`, or has not arrived yet
+    /// as a whole.
+    fn keys(
+        &mut self,
+        retrieval: Retrieval,
+        end: Option<usize>,
+        output_bytes: usize,
+    ) -> Option<Stop> {
+        let keys = match end {
+            Some(end) => text::without_end(&self.input[self.position..end]),
+            None => before_last_blank(self.rest()),
+        };
+        let output_start = self.output.len();
+        let mut encoder = Encoder::new(self.output, false);
+        let mut rest = keys;
+        let too_long = loop {
+            let group = KeyGroup::take(rest);
+            let done =
+                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
+            rest = group.rest_after(done);
+            if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
+                break group.ends_too_long;
+            }
+            if encoder.written() >= output_bytes {
+                self.consume(keys.len() - rest.len());
+                *self.phase = Phase::Keys(retrieval);
+                return Some(Stop::Output);
+            }
+        };
+        let Some(end) = end else {
+            self.consume(keys.len());
+            return self.unfinished_keys(retrieval, too_long, output_start);
+        };
+        if too_long {
+            // Clients expect the fault in the place of the items.
+            encoder.retract(output_start);
+            encoder.fault(Fault::BadFormat);
+        } else {
+            encoder.end();
+        }
+        self.consume(end - self.position);
+        *self.phase = Phase::Command;
+        None
+    }
+
+    /// What follows is at most the beginning of a key, with the carriage return of the line's end.
+    fn unfinished_keys(
+        &mut self,
+        retrieval: Retrieval,
+        too_long: bool,
+        output_start: usize,
+    ) -> Option<Stop> {
+        if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
+            self.output.truncate(output_start);
+            *self.phase = Phase::Refusal(Fault::BadFormat);
+            return None;
+        }
+        *self.phase = Phase::Keys(retrieval);
+        self.scanned = self.rest().len();
+        Some(Stop::Input)
+    }
+
+    fn more_keys(&mut self, retrieval: Retrieval, output_bytes: usize) -> Option<Stop> {
+        let newline = memchr(b'\n', &self.rest()[self.scanned..]);
+        let end = newline.map(|newline| self.position + self.scanned + newline + 1);
+        self.keys(retrieval, end, output_bytes)
+    }
+
+    fn refuse_line(&mut self, fault: Fault) -> Option<Stop> {
+        if self.line().is_some() {
+            Encoder::new(self.output, false).fault(fault);
+            *self.phase = Phase::Command;
+        } else {
+            self.consume(self.rest().len());
+        }
+        None
+    }
+
+    fn swallow(&mut self, bytes: usize) -> Option<Stop> {
+        let swallowed = bytes.min(self.rest().len());
+        self.consume(swallowed);
+        *self.phase = match bytes - swallowed {
+            0 => Phase::Command,
+            left => Phase::Swallow(left),
+        };
+        None
+    }
+}
+
+impl Phase {
+    pub(super) fn buffered_bytes(&self) -> usize {
+        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
+    }
+}
+
+/// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
+/// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
+/// done with.
+fn retrieve<'e>(
+    context: &mut Context<'_>,
+    retrieval: Retrieval,
+    keys: &[&[u8]],
+    output_bytes: usize,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
+) -> usize {
+    command::retrieve(context, retrieval.touch, keys, |number, hit| {
+        if let Some(hit) = hit {
+            let cas = retrieval.cas.then(|| hit.cas());
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+        }
+        end_key(encoder);
+        if encoder.written() < output_bytes {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })
+}
+
+fn before_last_blank(keys: &[u8]) -> &[u8] {
+    memrchr(b' ', keys).map_or(&[], |blank| &keys[..=blank])
+}
