@@ -30,8 +30,9 @@
 //!   which it is asked for. So no key comes both encoded and plain.
 //! - GROWN NUMBERS: the time and the unique number that `ma` is to give are lost if the number
 //!   takes more digits than before. So only `MD` comes with them.
-//! - LEFTOVER NUMBER: an `ms` that fails when its value arrives leaves its unique number to the next
-//!   classic command that stores over the same connection. So an `ms` that succeeds comes between.
+//! - LEFTOVER NUMBER: an `ms` that fails when its value arrives, or whose value never does, leaves
+//!   its unique number to the next classic command that stores, be it over a later connection. So
+//!   each gets its value, and an `ms` that succeeds comes behind one that does not.
 //! - BEYOND 2038: such a time, which only a binary packet can hold, is never for larder. So none is
 //!   sent.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So
