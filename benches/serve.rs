@@ -5,11 +5,11 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use larder::clock::Seconds;
-use larder::command::Context;
-use larder::config::Config;
+use larder::command::{Context, Observer};
+use larder::config::{Config, Dialects};
 use larder::protocol::text::{self, Parsed};
 use larder::protocol::{Mode, Request, Retrieval, Storage};
-use larder::serve::{Limits, Phase, Stop, serve};
+use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::Handle;
 use std::hint::black_box;
@@ -79,7 +79,7 @@ fn bench(
 struct Server {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     output: Vec<u8>,
 }
 
@@ -87,7 +87,8 @@ impl Server {
     fn new() -> Self {
         let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has the memory");
         let handle = shared.store.register();
-        Self { shared, handle, phase: Phase::default(), output: Vec::new() }
+        let session = Session::new(&shared.config, Dialects::Any);
+        Self { shared, handle, session, output: Vec::new() }
     }
 
     /// The answer to input that ends with a request.
@@ -97,9 +98,11 @@ impl Server {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let served = serve(&mut context, &mut self.phase, input, 0, &mut self.output, &mut limits);
+        let served =
+            serve(&mut context, &mut self.session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
         &self.output
     }

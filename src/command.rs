@@ -4,14 +4,22 @@
 //! new item aside, and publish it on condition that the key still holds what was seen; where it
 //! does not, look again.
 
+mod authentication;
 mod change;
+mod manage;
+mod observe;
 mod report;
 mod retrieval;
 mod storage;
+mod stream;
 
+pub use self::authentication::authenticate;
 pub use self::change::{count, delete, touch};
+pub use self::manage::manage;
+pub use self::observe::Observer;
 pub use self::retrieval::{Hit, Pieces, fetch, fetch_each, inspect, retrieve};
 pub use self::storage::{admit, item_bytes, no_memory, store};
+pub use self::stream::{Progress, Stream};
 
 use crate::protocol::{Encode, Fault, Outcome, Request, expiry};
 use crate::shared::Shared;
@@ -27,13 +35,17 @@ pub struct Context<'w> {
     pub counters: &'w Counters,
     /// The store, at one moment.
     pub batch: Batch<'w>,
+    /// Who looks on.
+    pub observer: Observer<'w>,
 }
 
 /// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Then {
     /// The next request.
     Continue,
+    /// The rest of the reply, then the next request.
+    Stream(Stream),
     /// It ends, when what was written so far is sent.
     Close,
 }
@@ -41,8 +53,8 @@ pub enum Then {
 /// Carries out a request that is complete in itself: neither keys nor a value follow it.
 ///
 /// # Panics
-/// If it is one of [`Request::Retrieve`] and [`Request::Store`], which have [`retrieve`] and
-/// [`store`].
+/// If it is one of [`Request::Retrieve`], [`Request::Store`] and [`Request::Manage`], which have
+/// [`retrieve`], [`store`] and [`manage`](manage()).
 pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut impl Encode) -> Then {
     let result = match request {
         Request::Delete(deletion) => delete(context, &deletion),
@@ -60,15 +72,19 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut im
             return Then::Continue;
         }
         Request::Stats { topic, arguments } => {
-            report::report(context, topic, arguments, encoder);
-            return Then::Continue;
+            let stream = report::report(context, topic, arguments, encoder);
+            // The report may have switched figures on or off.
+            context.observer = context.observer.renewed();
+            return stream.map_or(Then::Continue, Then::Stream);
         }
         Request::Shutdown { manner } => match shutdown(context, manner) {
             Ok(()) => return Then::Close,
             Err(fault) => Err(fault),
         },
         Request::Quit => return Then::Close,
-        Request::Retrieve(_) | Request::Store(_) => unreachable!("served with what follows them"),
+        Request::Retrieve(_) | Request::Store(_) | Request::Manage { .. } => {
+            unreachable!("served elsewhere")
+        }
     };
     match result {
         Ok(outcome) => encoder.outcome(outcome),
@@ -136,6 +152,10 @@ fn count_death(counters: &Counters, state: &State<'_>) {
     }
 }
 
+/// Where all items are when one of memcached's size classes is asked for.
+const CLASS: u32 = 1;
+/// How many classes memcached can have.
+const CLASSES: u32 = 64;
 /// Less than this is no memory limit.
 const MEMORY_MEGABYTES_MIN: u32 = 8;
 /// More than this was meant in bytes.

@@ -13,10 +13,12 @@
 //! the backpressure there is.
 
 use crate::command;
-use crate::serve::{Limits, Phase, Stop, serve};
+use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
-use crate::worker::{Desk, Worker};
+use crate::stream::Stream;
+use crate::watch::Event;
+use crate::worker::{Desk, Occasion, Worker};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -27,7 +29,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::{io, mem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
@@ -37,10 +38,10 @@ pub(crate) struct Client(Rc<RefCell<Connection>>);
 #[derive(Debug)]
 pub(crate) struct Connection {
     itself: Weak<RefCell<Self>>,
-    stream: TcpStream,
+    stream: Stream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
-    phase: Phase,
+    session: Session,
     next: Next,
     /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
     input: Vec<u8>,
@@ -69,16 +70,22 @@ enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        session: Session,
+        worker: Rc<Worker>,
+        record: ConnectionRecord,
+    ) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
+        worker.tell(&Event::Opened { peer: &record.peer, fd: stream.as_raw_fd() });
         Self(Rc::new_cyclic(|itself| {
             RefCell::new(Connection {
                 itself: Weak::clone(itself),
                 stream,
                 worker,
                 record,
-                phase: Phase::default(),
+                session,
                 next: Next::Read,
                 input: Vec::new(),
                 consumed: 0,
@@ -101,9 +108,10 @@ impl Connection {
         output: &mut Vec<u8>,
     ) -> Stop {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
+        context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
         limits.output_bytes = limits.output_bytes.saturating_add(output.len());
-        let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
+        let served = serve(context, &mut self.session, input, 0, output, &mut limits);
         self.keep(&input[served.consumed..], served.scanned);
         served.stop
     }
@@ -120,7 +128,8 @@ impl Connection {
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
-        if woken || self.next != Next::Read || !self.output.is_empty() || worker.stopping() {
+        let goes_on = self.next != Next::Read || self.session.stream().is_some();
+        if woken || goes_on || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
@@ -144,9 +153,13 @@ impl Connection {
                 self.wind_up(&mut limits);
             }
             let stop = match self.next {
-                Next::Read => match ready!(self.read_and_serve(worker, desk, task, &mut limits))? {
-                    Some(stop) => stop,
-                    None => return Poll::Ready(Ok(())),
+                Next::Read => match self.read_and_serve(worker, desk, task, &mut limits)? {
+                    Poll::Ready(Some(stop)) => stop,
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => match self.serve_news(worker, desk, task, &mut limits) {
+                        Some(stop) => stop,
+                        None => return Poll::Pending,
+                    },
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
@@ -166,7 +179,7 @@ impl Connection {
     /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
-        let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
+        let mid_reply = self.next == Next::Serve && self.session.is_mid_reply();
         if !mid_reply && self.next != Next::Part {
             self.next = Next::Close;
         }
@@ -190,7 +203,7 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
-        let may_be_gathered = self.input.is_empty() && self.phase.awaits_request();
+        let may_be_gathered = self.input.is_empty() && self.session.awaits_command();
         if read_bytes <= GATHERED_BYTES_MAX
             && may_be_gathered
             && let Some(itself) = self.itself.upgrade()
@@ -203,7 +216,9 @@ impl Connection {
         }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.session, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -212,8 +227,9 @@ impl Connection {
     fn serve_again(&mut self, worker: &Worker, desk: &mut Desk, limits: &mut Limits) -> Stop {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
-        let served =
-            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now: worker.now() };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.session, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -222,6 +238,19 @@ impl Connection {
             self.input = input;
         }
         served.stop
+    }
+
+    /// Serves a client that says nothing, but is to be told what goes on. `None` if nothing does.
+    fn serve_news(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+        limits: &mut Limits,
+    ) -> Option<Stop> {
+        self.session.stream()?.wake_with(task.waker());
+        let stop = self.serve_again(worker, desk, limits);
+        (!desk.engine.output.is_empty()).then_some(stop)
     }
 
     fn keep(&mut self, rest: &[u8], scanned: usize) {
@@ -310,12 +339,13 @@ impl Connection {
         let state = match (self.next, self.output.is_empty()) {
             (Next::Wait { .. }, _) => ConnectionState::Serving,
             (_, false) => ConnectionState::Writing,
-            _ if self.phase.awaits_value() => ConnectionState::ReadingValue,
-            _ if self.phase.swallows() => ConnectionState::Swallowing,
+            _ if self.session.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.session.swallows() => ConnectionState::Swallowing,
+            _ if self.session.stream().is_some() => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
+        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;
@@ -348,6 +378,15 @@ impl Future for Client {
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
         let polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if let Poll::Ready(result) = &polled {
+            let reason = match result {
+                Err(_) => "error",
+                Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) => "normal",
+            };
+            let (peer, fd) = (&connection.record.peer, connection.stream.as_raw_fd());
+            worker.tell(&Event::Closed { peer, reason, fd });
+        }
         polled.map(drop)
     }
 }

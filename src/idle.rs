@@ -60,13 +60,11 @@ fn sort(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
+    use crate::stream::Endpoint;
 
     fn record(last_request: Seconds, state: ConnectionState) -> Arc<ConnectionRecord> {
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let record = ConnectionRecord::new(nowhere, nowhere, last_request);
+        let record = ConnectionRecord::new(Endpoint::Unnamed, Endpoint::Unnamed, last_request);
         record.state.store(state as u8, Ordering::Relaxed);
         Arc::new(record)
     }

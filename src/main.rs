@@ -13,6 +13,7 @@ use larder::config::{Args, Config, Sources};
 use larder::failure::{Failure, describe};
 use larder::log::{self, BANNER};
 use larder::server::Server;
+use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -79,13 +80,16 @@ fn run(mut config: Config) -> Result<(), Failure> {
     })?;
     let server = Server::start(config.clone()).map_err(|error| start_failure(&config, &error))?;
 
-    write_port_file(&server);
+    write_port_file(&config, &server);
     if config.lock_memory
         && let Err(errno) = system::lock_memory()
     {
         warn!("-k has no effect, mlockall() failed: {}", errno.desc());
     }
     if let Some(user) = user {
+        if let Some(path) = &config.unix_socket {
+            system::give_to(&user, path)?;
+        }
         system::become_user(&user)?;
     }
     let _pid_file = config.pid_file.as_deref().and_then(write_pid_file);
@@ -98,11 +102,17 @@ fn run(mut config: Config) -> Result<(), Failure> {
 
 /// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
 /// long.
-fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<(), Failure> {
+fn serve(runtime: &Runtime, signals: Signals, server: Server) -> Result<(), Failure> {
+    let Signals { stop: mut signals, mut hang_up } = signals;
     runtime.block_on(async {
-        tokio::select! {
-            name = signals.next() => info!("{name}: stopping"),
-            () = server.shutdown_requested() => info!("a client asked for shutdown: stopping"),
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => server.reload(),
+                name = signals.next() => break info!("{name}: stopping"),
+                () = server.shutdown_requested() => {
+                    break info!("a client asked for shutdown: stopping");
+                }
+            }
         }
         let stopped = tokio::task::spawn_blocking(move || server.stop());
         tokio::select! {
@@ -114,6 +124,13 @@ fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<
             }
         }
     })
+}
+
+/// What the server is told by signals.
+struct Signals {
+    stop: StopSignals,
+    /// Some of what was read at start is to be read again.
+    hang_up: Signal,
 }
 
 /// The signals that stop the server.
@@ -134,18 +151,17 @@ impl StopSignals {
     }
 }
 
-fn listen_for_signals() -> io::Result<(Runtime, StopSignals)> {
+fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let inside = runtime.enter();
-    let signals = StopSignals {
+    let stop = StopSignals {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
         user: signal(SignalKind::user_defined1())?,
     };
-    // Listening once is enough to make a hang-up harmless from then on.
-    drop(signal(SignalKind::hangup())?);
+    let hang_up = signal(SignalKind::hangup())?;
     drop(inside);
-    Ok((runtime, signals))
+    Ok((runtime, Signals { stop, hang_up }))
 }
 
 /// Sees to it that every connection has a descriptor, and says so where the system grants fewer.
@@ -168,6 +184,10 @@ fn limit_connections(config: &mut Config) -> Result<(), Failure> {
 fn start_failure(config: &Config, error: &io::Error) -> Failure {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let reason = describe(error);
+    if let Some(path) = &config.unix_socket {
+        let path = path.display();
+        return Failure::system(format!("failed to listen on UNIX socket: {path}: {reason}"));
+    }
     match (error.kind(), &config.listen_typed) {
         (AddrInUse | AddrNotAvailable | PermissionDenied, Some(typed)) => {
             Failure::system(format!("failed to listen on one of interface(s) {typed}: {reason}"))
@@ -179,10 +199,14 @@ fn start_failure(config: &Config, error: &io::Error) -> Failure {
     }
 }
 
-fn write_port_file(server: &Server) {
+/// Says which ports the system chose, unless there are none by intent.
+fn write_port_file(config: &Config, server: &Server) {
+    if config.unix_socket.is_some() {
+        return;
+    }
     let Some(path) = env::var_os(PORT_FILE_VARIABLE) else { return };
     let path = Path::new(&path);
-    if let Err(error) = system::write_port_file(path, server.addresses()) {
+    if let Err(error) = system::write_port_file(path, server.endpoints()) {
         warn!("failed to write \"{}\": {}", path.display(), describe(&error));
     }
 }
@@ -208,18 +232,35 @@ fn announce(config: &Config, server: &Server) {
         config.threads,
         config.connections_max,
     );
-    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-    let addresses = addresses.join(", ");
-    match &config.listen_typed {
-        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
-        Some(_) => info!(target: BANNER, "listening on {addresses}"),
-        None => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
-    }
+    announce_reach(config, server);
     if config.threads > THREADS_SENSIBLE {
         warn!("{} threads are more than any machine is known to gain from", config.threads);
     }
     if !config.without_effect.is_empty() {
         info!(target: BANNER, "accepted without effect: {}", config.without_effect.join(", "));
+    }
+}
+
+/// Says from where the server can be reached, and by whom.
+fn announce_reach(config: &Config, server: &Server) {
+    let listing =
+        |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(", ");
+    let addresses = listing(&mut server.addresses().iter().map(ToString::to_string));
+    match (&config.unix_socket, &config.listen_typed) {
+        (Some(path), _) => info!(target: BANNER, "listening on {} (Unix socket)", path.display()),
+        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
+        (None, Some(_)) => info!(target: BANNER, "listening on {addresses}"),
+        (None, None) => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
+    }
+    let datagrams = server.endpoints().filter(|endpoint| matches!(endpoint, Endpoint::Udp(_)));
+    let datagrams = listing(&mut datagrams.map(ToString::to_string));
+    if !datagrams.is_empty() {
+        let rate_bytes = config.udp_bytes_per_second;
+        info!(target: BANNER, "datagrams on {datagrams}, {rate_bytes} bytes/s to an address");
+    }
+    if let Some(authentication) = &config.authentication {
+        let path = authentication.path().display();
+        info!(target: BANNER, "clients must authenticate, as users of {path}");
     }
 }
 

@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,6 +12,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd::{self, User};
 
 use crate::failure::Failure;
+use crate::stream::Endpoint;
 
 /// Makes room for `connections` sockets and `others` descriptors, raising the limit on open files
 /// where it may.
@@ -101,6 +101,19 @@ pub fn become_user(user: &User) -> Result<(), Failure> {
     })
 }
 
+/// Gives a file to the user that the server will become, who could otherwise neither use nor remove
+/// it.
+///
+/// # Errors
+///
+/// Where the system refuses.
+pub fn give_to(user: &User, path: &Path) -> Result<(), Failure> {
+    unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|errno| {
+        let (path, name) = (path.display(), &user.name);
+        Failure::system(format!("failed to give {path} to user {name}: {}", errno.desc()))
+    })
+}
+
 /// Goes into the background. To be called before there are threads, which a fork would leave
 /// behind.
 ///
@@ -139,22 +152,30 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes the ports bound to `path`, one `TCP INET: port` or `TCP INET6: port` a line, for scripts
+/// Writes the ports bound to `path`, one `TCP INET: port` or `UDP INET6: port` a line, for scripts
 /// that ask for any port.
 ///
 /// # Errors
 ///
 /// Where the file cannot be written.
-pub fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
-    replace(path, ".lck", port_lines(addresses).as_bytes())
+pub fn write_port_file<'e>(
+    path: &Path,
+    endpoints: impl Iterator<Item = &'e Endpoint>,
+) -> io::Result<()> {
+    replace(path, ".lck", port_lines(endpoints).as_bytes())
 }
 
-fn port_lines(addresses: &[SocketAddr]) -> String {
-    let line = |address: &SocketAddr| {
+fn port_lines<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> String {
+    let line = |endpoint: &Endpoint| {
+        let (transport, address) = match endpoint {
+            Endpoint::Tcp(address) => ("TCP", address),
+            Endpoint::Udp(address) => ("UDP", address),
+            Endpoint::Unix(_) | Endpoint::Unnamed => return None,
+        };
         let family = if address.is_ipv4() { "INET" } else { "INET6" };
-        format!("TCP {family}: {}\n", address.port())
+        Some(format!("{transport} {family}: {}\n", address.port()))
     };
-    addresses.iter().map(line).collect()
+    endpoints.filter_map(line).collect()
 }
 
 /// Writes beside `path` and renames, so that who waits for the file never reads half of it.
@@ -209,9 +230,14 @@ mod tests {
 
     #[test]
     fn ports_are_written_as_memcached_writes_them() {
-        let addresses = ["127.0.0.1:5", "[::1]:6"].map(|address| address.parse().unwrap());
-        assert_eq!(port_lines(&addresses), "TCP INET: 5\nTCP INET6: 6\n");
-        assert_eq!(port_lines(&[]), "");
+        let endpoints = [
+            Endpoint::Tcp("127.0.0.1:5".parse().unwrap()),
+            Endpoint::Tcp("[::1]:6".parse().unwrap()),
+            Endpoint::Udp("127.0.0.1:7".parse().unwrap()),
+        ];
+        let lines = "TCP INET: 5\nTCP INET6: 6\nUDP INET: 7\n";
+        assert_eq!(port_lines(endpoints.iter()), lines);
+        assert_eq!(port_lines([].iter()), "");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! allocation of this test's thread is counted by the allocator itself.
 
 use larder::clock::Seconds;
-use larder::command::Context;
-use larder::config::Config;
-use larder::serve::{Limits, Phase, Stop, serve};
+use larder::command::{Context, Observer};
+use larder::config::{Config, Dialects};
+use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -127,10 +127,11 @@ impl Connection<'_> {
             shared: self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(self.shared),
         };
-        let mut phase = Phase::default();
+        let mut session = Session::new(&self.shared.config, Dialects::Any);
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let served = serve(&mut context, &mut phase, input, 0, &mut self.output, &mut limits);
+        let served = serve(&mut context, &mut session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
         &self.output
     }

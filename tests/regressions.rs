@@ -8,14 +8,21 @@
 //! |---|---|
 //! | CVE-2011-4971: a negative length | `cve_2011_4971_*` |
 //! | CVE-2013-0179, -7290, -7291: keys in the log | `cve_2013_0179_*` |
+//! | CVE-2013-7239: what followed a failed login was carried out | `src/serve/tests/login.rs`, `tests/conformance/auth.txt` |
 //! | CVE-2016-8704, -8705: lengths that overflow in append, prepend, set | `cve_2016_8704_*` |
 //! | CVE-2017-9951: more key announced than sent | `cve_2017_9951_*` |
-//! | CVE-2018-1000115: amplification over UDP | `cve_2018_1000115_*` |
+//! | CVE-2018-1000115: amplification over UDP | `cve_2018_1000115_*`, here, in `tests/udp.rs` and in `src/config/udp.rs` |
 //! | CVE-2018-1000127: a count of readers that overflows | `cve_2018_1000127_*` |
 //! | CVE-2019-11596: management commands without arguments | `cve_2019_11596_*` |
+//! | CVE-2019-15026: the name of a Unix socket read beyond its end | `tests/unix_socket.rs` |
 //! | CVE-2020-22570: meta commands without a key or with malformed flags | `cve_2020_22570_*` |
-//! | CVE-2021-37519: files with lines that are too long | `cve_2021_37519_*` |
+//! | CVE-2021-37519: files with lines that are too long | `cve_2021_37519_*`, here and in `src/auth/tests.rs` |
+//! | CVE-2022-48571: requests of several datagrams | `tests/udp.rs` |
 //! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | `cve_2023_46853_*` |
+//! | CVE-2024-2169: servers that answer each other's datagrams | `tests/udp.rs` |
+//! | CVE-2026-47783: passwords compared in a time that tells of them | `src/auth/tests.rs` |
+//! | a listener's protocol as a way round `-Y` (fixed in 1.6.43) | `tests/authentication.rs`, `src/config/dialects.rs` |
+//! | empty lines before a login (fixed in 1.6.43) | `tests/conformance/auth.txt` |
 //! | lines without a word (fixed in 1.6.44 and 1.6.45) | `lines_without_a_word_*` |
 //! | a data block without its end (memcached issue 1306, open) | `a_block_without_its_end_*` |
 //! | no memory left to read into (fixed in 1.6.44) | `tests/limits.rs` |

@@ -15,6 +15,17 @@ use crate::store::{Batch, Draft, Expected, Expiry, Item, Marks, Removal, State, 
 /// [`Fault::OutOfMemory`]: there is no room for what was to stay, and nothing has changed.
 pub fn delete(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<Outcome, Fault> {
     let key = deletion.key;
+    let observer = context.observer;
+    let seen_bytes = observer.deleting(&context.batch, key);
+    let result = delete_or_keep(context, deletion);
+    if result == Ok(Outcome::Deleted) && !deletion.keep.is_some_and(|keep| keep.stale) {
+        observer.deleted(key, seen_bytes);
+    }
+    result
+}
+
+fn delete_or_keep(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<Outcome, Fault> {
+    let key = deletion.key;
     if deletion.compare.is_none() && deletion.keep.is_none() {
         return Ok(remove(context, key));
     }
@@ -50,7 +61,9 @@ pub fn delete(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<Outc
 /// Gives an item a new time to live.
 pub fn touch(context: &mut Context<'_>, key: &[u8], exptime: i32) -> Outcome {
     let expiry = expiry(exptime, context.batch.now());
-    match context.batch.touch(key, expiry).state {
+    let lookup = context.batch.touch(key, expiry);
+    context.observer.fetched(key, &lookup.state);
+    match lookup.state {
         State::Hit(item) => {
             context.counters.count(Count::TouchHits);
             Outcome::Touched { flags: item.flags() }
@@ -73,6 +86,7 @@ pub fn count(context: &mut Context<'_>, counting: &Counting<'_>) -> Result<Outco
         Direction::Up => (Count::IncrHits, Count::IncrMisses),
         Direction::Down => (Count::DecrHits, Count::DecrMisses),
     };
+    context.observer.looking_up(&context.batch, key);
     loop {
         let lookup = context.batch.peek(key);
         let seen = lookup.witness();

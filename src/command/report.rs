@@ -4,58 +4,101 @@
 //! their movements, is shown as 0; where a slab class is asked for, all items are in the one class
 //! 1.
 
-use super::Context;
-
+use super::stream::{Purpose, Stream, Walk};
+use super::{CLASS, CLASSES, Context};
 use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
 use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
-use crate::shared::{Baseline, WorkerFigures};
+use crate::shared::{Baseline, Shared, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
+use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 mod settings;
 
-/// Writes the figures of a topic, or what became of the request.
+/// Writes the figures of a topic, or what became of the request. What is too long for one turn
+/// comes as a stream.
 pub(super) fn report(
     context: &Context<'_>,
     topic: &[u8],
     arguments: &[u8],
     encoder: &mut impl Encode,
-) {
+) -> Option<Stream> {
+    match reported(context, topic, arguments, encoder) {
+        Ok(Report::Figures) => encoder.end(),
+        Ok(Report::Done(outcome)) => encoder.outcome(outcome),
+        Ok(Report::Stream(stream)) => return Some(stream),
+        Err(fault) => encoder.fault(fault),
+    }
+    None
+}
+
+/// How a report ends.
+enum Report {
+    /// It is a list, which has an end.
+    Figures,
+    /// Something was done.
+    Done(Outcome),
+    /// It has not begun yet.
+    Stream(Stream),
+}
+
+/// Topics can be abbreviated, as far as memcached allows it, and the first that fits is meant.
+/// Resetting destroys, so it takes the whole word here.
+fn reported(
+    context: &Context<'_>,
+    topic: &[u8],
+    arguments: &[u8],
+    encoder: &mut impl Encode,
+) -> Result<Report, Fault> {
+    let shared = context.shared;
     match topic {
         b"" => general(context, encoder),
         b"items" => items(context, encoder),
         b"slabs" => slabs(context, encoder),
+        b"sizes" if shared.config.track_sizes => {
+            let sizes = Purpose::Sizes(BTreeMap::new());
+            return Ok(Report::Stream(Stream::Walk(Walk::new(sizes, true, None))));
+        }
         b"sizes" => encoder.stat("sizes_status", "disabled"),
         b"larder" => own(context, encoder),
-        // Resetting destroys, so it takes the whole word; what only shows can be abbreviated.
         b"reset" => {
-            context.shared.reset();
-            encoder.outcome(Outcome::Reset);
-            return;
+            shared.reset();
+            return Ok(Report::Done(Outcome::Reset));
         }
-        b"cachedump" => match dump(context, arguments, encoder) {
-            Ok(()) => {}
-            Err(fault) => return encoder.fault(fault),
-        },
-        b"detail" if !context.shared.config.dump_allowed => {
-            return encoder.fault(Fault::DetailNotAllowed);
-        }
-        b"detail" => return encoder.fault(Fault::DetailUsage),
-        _ if b"settings".starts_with(topic) => settings::settings(context.shared, encoder),
+        _ if b"detail".starts_with(topic) => return detail(context, arguments),
+        _ if b"settings".starts_with(topic) => settings::settings(shared, encoder),
+        _ if b"cachedump".starts_with(topic) => dump(context, arguments, encoder)?,
         _ if b"conns".starts_with(topic) => connections(context, encoder),
-        _ => {
-            encoder.fault(Fault::UnknownCommand);
-            return;
-        }
+        // What is not there has no figures.
+        _ if ABSENT.iter().any(|absent| absent.starts_with(topic)) => {}
+        _ => return Err(Fault::UnknownCommand),
     }
-    encoder.end();
+    Ok(Report::Figures)
+}
+
+/// `detail on|off|dump`
+fn detail(context: &Context<'_>, arguments: &[u8]) -> Result<Report, Fault> {
+    if !context.shared.config.dump_allowed {
+        return Err(Fault::DetailNotAllowed);
+    }
+    let word = Tokens::new(arguments).next().ok_or(Fault::DetailUsage)?;
+    let prefixes = &context.shared.prefixes;
+    if b"on".starts_with(word) {
+        prefixes.enable(true);
+    } else if b"off".starts_with(word) {
+        prefixes.enable(false);
+    } else if b"dump".starts_with(word) {
+        return Ok(Report::Stream(Stream::Prefixes(0)));
+    } else {
+        return Err(Fault::DetailUsage);
+    }
+    Ok(Report::Done(Outcome::Ok))
 }
 
 fn general(context: &Context<'_>, encoder: &mut impl Encode) {
@@ -74,14 +117,15 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
-    zeros(&["auth_cmds", "auth_errors"], encoder);
+    encoder.stat("auth_cmds", sums.get(Count::AuthCmds));
+    encoder.stat("auth_errors", sums.get(Count::AuthErrors));
     if context.shared.config.idle_timeout_seconds > 0 {
         encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
     }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
     threads(context, sums.get(Count::ConnYields), encoder);
-    engine(&counted.totals, &baseline.totals, encoder);
+    engine(context.shared, &counted, &baseline, encoder);
 }
 
 fn process(context: &Context<'_>, encoder: &mut impl Encode) {
@@ -134,20 +178,43 @@ fn threads(context: &Context<'_>, yields: u64, encoder: &mut impl Encode) {
     encoder.stat("conn_yields", yields);
 }
 
-fn engine(totals: &Totals, baseline: &Totals, encoder: &mut impl Encode) {
+fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mut impl Encode) {
+    let totals = &counted.totals;
     encoder.stat("hash_power_level", totals.index_power);
     encoder.stat("hash_bytes", totals.index_bytes);
     zeros(SLAB_NAMES, encoder);
     encoder.stat("slab_reassign_last_busy_status", "none");
-    zeros(MAINTENANCE_NAMES, encoder);
+    zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    maintenance(shared, counted, baseline, encoder);
     encoder.stat("bytes", totals.items_bytes);
     encoder.stat("curr_items", totals.items);
-    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.stored));
+    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.totals.stored));
     zeros(&["slab_global_page_pool"], encoder);
-    for (name, count) in losses(totals, baseline) {
+    for (name, count) in losses(totals, &baseline.totals) {
         encoder.stat(name, count);
     }
+    let (crawls, earlier) = (&counted.crawls, &baseline.crawls);
+    encoder.stat("crawler_reclaimed", crawls.reclaimed.wrapping_sub(earlier.reclaimed));
+    encoder.stat("crawler_items_checked", crawls.checked.wrapping_sub(earlier.checked));
     zeros(LRU_NAMES, encoder);
+}
+
+fn maintenance(
+    shared: &Shared,
+    counted: &Baseline,
+    baseline: &Baseline,
+    encoder: &mut impl Encode,
+) {
+    let starts = counted.crawls.starts.wrapping_sub(baseline.crawls.starts);
+    let (lines, earlier) = (&counted.lines, &baseline.lines);
+    encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
+    encoder.stat("lru_crawler_starts", starts);
+    zeros(&["lru_maintainer_juggles", "malloc_fails", "log_worker_dropped"], encoder);
+    encoder.stat("log_worker_written", lines.written.wrapping_sub(earlier.written));
+    encoder.stat("log_watcher_skipped", lines.skipped.wrapping_sub(earlier.skipped));
+    encoder.stat("log_watcher_sent", lines.sent.wrapping_sub(earlier.sent));
+    encoder.stat("log_watchers", shared.watchers.figures().1);
+    zeros(&["unexpected_napi_ids", "round_robin_fallback"], encoder);
 }
 
 /// Names and counts of items that are no more.
@@ -205,9 +272,15 @@ fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
 
 fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
-    for (fd, address) in &context.shared.listening {
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
-        encoder.stat(format_args!("{fd}:state"), "conn_listening");
+    for (fd, endpoint) in &context.shared.listening {
+        let state = if let Endpoint::Udp(_) = endpoint {
+            encoder.stat(format_args!("{fd}:UDP"), "UDP");
+            "conn_read"
+        } else {
+            "conn_listening"
+        };
+        encoder.stat(format_args!("{fd}:addr"), endpoint);
+        encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(
             format_args!("{fd}:secs_since_last_cmd"),
             context.shared.clock.uptime().as_secs(),
@@ -217,20 +290,10 @@ fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
         let idle_seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
         let state = usize::from(record.state.load(Ordering::Relaxed));
         let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(record.peer));
-        encoder.stat(format_args!("{fd}:listen_addr"), Endpoint(record.local));
+        encoder.stat(format_args!("{fd}:addr"), &record.peer);
+        encoder.stat(format_args!("{fd}:listen_addr"), &record.local);
         encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
-    }
-}
-
-/// An address as memcached writes it, with its family.
-struct Endpoint(SocketAddr);
-
-impl Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0.is_ipv6() { "tcp6" } else { "tcp" };
-        write!(formatter, "{family}:{}", self.0)
     }
 }
 
@@ -278,6 +341,7 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
+    encoder.stat("udp_dropped", shared.counted().sums.get(Count::UdpDropped));
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);
@@ -290,18 +354,15 @@ fn zeros(names: &[&str], encoder: &mut impl Encode) {
     }
 }
 
-/// Where all items are when a slab class is asked for.
-const CLASS: u32 = 1;
-
-/// How many classes memcached can have.
-const CLASSES: u32 = 64;
-
 /// How long a list of keys may get.
 const DUMP_BYTES_MAX: usize = 2 << 20;
 
 /// By [`crate::shared::ConnectionState`].
-const CONNECTION_STATES: [&str; 5] =
-    ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite"];
+const CONNECTION_STATES: [&str; 6] =
+    ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite", "conn_watch"];
+
+/// Topics of what larder has not: memcached's disk and proxy.
+const ABSENT: [&[u8]; 4] = [b"extstore", b"proxy", b"proxyfuncs", b"proxybe"];
 
 const COMMAND_COUNTS: &[(&str, Count)] = &[
     ("get_hits", Count::GetHits),
@@ -333,25 +394,7 @@ const SLAB_NAMES: &[&str] = &[
     "slab_reassign_busy_nomem",
 ];
 
-const MAINTENANCE_NAMES: &[&str] = &[
-    "slab_reassign_running",
-    "slabs_moved",
-    "lru_crawler_running",
-    "lru_crawler_starts",
-    "lru_maintainer_juggles",
-    "malloc_fails",
-    "log_worker_dropped",
-    "log_worker_written",
-    "log_watcher_skipped",
-    "log_watcher_sent",
-    "log_watchers",
-    "unexpected_napi_ids",
-    "round_robin_fallback",
-];
-
 const LRU_NAMES: &[&str] = &[
-    "crawler_reclaimed",
-    "crawler_items_checked",
     "lrutail_reflocked",
     "moves_to_cold",
     "moves_to_warm",

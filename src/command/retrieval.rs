@@ -60,9 +60,10 @@ pub fn retrieve(
     keys: &[&[u8]],
     mut show: impl FnMut(usize, Option<&Hit<'_>>) -> ControlFlow<()>,
 ) -> usize {
-    let Context { shared, counters, batch } = context;
+    let Context { shared, counters, batch, observer } = context;
     let (hit, miss) = if touch.is_none() { GET_COUNTS } else { TOUCH_COUNTS };
-    let mut show = |number, lookup: &Lookup<'_>| {
+    let mut show = |number: usize, lookup: &Lookup<'_>| {
+        observer.retrieved(keys[number], &lookup.state);
         if let State::Hit(item) = lookup.state {
             counters.count(hit);
             return show(number, Some(&Hit { item, shared }));
@@ -103,8 +104,9 @@ pub fn fetch<T>(
     // Where there is no item, a miss is a miss of a `get`, even if it was to be touched.
     let hit = if fetch.touch.is_none() { Count::GetHits } else { Count::TouchHits };
     loop {
-        let Context { shared, counters, batch } = context;
+        let Context { shared, counters, batch, observer } = context;
         let lookup = batch.look(fetch.key);
+        observer.fetched(fetch.key, &lookup.state);
         count_death(counters, &lookup.state);
         let lookup = match take(shared, batch, fetch, lookup) {
             Ok((item, attributes)) => {
@@ -136,9 +138,10 @@ pub fn fetch_each(
     keys: &[&[u8]],
     mut show: impl FnMut(usize, Option<(&Attributes, Chunks<'_>)>) -> ControlFlow<()>,
 ) -> usize {
-    let Context { shared, counters, batch } = context;
+    let Context { shared, counters, batch, observer } = context;
     let batch = &*batch;
     batch.look_each(keys, |number, lookup| {
+        observer.fetched(keys[number], &lookup.state);
         count_death(counters, &lookup.state);
         let fetch = Fetch::plain(keys[number]);
         if let Ok((item, attributes)) = take(shared, batch, &fetch, lookup) {
@@ -154,6 +157,7 @@ pub fn fetch_each(
 /// What can be told of an item and, in bytes, what it would take in memcached. Leaves no trace.
 pub fn inspect(context: &Context<'_>, key: &[u8]) -> Option<(Attributes, usize)> {
     context.counters.count(Count::CmdMeta);
+    context.observer.looking_up(&context.batch, key);
     let State::Hit(item) = context.batch.peek(key).state else { return None };
     let attributes = attributes(context.shared, &item);
     let bytes = item_bytes(context.shared, key, attributes.flags, attributes.value_bytes);

@@ -11,10 +11,12 @@ use crate::store::{Expected, Expiry, Marks, State, Traits, Witness};
 /// # Errors
 /// [`Fault::TooLarge`]. The old value may then be gone, see [`Storage::replaces_or_removes`].
 pub fn admit(context: &mut Context<'_>, storage: &Storage<'_>) -> Result<(), Fault> {
+    context.observer.storing(storage.key);
     if item_fits(context.shared, storage.key, storage.flags, storage.value_bytes) {
         return Ok(());
     }
     context.counters.count(Count::StoreTooLarge);
+    context.observer.refused(storage, "too_large");
     remove_unreplaced(context, storage);
     Err(Fault::TooLarge)
 }
@@ -28,6 +30,7 @@ pub fn store(
     storage: &Storage<'_>,
     value: &[u8],
 ) -> Result<Outcome, Fault> {
+    context.observer.looking_up(&context.batch, storage.key);
     let result = match storage.mode {
         Mode::Set | Mode::Add | Mode::Replace => replace(context, storage, value),
         Mode::Append | Mode::Prepend => join(context, storage, value),
@@ -36,6 +39,7 @@ pub fn store(
         return Err(no_memory(context, storage));
     }
     context.counters.count(Count::CmdSet);
+    context.observer.stored(&context.batch, storage, result);
     result
 }
 
@@ -43,6 +47,7 @@ pub fn store(
 /// [`Storage::replaces_or_removes`].
 pub fn no_memory(context: &mut Context<'_>, storage: &Storage<'_>) -> Fault {
     context.counters.count(Count::StoreNoMemory);
+    context.observer.refused(storage, "no_memory");
     remove_unreplaced(context, storage);
     Fault::OutOfMemoryStoring
 }
@@ -198,6 +203,7 @@ pub(super) fn copy(
 
 fn remove_unreplaced(context: &mut Context<'_>, storage: &Storage<'_>) {
     if storage.replaces_or_removes {
+        context.observer.looking_up(&context.batch, storage.key);
         context.batch.remove(storage.key, Expected::Any);
     }
 }

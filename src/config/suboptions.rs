@@ -11,6 +11,8 @@ use crate::failure::Failure;
 pub(super) struct Suboptions {
     /// Seconds after which an idle connection is closed; 0 for never.
     pub(super) idle_timeout_seconds: u32,
+    /// `stats sizes` is to be answered.
+    pub(super) track_sizes: bool,
     /// The names of the options that have no effect, in their order.
     pub(super) without_effect: Vec<String>,
 }
@@ -39,6 +41,7 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         }
         match name {
             IMPLIED => {}
+            "track_sizes" => read.track_sizes = true,
             "idle_timeout" => {
                 read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
             }

@@ -8,7 +8,7 @@ use std::io::Write;
 /// Appends replies to an output buffer.
 #[derive(Debug)]
 pub struct Encoder<'o> {
-    output: &'o mut Vec<u8>,
+    pub(super) output: &'o mut Vec<u8>,
     quiet: bool,
 }
 
@@ -117,6 +117,7 @@ impl Encode for Encoder<'_> {
 /// A fault as the text protocols, classic and meta, write it.
 pub(super) fn fault_line(fault: Fault) -> &'static [u8] {
     match fault {
+        Fault::Management(refusal) => refusal.line(),
         Fault::UnknownCommand => b"ERROR\r\n",
         Fault::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
         Fault::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",

@@ -8,10 +8,16 @@
 pub mod base64;
 pub mod binary;
 pub mod encode;
+pub mod listing;
+pub mod login;
+pub mod manage;
 pub mod meta;
 pub mod number;
+pub mod sasl;
 pub mod text;
+pub mod uri;
 
+use self::manage::{Area, Refusal};
 use crate::clock::Seconds;
 use std::fmt::Display;
 
@@ -65,6 +71,13 @@ pub enum Request<'a> {
         /// Which; empty for the general ones.
         topic: &'a [u8],
         /// What more there is to say of the topic, as blanks and tokens.
+        arguments: &'a [u8],
+    },
+    /// Manage the server.
+    Manage {
+        /// What of it.
+        area: Area,
+        /// What about it, as blanks and tokens.
         arguments: &'a [u8],
     },
     /// Stop the server.
@@ -404,6 +417,8 @@ pub enum Fault {
     OutOfMemoryStoring,
     /// No room for a counted value, and nothing may be evicted.
     OutOfMemory,
+    /// A command that manages the server is refused.
+    Management(Refusal),
     /// No room for a counter that is to be created, and nothing may be evicted.
     OutOfMemoryCreating,
 }

@@ -3,6 +3,7 @@
 //! Parsing is pure and borrows from the line. It counts nothing and knows nothing of what was
 //! stored. Only blanks separate tokens: a tab, a NUL or any byte above 127 is part of a key.
 
+use super::manage::Area;
 use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
 use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
@@ -86,7 +87,7 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"mg" | b"ms" | b"md" | b"ma" | b"mn" | b"me" => {
             Line { parsed: Parsed::Meta, quiet: false }
         }
-        _ => unknown(line),
+        _ => managed(command, rest).unwrap_or_else(|| unknown(line)),
     }
 }
 
@@ -333,6 +334,13 @@ fn verbosity(rest: &[u8]) -> Line<'_> {
 fn shutdown(rest: &[u8]) -> Line<'_> {
     let quiet = asks_for_no_reply(last(rest));
     Line::request(Request::Shutdown { manner: rest.trim_ascii() }, quiet)
+}
+
+/// `<command> [<argument>...]`, for commands that manage the server.
+fn managed<'a>(command: &[u8], rest: &'a [u8]) -> Option<Line<'a>> {
+    let area = Area::named(command)?;
+    let quiet = area.can_be_quiet() && asks_for_no_reply(last(rest));
+    Some(Line::request(Request::Manage { area, arguments: rest }, quiet))
 }
 
 fn unknown(line: &[u8]) -> Line<'_> {

@@ -1,9 +1,11 @@
 //! The binary protocol: packets are served one by one, but for retrievals that follow one another,
 //! which are looked up together.
 
+mod entry;
+
 use super::partial::Partial;
 use super::{Limits, Stop};
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
@@ -13,7 +15,7 @@ use std::{mem, slice};
 
 /// Where a connection stands in its packets.
 #[derive(Debug, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A packet comes next.
     #[default]
     Packet,
@@ -25,7 +27,7 @@ pub enum Phase {
 
 /// A packet whose value has arrived in part.
 #[derive(Debug)]
-pub struct PartialPacket {
+pub(super) struct PartialPacket {
     header: Header,
     /// Extras, key and value.
     body: Partial,
@@ -34,6 +36,7 @@ pub struct PartialPacket {
 pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
+    pub(super) authenticated: &'s mut bool,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// Requests whose keys the store was told of.
@@ -70,7 +73,15 @@ impl<'s> Serving<'s, '_> {
         let rest = self.rest();
         let Some((header, rest)) = rest.split_first_chunk() else { return Some(Stop::Input) };
         let Some(header) = Header::read(header) else { return Some(Stop::Close) };
-        if let Err(fault) = header.check_lengths().and_then(|()| header.check_parts()) {
+        if let Err(fault) = header.check_lengths() {
+            self.encoder(&header).fault(fault);
+            return Some(Stop::Close);
+        }
+        if !*self.authenticated && !header.is_for_everybody() {
+            self.encoder(&header).unauthenticated();
+            return Some(Stop::Close);
+        }
+        if let Err(fault) = header.check_parts() {
             self.encoder(&header).fault(fault);
             return Some(Stop::Close);
         }
@@ -92,17 +103,22 @@ impl<'s> Serving<'s, '_> {
             }
             Asked::Request(request) => {
                 let mut encoder = Encoder::new(self.output, &header);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.streamed(&header, stream),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Asked::Store(storage) => match command::admit(self.context, &storage) {
                 Ok(()) => return self.valued(&header, &body, rest),
                 Err(fault) => self.encoder(&header).fault(fault),
             },
-            Asked::Mechanisms | Asked::Entry { .. } | Asked::Nothing => {
-                self.encoder(&header).fault(Fault::UnknownCommand);
-            }
+            Asked::Entry { .. } => match self.check_entry(&header, &body) {
+                Ok(()) => return self.valued(&header, &body, rest),
+                Err(fault) => self.encoder(&header).fault(fault),
+            },
+            Asked::Mechanisms => self.mechanisms(&header),
+            Asked::Nothing => self.encoder(&header).fault(Fault::UnknownCommand),
         }
         self.swallow(header.body_bytes())
     }
@@ -114,6 +130,19 @@ impl<'s> Serving<'s, '_> {
             self.ahead = self.context.batch.prefetch(binary::keys_ahead(self.rest()));
         }
         self.ahead = self.ahead.saturating_sub(1);
+    }
+
+    /// Answers with what the text protocol streams, as one figure. Only figures by prefix are so
+    /// bounded that it can be.
+    fn streamed(&mut self, header: &Header, mut stream: Stream) {
+        if !matches!(stream, Stream::Prefixes(_)) {
+            return self.encoder(header).fault(Fault::UnknownCommand);
+        }
+        let mut text = Vec::new();
+        while stream.advance(self.context, usize::MAX, &mut text) == Progress::GoesOn {}
+        let mut encoder = self.encoder(header);
+        encoder.figure(b"detailed", &text);
+        encoder.end();
     }
 
     /// Serves as many retrievals as follow one another, of which this is the first. Nothing is
@@ -207,13 +236,13 @@ impl<'s> Serving<'s, '_> {
 
     /// Serves a packet whose value is there.
     fn complete(&mut self, header: &Header, body: &Body<'_>) {
-        if let Asked::Store(storage) = header.asked(body) {
-            let result = command::store(self.context, &storage, body.value);
-            let mut encoder = self.encoder(header);
-            match result {
-                Ok(outcome) => encoder.outcome(outcome),
-                Err(fault) => encoder.fault(fault),
-            }
+        match header.asked(body) {
+            Asked::Store(storage) => match command::store(self.context, &storage, body.value) {
+                Ok(outcome) => self.encoder(header).outcome(outcome),
+                Err(fault) => self.encoder(header).fault(fault),
+            },
+            Asked::Entry { further } => self.entry(header, body, further),
+            _ => unreachable!("no other packet has a value"),
         }
     }
 

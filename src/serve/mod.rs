@@ -2,7 +2,7 @@
 //! of output.
 //!
 //! There is no socket here and nothing waits. A request may begin in one piece of input and end in
-//! a later one; what must be remembered in between is the connection's [`Phase`]. Only what cannot
+//! a later one; what must be remembered in between is the client's [`Session`]. Only what cannot
 //! be understood yet is left in the input, and that is never more than
 //! [`LINE_BYTES_MAX`](crate::protocol::text::LINE_BYTES_MAX) bytes and a little: keys are looked up
 //! as they come, a value is taken over into a buffer of its own, and what is to be ignored is
@@ -13,23 +13,15 @@
 
 mod binary;
 mod partial;
+mod session;
 mod text;
 
+pub use self::session::Session;
+
+use self::session::Phase;
 use crate::command::Context;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
-
-/// Where a connection stands in what its client sends.
-#[derive(Debug, Default)]
-pub enum Phase {
-    /// Nothing has come yet.
-    #[default]
-    Opening,
-    /// Lines come.
-    Text(text::Phase),
-    /// Packets come.
-    Binary(binary::Phase),
-}
 
 /// The limits within which [`serve`] stays.
 #[derive(Clone, Copy, Debug)]
@@ -67,30 +59,37 @@ pub enum Stop {
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
 pub fn serve(
     context: &mut Context<'_>,
-    phase: &mut Phase,
+    session: &mut Session,
     input: &[u8],
     scanned: usize,
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    if let Phase::Opening = phase {
-        *phase = match input.first() {
-            None => Phase::Opening,
-            Some(&REQUEST_MAGIC) => Phase::Binary(binary::Phase::default()),
-            Some(_) => Phase::Text(text::Phase::default()),
-        };
+    if let (Phase::Opening, Some(&first)) = (&session.phase, input.first()) {
+        session.open(first);
     }
+    let Session { phase, authenticated, .. } = session;
     let (position, ahead) = (0, 0);
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
-            let mut serving =
-                text::Serving { context, phase, input, position, scanned, ahead, output };
+            let mut serving = text::Serving {
+                context,
+                phase,
+                authenticated,
+                input,
+                position,
+                scanned,
+                ahead,
+                first: position,
+                output,
+            };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: serving.scanned, stop }
         }
         Phase::Binary(phase) => {
-            let mut serving = binary::Serving { context, phase, input, position, ahead, output };
+            let mut serving =
+                binary::Serving { context, phase, authenticated, input, position, ahead, output };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
@@ -105,49 +104,6 @@ pub fn first_key(input: &[u8]) -> Option<&[u8]> {
         protocol::binary::keys_ahead(input).next()
     } else {
         protocol::text::keys_ahead(input).next()
-    }
-}
-
-impl Phase {
-    /// A request comes next.
-    #[must_use]
-    pub fn awaits_request(&self) -> bool {
-        match self {
-            Self::Opening => true,
-            Self::Text(phase) => matches!(phase, text::Phase::Command),
-            Self::Binary(phase) => matches!(phase, binary::Phase::Packet),
-        }
-    }
-
-    /// A value comes next.
-    #[must_use]
-    pub fn awaits_value(&self) -> bool {
-        matches!(self, Self::Text(text::Phase::Value(_)) | Self::Binary(binary::Phase::Body(_)))
-    }
-
-    /// What comes next means nothing.
-    #[must_use]
-    pub fn swallows(&self) -> bool {
-        matches!(
-            self,
-            Self::Text(text::Phase::Swallow(_)) | Self::Binary(binary::Phase::Swallow(_))
-        )
-    }
-
-    /// A reply has been begun that a client must not be left with.
-    #[must_use]
-    pub fn is_mid_reply(&self) -> bool {
-        matches!(self, Self::Text(text::Phase::Keys(_)))
-    }
-
-    /// Bytes of buffers that it holds.
-    #[must_use]
-    pub fn buffered_bytes(&self) -> usize {
-        match self {
-            Self::Opening => 0,
-            Self::Text(phase) => phase.buffered_bytes(),
-            Self::Binary(phase) => phase.buffered_bytes(),
-        }
     }
 }
 

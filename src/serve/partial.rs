@@ -1,9 +1,9 @@
 //! Bytes of a known number of which a part has arrived.
 
 use crate::shared::Shared;
+use std::fmt::{self, Debug, Formatter};
 
 /// It grows with what arrives: to announce costs a client nothing.
-#[derive(Debug)]
 pub(super) struct Partial {
     bytes: Vec<u8>,
     total_bytes: usize,
@@ -41,5 +41,12 @@ impl Partial {
 
     pub(super) fn capacity_bytes(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+/// Without the bytes, which may be somebody's password.
+impl Debug for Partial {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Partial").finish_non_exhaustive()
     }
 }

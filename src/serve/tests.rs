@@ -1,18 +1,20 @@
 //! Requests in any pieces, their replies, and what is kept in between.
 
 use super::*;
-use crate::config::Config;
+use crate::command::Observer;
+use crate::config::{Config, Dialects};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
 use crate::store::Handle;
 
 mod binary;
+mod login;
 
 /// A server without sockets, and one connection to it.
 struct Harness {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     /// What could not be served yet.
     rest: Vec<u8>,
     scanned: usize,
@@ -30,8 +32,9 @@ impl Harness {
         let shared = Shared::new(config, Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let (phase, rest, output) = Default::default();
-        Self { shared, handle, phase, rest, scanned: 0, output, limits, closed: false }
+        let session = Session::new(&shared.config, Dialects::Any);
+        let (rest, output) = Default::default();
+        Self { shared, handle, session, rest, scanned: 0, output, limits, closed: false }
     }
 
     fn feed(&mut self, input: &[u8]) -> Stop {
@@ -43,11 +46,12 @@ impl Harness {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
         let served = serve(
             &mut context,
-            &mut self.phase,
+            &mut self.session,
             &self.rest,
             self.scanned,
             &mut self.output,
@@ -158,7 +162,7 @@ fn what_is_swallowed_is_not_kept() {
     let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
     assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
     harness.answer(&[b'x'; 10_000]);
-    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]

@@ -5,13 +5,15 @@
 //! input.
 
 mod keys;
+mod login;
 mod meta;
 mod value;
 
 use self::keys::KeyGroup;
+use self::login::PartialToken;
 use self::value::{Answer, PartialValue};
 use super::{Limits, Stop};
-use crate::command::{self, Context, Then};
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
 use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
@@ -21,7 +23,7 @@ use std::ops::ControlFlow;
 
 /// Where a connection stands in its lines.
 #[derive(Debug, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A command comes next.
     #[default]
     Command,
@@ -33,24 +35,31 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// The rest of what a client says of itself comes next.
+    Token(Box<PartialToken>),
+    /// A reply is under way that takes longer than a turn.
+    Stream(Box<Stream>),
 }
 
 pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
+    pub(super) authenticated: &'s mut bool,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// From `position`.
     pub(super) scanned: usize,
     /// Requests whose keys the store was told of.
     pub(super) ahead: usize,
+    /// Where the first request begins, or the first behind a stream.
+    pub(super) first: usize,
     pub(super) output: &'s mut Vec<u8>,
 }
 
 impl<'s> Serving<'s, '_> {
     pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -58,11 +67,14 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command if !*self.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Token(_) => self.more_token(),
+                Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -151,10 +163,18 @@ impl<'s> Serving<'s, '_> {
             Parsed::Request(Request::Store(storage), _) => {
                 return self.storage(line, &storage, Answer::Classic { quiet });
             }
+            Parsed::Request(Request::Manage { area, arguments }, _) => {
+                let is_first = self.position - line.len() == self.first;
+                let mut encoder = Encoder::new(self.output, quiet);
+                let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
+                self.begin(stream);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.begin(Some(stream)),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -165,6 +185,29 @@ impl<'s> Serving<'s, '_> {
             Parsed::Alien => return Some(Stop::Close),
         }
         None
+    }
+
+    fn begin(&mut self, stream: Option<Stream>) {
+        if let Some(stream) = stream {
+            *self.phase = Phase::Stream(Box::new(stream));
+        }
+    }
+
+    fn stream(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut *self.phase else { return None };
+        match stream.advance(self.context, output_bytes, self.output) {
+            Progress::GoesOn => Some(Stop::Turn),
+            Progress::Waits => {
+                // Nothing that the client says can mean anything any more.
+                self.consume(self.rest().len());
+                Some(Stop::Input)
+            }
+            Progress::Ended => {
+                *self.phase = Phase::Command;
+                self.first = self.position;
+                None
+            }
+        }
     }
 
     fn unfinished_line(&mut self) -> Option<Stop> {
@@ -277,7 +320,11 @@ impl<'s> Serving<'s, '_> {
 
 impl Phase {
     pub(super) fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
+        match self {
+            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.buffered_bytes(),
+            _ => 0,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
 //!                                  reclaim.rs  which items must go
+//!                                  walk.rs     everything there is, piece by piece
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -31,9 +32,11 @@ mod item;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+mod walk;
 
 pub use self::counters::Totals;
 pub use self::item::{Chunks, Item, Marks};
+pub use self::walk::{Cursor, Swept};
 
 use self::append::{Allocation, Appender};
 use self::change::{Change, Unexpected};
@@ -45,9 +48,10 @@ use self::segment::{SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
 #[derive(Clone, Debug)]
@@ -82,7 +86,13 @@ pub struct Store {
     mover: Mutex<Mover>,
     writers: AtomicUsize,
     counters: Mutex<Vec<Arc<Counters>>>,
+    eviction_listener: OnceLock<EvictionListener>,
 }
+
+/// See [`Store::on_eviction`].
+struct EvictionListener(Box<Listener>);
+
+type Listener = dyn Fn(&Item<'_>, Seconds) + Send + Sync;
 
 /// Every store writes it, while every look-up reads what lies beside it: they must not share a line
 /// of memory, nor the pair of lines that a processor may fetch together.
@@ -260,7 +270,14 @@ impl Store {
             mover: Mutex::new(Mover::default()),
             writers: AtomicUsize::new(0),
             counters: Mutex::new(Vec::new()),
+            eviction_listener: OnceLock::new(),
         }))
+    }
+
+    /// Has every eviction told, from now on, on the thread that evicts. Only the first call counts.
+    pub fn on_eviction(&self, listener: impl Fn(&Item<'_>, Seconds) + Send + Sync + 'static) {
+        // A second listener is a mistake that can only be made in this crate.
+        let _first = self.eviction_listener.set(EvictionListener(Box::new(listener)));
     }
 
     /// A handle for the calling thread.
@@ -401,6 +418,12 @@ impl Store {
             sequence = now;
         }
         self.flush_at.store(0, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for EvictionListener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EvictionListener")
     }
 }
 

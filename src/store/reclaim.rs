@@ -202,6 +202,9 @@ impl Foreground<'_> {
             Ok(true) => self.counters.moved.add(1),
             Err(error) if !self.store.evict => return Err(error),
             Err(_) if change.drop_item(hash, item) => {
+                if let Some(listener) = self.store.eviction_listener.get() {
+                    listener.0(&item, self.now);
+                }
                 self.counters.evictions.add(1);
                 self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
             }

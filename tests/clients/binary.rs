@@ -9,7 +9,7 @@ use std::process::Command;
 
 use memcache::{Client, CommandError, MemcacheError};
 
-use super::support::Server;
+use super::support::{self, Server};
 use super::{run, servers};
 
 #[test]
@@ -31,6 +31,22 @@ fn python_binary_memcached() {
     }
 }
 
+/// The reference has no users: it asks cyrus-sasl's own database.
+#[test]
+fn clients_say_who_they_are() {
+    let server = Server::start(&support::larder(), &["-S"]);
+    let connect = |password| {
+        let address = format!("alice:{password}@127.0.0.1:{}", server.port());
+        Client::connect(format!("memcache://{address}?timeout=10&protocol=binary"))
+    };
+    let client = connect("secret").expect("the password is right");
+    stores(&client).expect("storing");
+    let refused = connect("wrong").and_then(|client| client.get::<String>("text"));
+    assert_refused(&refused, &CommandError::AuthenticationRequired);
+    let report = python_tests("test_sasl_integration.py", &server);
+    assert!(report.contains("3 passed"), "{report}");
+}
+
 /// Runs a file of python-binary-memcached's tests against a server, and says what it reports.
 fn python_tests(name: &str, server: &Server) -> String {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
@@ -44,6 +60,11 @@ fn python_tests(name: &str, server: &Server) -> String {
     let port = server.port().to_string();
     let tests = tests.replace("/tmp/memcached.sock", &address).replace("11211", &port);
     fs::write(folder.join(name), tests).expect("the folder is writable");
+    fs::write(
+        folder.join("conftest.py"),
+        format!("{FIXTURE}    return ({port}, 'alice', 'secret')\n"),
+    )
+    .expect("the folder is writable");
     let output = run(Command::new(clients.join("venv/bin/python"))
         .current_dir(&folder)
         .env("MEMCACHED_HOST", "127.0.0.1")
@@ -115,3 +136,6 @@ fn assert_refused<T: Debug>(result: &Result<T, MemcacheError>, expected: &Comman
         "{result:?} rather than {expected:?}"
     );
 }
+
+/// What its tests of authentication are given: a port, a user, a password.
+const FIXTURE: &str = "import pytest\n\n@pytest.fixture\ndef memcached_sasl():\n";

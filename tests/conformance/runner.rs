@@ -28,6 +28,13 @@ pub(crate) enum Delivery {
     BetweenOthers,
 }
 
+impl Delivery {
+    /// Other commands are sent on the same connection.
+    pub(crate) fn needs_others(self) -> bool {
+        matches!(self, Self::BetweenOthers)
+    }
+}
+
 /// A place where the answer is not what the table says, told so that it can be repeated by hand.
 pub(crate) type Fault = String;
 

@@ -5,6 +5,7 @@
 //! dialect binary               `>` and `<` are packets, see `packet.rs`
 //! dialect binary limited       and nothing but the version may be asked without further ado
 //! restart                      each run of a case gets a server of its own
+//! alone                        no case runs between others, since none could without a login
 //! case a name                  begins a case; `#` begins a comment line
 //! > get a                      the client sends this line and \r\n
 //! >> get a\n                   the client sends these bytes and nothing else
@@ -34,6 +35,7 @@ pub(crate) struct Table {
     pub(crate) flags: Vec<String>,
     pub(crate) dialect: Dialect,
     pub(crate) restart: bool,
+    pub(crate) alone: bool,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -112,8 +114,13 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        let mut table =
-            Self { flags: Vec::new(), dialect: Dialect::Text, restart: false, cases: Vec::new() };
+        let mut table = Self {
+            flags: Vec::new(),
+            dialect: Dialect::Text,
+            restart: false,
+            alone: false,
+            cases: Vec::new(),
+        };
         let mut reason_given = false;
         for (number, line) in text.lines().enumerate() {
             table.take(line, &mut reason_given).unwrap_or_else(|fault| {
@@ -137,6 +144,7 @@ impl Table {
                 };
             }
             "restart" => self.restart = true,
+            "alone" => self.alone = true,
             "case" => {
                 *reason_given = false;
                 let name = rest.to_owned();

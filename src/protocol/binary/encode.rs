@@ -77,6 +77,11 @@ impl<'o> Encoder<'o> {
         }
     }
 
+    /// A figure whose value is bytes.
+    pub fn figure(&mut self, name: &[u8], value: &[u8]) {
+        self.packet(Status::Success, 0, &[], name, value);
+    }
+
     /// The ways to authenticate, separated by blanks.
     pub fn mechanisms(&mut self, names: &[u8]) {
         self.success(0, &[], names);
@@ -85,6 +90,11 @@ impl<'o> Encoder<'o> {
     /// The client may do everything now.
     pub fn authenticated(&mut self) {
         self.success(0, &[], b"Authenticated");
+    }
+
+    /// The client may not do this, or has not shown to be whom it said.
+    pub fn unauthenticated(&mut self) {
+        self.refuse(Status::Unauthenticated);
     }
 
     /// The client is to say more to authenticate.
@@ -107,11 +117,10 @@ impl<'o> Encoder<'o> {
 
     /// A client hears of what went wrong even where it wants to hear of nothing else.
     fn refuse(&mut self, status: Status) {
-        let text = match (status, self.command) {
-            (Status::OutOfMemory, Some(Command::Count(_))) => "Out of memory incrementing value",
-            (Status::OutOfMemory, Some(Command::Store(_))) => "Out of memory allocating item",
-            (status, _) => status.text(),
-        };
+        self.error(status, status.text());
+    }
+
+    fn error(&mut self, status: Status, text: &str) {
         self.packet(status, 0, &[], &[], text.as_bytes());
     }
 
@@ -166,7 +175,7 @@ impl Encode for Encoder<'_> {
     }
 
     fn fault(&mut self, fault: Fault) {
-        self.refuse(match fault {
+        let status = match fault {
             // What is unknown of figures is their name.
             _ if self.command == Some(Command::Stat) && fault != Fault::BadFormat => {
                 Status::NotFound
@@ -174,10 +183,22 @@ impl Encode for Encoder<'_> {
             Fault::UnknownCommand => Status::UnknownCommand,
             Fault::TooLarge => Status::TooLarge,
             Fault::NonNumeric => Status::NonNumeric,
-            Fault::OutOfMemory | Fault::OutOfMemoryStoring => Status::OutOfMemory,
             Fault::FlushNotAllowed => Status::Unauthenticated,
+            Fault::OutOfMemory if !matches!(self.command, Some(Command::Count(_))) => {
+                Status::OutOfMemory
+            }
+            Fault::OutOfMemory => {
+                return self.error(Status::OutOfMemory, "Out of memory incrementing value");
+            }
+            Fault::OutOfMemoryCreating => {
+                return self.error(Status::OutOfMemory, "Out of memory allocating new item");
+            }
+            Fault::OutOfMemoryStoring => {
+                return self.error(Status::OutOfMemory, "Out of memory allocating item");
+            }
             _ => Status::Invalid,
-        });
+        };
+        self.refuse(status);
     }
 
     fn version(&mut self) {

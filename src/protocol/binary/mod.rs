@@ -188,6 +188,17 @@ impl Header {
         if fits && self.key_bytes <= KEY_BYTES_MAX { Ok(()) } else { Err(Fault::BadFormat) }
     }
 
+    /// Whether a client may ask for this that has not said who it is.
+    #[must_use]
+    pub fn is_for_everybody(&self) -> bool {
+        matches!(
+            self.command,
+            Some(
+                Command::ListMechanisms | Command::Authenticate | Command::Step | Command::Version
+            )
+        )
+    }
+
     /// Bytes of all of it.
     #[must_use]
     pub fn packet_bytes(&self) -> usize {

@@ -1,9 +1,11 @@
 //! Packets in any pieces, their replies, and what is kept in between.
 
 use super::{Harness, NOW};
-use crate::config::Config;
+use crate::auth::{Authentication, Method};
+use crate::config::{Config, Dialects};
 use crate::protocol::binary::HEADER_BYTES;
-use crate::serve::Stop;
+use crate::serve::{Session, Stop};
+use std::sync::Arc;
 
 /// A request.
 #[derive(Clone, Copy, Default)]
@@ -70,8 +72,8 @@ const NOOP: Packet<'_> =
 impl Harness {
     /// Lets the client begin anew.
     fn reconnect(&mut self) {
-        (self.phase, self.rest, self.output) = Default::default();
-        self.closed = false;
+        self.session = Session::new(&self.shared.config, self.session.dialects());
+        (self.rest, self.output, self.closed) = Default::default();
     }
 
     /// The replies to the requests, all of which have come.
@@ -194,7 +196,7 @@ fn what_is_swallowed_is_not_kept() {
     let replies = harness.replies(&[announced.as_slice(), &[0; 8], b"k", b"begin"].concat());
     assert_eq!(replies[0].body, b"Too large.");
     assert_eq!(harness.feed(&[b'x'; 10_000]), Stop::Input);
-    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]
@@ -239,7 +241,7 @@ fn no_length_does_harm() {
                 // What follows a packet that is all there is none.
                 let is_over = harness.output.is_empty() && stop == Stop::Close;
                 assert!(!is_over || body <= 1000, "{what}");
-                assert!(harness.phase.buffered_bytes() <= 4_000, "{what}");
+                assert!(harness.session.buffered_bytes() <= 4_000, "{what}");
             }
         }
     }
@@ -267,4 +269,81 @@ fn what_is_switched_off_is_refused() {
     let replies = harness.replies(&stream(&[set(b"a", b"v"), flush, compared]));
     let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
     assert_eq!(statuses, [0, 0x20, 2]);
+}
+
+fn locked() -> Harness {
+    let method = Method::Sasl { realm: "here".to_owned() };
+    let users = Authentication::of(method, b"alice:secret\n");
+    let config = Config { authentication: Some(Arc::new(users)), ..Config::tiny() };
+    let session = Session::new(&config, Dialects::Binary);
+    Harness { session, ..Harness::with(config) }
+}
+
+fn entry<'p>(opcode: u8, mechanism: &'p [u8], message: &'p [u8]) -> Packet<'p> {
+    Packet { opcode, key: mechanism, value: message, ..Packet::default() }
+}
+
+const RIGHT: &[u8] = b"\0alice\0secret";
+
+#[test]
+fn a_right_password_lets_in_at_once_or_in_a_further_step() {
+    let in_two_steps = [entry(0x21, b"plain", b""), entry(0x22, b"PLAIN", RIGHT)];
+    for attempt in [&[entry(0x21, b"PLAIN", RIGHT)][..], &in_two_steps] {
+        let input = stream(&[attempt, &[NOOP]].concat());
+        for size in [1, 7, input.len()] {
+            let mut harness = locked();
+            let replies: Vec<_> =
+                input.chunks(size).flat_map(|piece| harness.replies(piece)).collect();
+            let [.., entered, noop] = replies.as_slice() else { panic!("{replies:?}") };
+            assert_eq!((entered.status, &entered.body[..]), (0, &b"Authenticated"[..]));
+            assert_eq!(noop.status, 0);
+            assert_eq!(replies.len(), attempt.len() + 1);
+        }
+    }
+}
+
+#[test]
+fn whoever_tries_again_in_vain_is_out() {
+    let mut harness = locked();
+    let wrong = entry(0x21, b"PLAIN", b"\0alice\0wrong");
+    let replies = harness.replies(&stream(&[entry(0x21, b"PLAIN", RIGHT), NOOP, wrong, NOOP]));
+    let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [0, 0, 0x20, 0x20]);
+    assert!(harness.closed);
+}
+
+/// CVE-2013-7239: after an attempt that failed, the next request was carried out. No sequence of
+/// packets lets a client in that has not said a right password.
+#[test]
+fn cve_2013_7239_nothing_but_a_right_password_lets_in() {
+    let attempts = [
+        entry(0x20, b"", b""),
+        entry(0x21, b"PLAIN", b""),
+        entry(0x21, b"PLAIN", b"\0alice\0wrong"),
+        entry(0x21, b"PLAIN", b"\0alice\0secre"),
+        entry(0x21, b"PLAIN", b"\0alice\0secret\0"),
+        entry(0x21, b"PLAIN", b"bob\0alice\0secret"),
+        entry(0x21, b"CRAM-MD5", RIGHT),
+        entry(0x21, &[b'm'; 33], RIGHT),
+        entry(0x21, b"PLAIN", &[0; 20_000]),
+        entry(0x22, b"PLAIN", b"\0\0"),
+        Packet { opcode: 0x0b, ..Packet::default() },
+    ];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |limit: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).expect("31 bits") % limit
+    };
+    for _ in 0..500 {
+        let mut harness = locked();
+        for _ in 0..below(12) {
+            harness.replies(&attempts[below(attempts.len())].bytes());
+            assert!(!harness.closed && !harness.session.authenticated);
+        }
+        let replies = harness.replies(&stream(&[set(b"a", b"v"), NOOP]));
+        let [refused] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!((refused.status, &refused.body[..]), (0x20, &b"Auth failure."[..]));
+        assert!(harness.closed);
+        assert_eq!(harness.shared.store.totals().items, 0);
+    }
 }

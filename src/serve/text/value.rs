@@ -11,7 +11,7 @@ use std::mem;
 
 /// A value of which a part has arrived.
 #[derive(Debug)]
-pub struct PartialValue {
+pub(in crate::serve) struct PartialValue {
     line_bytes: usize,
     /// The line of its command, value and line end.
     arrived: Partial,
