@@ -2,12 +2,12 @@
 
 use super::random::Random;
 use larder::clock::Seconds;
-use larder::command::Context;
-use larder::config::Config;
+use larder::command::{Context, Observer};
+use larder::config::{Config, Dialects};
 use larder::protocol::KEY_BYTES_MAX;
 use larder::protocol::binary::REQUEST_MAGIC;
 use larder::protocol::text::{LINE_BYTES_MAX, Tokens};
-use larder::serve::{Limits, Phase, Served, Stop, serve};
+use larder::serve::{Limits, Served, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::Handle;
 use memchr::memmem;
@@ -33,7 +33,7 @@ struct Server {
     shared: Shared,
     handle: Handle,
     now: Seconds,
-    phase: Phase,
+    session: Session,
     /// What could not be served yet.
     rest: Vec<u8>,
     scanned: usize,
@@ -60,8 +60,9 @@ impl Server {
             Config { memory_bytes: 1 << 20, item_bytes_max: ITEM_BYTES_MAX, ..Config::tiny() };
         let shared = Shared::new(config, Vec::new()).expect("the system has the memory");
         let handle = shared.store.register();
-        let (phase, rest, answer) = Default::default();
-        Self { shared, handle, now: NOW, phase, rest, scanned: 0, answer }
+        let session = Session::new(&shared.config, Dialects::Any);
+        let (rest, answer) = Default::default();
+        Self { shared, handle, now: NOW, session, rest, scanned: 0, answer }
     }
 
     fn receive(mut self, stream: &[u8], arrival: &mut Arrival) -> Answer {
@@ -101,7 +102,7 @@ impl Server {
                 Stop::Close => return stop,
                 Stop::Input => {
                     assert!(self.rest.len() <= REST_BYTES_MAX, "{} bytes wait", self.rest.len());
-                    assert!(self.phase.buffered_bytes() <= 2 * ITEM_BYTES_MAX);
+                    assert!(self.session.buffered_bytes() <= 2 * ITEM_BYTES_MAX);
                     return stop;
                 }
             }
@@ -113,8 +114,9 @@ impl Server {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(self.now),
+            observer: Observer::new(&self.shared),
         };
-        serve(&mut context, &mut self.phase, &self.rest, self.scanned, output, limits)
+        serve(&mut context, &mut self.session, &self.rest, self.scanned, output, limits)
     }
 }
 

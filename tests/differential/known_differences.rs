@@ -24,8 +24,9 @@
 //! - LATE FAULT: `mg` and `ma` notice that an opaque token is too long when they have already
 //!   touched, created or counted; `ms` when it has noticed that the value is too large. So the
 //!   former come with none that is, and the latter only with a short value.
-//! - RAW KEYS: an item that `mg` creates under an encoded key, or that was appended to, is not known
-//!   to have one: it is told as it is, line ends and all. So neither is done under such a key.
+//! - RAW KEYS: an item that `mg` creates under an encoded key, or that was emptied or appended to,
+//!   is not known to have one: it is told as it is, line ends and all. So none of this is done
+//!   under such a key.
 //! - EITHER FORM: a key is told in the form in which it was stored; larder tells it in the form in
 //!   which it is asked for. So no key comes both encoded and plain.
 //! - GROWN NUMBERS: the time and the unique number that `ma` is to give are lost if the number

@@ -73,7 +73,8 @@ fn delete(random: &mut Random) -> Command {
     let (key, encoded) =
         if counts { (any(random, &COUNTERS).to_owned(), false) } else { plain_key(random) };
     let mut flags = some_flags(random, &DELETE_FLAGS, 4);
-    if counts {
+    if counts || encoded {
+        // STALE BLANKS, RAW KEYS
         flags.retain(|flag| !flag.starts_with('x'));
     }
     if encoded {
