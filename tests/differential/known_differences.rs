@@ -20,6 +20,8 @@
 //!   connection is closed for what was sent. So these commands come alone.
 //! - QUIET RETRIEVALS: a key that is too long in a retrieval is not told of if the last one is
 //!   `noreply`, although retrievals do not know the word. So no such key comes with it.
+//! - REVIVED: a flush for later takes the place of one that has been, and what that one passed over
+//!   without looking comes back. So every flush is immediate.
 //! - UNHEARD B: `me` takes the flag `b` for one only if another one follows. So one does.
 //! - LATE FAULT: `mg` and `ma` notice that an opaque token is too long when they have already
 //!   touched, created or counted; `ms` when it has noticed that the value is too large. So the
