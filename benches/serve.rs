@@ -48,6 +48,13 @@ fn serving(criterion: &mut Criterion) {
     bench(&mut group, &mut server, "hit", 1, get, value);
     bench(&mut group, &mut server, "miss", 1, miss, |_| "END\r\n".to_owned());
     bench(&mut group, &mut server, "16 pipelined gets", PIPELINE as u64, gets, values);
+    let fetch = |number: usize| format!("mg {} v\r\n", key(number));
+    let fetched = |_| format!("VA 100\r\n{VALUE}\r\n");
+    let fetches =
+        |begin: usize| (begin..begin + PIPELINE).map(|number| fetch(number % KEYS)).collect();
+    let many_fetched = |begin: usize| (begin..begin + PIPELINE).map(fetched).collect();
+    bench(&mut group, &mut server, "meta hit", 1, fetch, fetched);
+    bench(&mut group, &mut server, "16 pipelined mg", PIPELINE as u64, fetches, many_fetched);
     group.finish();
 }
 

@@ -1,14 +1,15 @@
 //! Who may use the server: users and their passwords, as a file lists them.
 //!
 //! A comparison must not tell how much of a guess was right, nor which user exists. Each user is
-//! therefore kept as a record of one fixed size, and what a client presents is brought into the same
-//! shape and compared with every record to its end, in time that depends on their number alone.
+//! therefore kept as a record of one fixed size, and what a client presents is brought into the
+//! same shape and compared with every record to its end, in time that depends on their number
+//! alone.
 
 use crate::failure::{Failure, describe};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
 use tracing::{info, warn};
@@ -16,10 +17,10 @@ use tracing::{info, warn};
 /// How clients authenticate, and what the file looks like that says who may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// `-Y`: the first thing a text client says is a `set` whose value is `user password`. Each line
-    /// of the file is `user:password`.
+    /// `-Y`: the first thing a text client says is a `set` whose value is `user password`. Each
+    /// line of the file is `user:password`.
     Token,
-    /// `-S`: a binary client authenticates by SASL PLAIN. The file is that of `MEMCACHED_SASL_PWDB`:
+    /// `-S`: a binary client authenticates by SASL PLAIN. The file is that of MEMCACHED_SASL_PWDB:
     /// lines of `user:password`, behind which may stand more after a further colon. A user may be
     /// written with this realm, `user@realm`, both there and by clients.
     Sasl {
@@ -33,6 +34,8 @@ pub enum Method {
 pub struct Authentication {
     method: Method,
     path: PathBuf,
+    /// The same for a process that has gone elsewhere, as it does in the background.
+    absolute_path: PathBuf,
     credentials: RwLock<Credentials>,
 }
 
@@ -50,14 +53,16 @@ impl Authentication {
             )),
             unusable => Failure::value(format!("Authfile [{name}] {unusable}")),
         })?;
-        Ok(Self { method, path: path.to_owned(), credentials: RwLock::new(credentials) })
+        let absolute_path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let credentials = RwLock::new(credentials);
+        Ok(Self { method, path: path.to_owned(), absolute_path, credentials })
     }
 
     /// Of users as a file lists them.
     #[cfg(test)]
     pub(crate) fn of(method: Method, file: &[u8]) -> Self {
         let credentials = RwLock::new(method.credentials(file).expect("a good file"));
-        Self { method, path: PathBuf::new(), credentials }
+        Self { method, path: PathBuf::new(), absolute_path: PathBuf::new(), credentials }
     }
 
     /// How clients authenticate.
@@ -66,7 +71,7 @@ impl Authentication {
         &self.method
     }
 
-    /// The file.
+    /// The file, as it was named.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -82,7 +87,7 @@ impl Authentication {
     /// Reads the file again. Where it has become unusable, those may go on who might before.
     pub fn reload(&self) {
         let name = self.path.display();
-        match read(&self.method, &self.path) {
+        match read(&self.method, &self.absolute_path) {
             Ok(credentials) => {
                 info!("{name} is read again: {} users", credentials.records.len());
                 *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
@@ -91,15 +96,6 @@ impl Authentication {
         }
     }
 }
-
-/// The same way to authenticate by the same file, whoever it lists now.
-impl PartialEq for Authentication {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.method, &self.path) == (&other.method, &other.path)
-    }
-}
-
-impl Eq for Authentication {}
 
 impl Method {
     fn credentials(&self, file: &[u8]) -> Result<Credentials, Unusable> {
@@ -147,8 +143,8 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// From lines of `user:password`, more of which may follow after colons: the password may end at
-    /// each. Lines without a colon say nothing.
+    /// From lines of `user:password`, more of which may follow after colons: the password may end
+    /// at each. Lines without a colon say nothing.
     fn from_sasl_file<'f>(
         file: &'f [u8],
         canonical: impl Fn(&'f [u8]) -> &'f [u8],
@@ -242,8 +238,8 @@ fn split_at_colon(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Two lengths, and what memcached reads of a line.
 const RECORD_BYTES: usize = 256;
-/// To compare with so many takes less than a tenth of a millisecond, which is what a client can make
-/// the server spend for a wrong guess.
+/// To compare with so many takes less than a tenth of a millisecond, which is what a client can
+/// make the server spend for a wrong guess.
 const RECORDS_MAX: usize = 1024;
 const FILE_BYTES_MAX: usize = RECORDS_MAX * RECORD_BYTES;
 

@@ -382,6 +382,7 @@ impl Future for Client {
             let reason = match result {
                 Err(_) => "error",
                 Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) if connection.record.kicked.load(Ordering::Relaxed) => "idle_timeout",
                 Ok(()) => "normal",
             };
             let (peer, fd) = (&connection.record.peer, connection.stream.as_raw_fd());

@@ -1,4 +1,5 @@
-//! Listening sockets and the connections that come from them, TCP or Unix, before a worker has them.
+//! Listening sockets and the connections that come from them, TCP or Unix, before a worker has
+//! them.
 
 use crate::config::{Config, Dialects, Listener};
 use crate::stream::{Endpoint, Stream};

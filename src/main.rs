@@ -35,9 +35,9 @@ fn main() -> ExitCode {
     } else if args.check_config {
         configuration().map(drop).map_err(Failure::into_usage)
     } else if args.print_config {
-        configuration().and_then(|(sources, config)| print(sources.print(&config)?))
+        configuration().and_then(|(sources, config)| print(sources.render(&config)?))
     } else {
-        configuration().and_then(|(_, config)| run(config))
+        configuration().and_then(|(sources, config)| run(&sources, config))
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +65,7 @@ fn configuration() -> Result<(Sources, Config), Failure> {
 }
 
 /// Serves until told to stop.
-fn run(mut config: Config) -> Result<(), Failure> {
+fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
     log::start(config.verbosity);
     let user = system::user_to_become(config.user.as_deref(), nix::unistd::geteuid().is_root())?;
     if config.core_files {
@@ -93,7 +93,8 @@ fn run(mut config: Config) -> Result<(), Failure> {
         system::become_user(&user)?;
     }
     let _pid_file = config.pid_file.as_deref().and_then(write_pid_file);
-    announce(&config, &server);
+    announce(sources, &config, &server);
+    tell_manager("READY=1");
     let outcome = serve(&runtime, signals, server);
     // What stops in order may still be at it when that takes too long.
     runtime.shutdown_background();
@@ -114,6 +115,7 @@ fn serve(runtime: &Runtime, signals: Signals, server: Server) -> Result<(), Fail
                 }
             }
         }
+        tell_manager("STOPPING=1");
         let stopped = tokio::task::spawn_blocking(move || server.stop());
         tokio::select! {
             done = stopped => {
@@ -211,6 +213,14 @@ fn write_port_file(config: &Config, server: &Server) {
     }
 }
 
+/// For a service manager that asked to be told.
+fn tell_manager(state: &str) {
+    let Some(socket) = env::var_os(MANAGER_VARIABLE) else { return };
+    if let Err(error) = system::notify(&socket, state) {
+        warn!("failed to notify \"{}\": {}", socket.display(), describe(&error));
+    }
+}
+
 fn write_pid_file(path: &Path) -> Option<PidFile> {
     PidFile::write(path)
         .inspect_err(|error| {
@@ -221,7 +231,7 @@ fn write_pid_file(path: &Path) -> Option<PidFile> {
 }
 
 /// Says what the server is, what it may use and where it can be reached.
-fn announce(config: &Config, server: &Server) {
+fn announce(sources: &Sources, config: &Config, server: &Server) {
     info!(target: BANNER, "larder {} serving memcached clients", env!("CARGO_PKG_VERSION"));
     info!(
         target: BANNER,
@@ -232,6 +242,10 @@ fn announce(config: &Config, server: &Server) {
         config.threads,
         config.connections_max,
     );
+    let others = sources.names();
+    if !others.is_empty() {
+        info!(target: BANNER, "options from {} besides the command line", others.join(", "));
+    }
     announce_reach(config, server);
     if config.threads > THREADS_SENSIBLE {
         warn!("{} threads are more than any machine is known to gain from", config.threads);
@@ -265,6 +279,7 @@ fn announce_reach(config: &Config, server: &Server) {
 }
 
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+const MANAGER_VARIABLE: &str = "NOTIFY_SOCKET";
 const LICENSE: &str = include_str!("../LICENSE-MIT");
 
 // The event loop, its waker and the clock's or a listener's copy; generous, since running out stops

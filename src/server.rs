@@ -124,10 +124,14 @@ struct Acceptor {
 impl Acceptor {
     async fn accept_all(self: Arc<Self>, listener: Accepting) {
         loop {
+            if !self.shared.config.refuse_over_limit && self.is_full() {
+                self.pause_while(|| self.is_full()).await;
+            }
             match listener.accept().await {
                 Ok(arrival) => self.hand_out(arrival),
                 Err(error) if concerns_one_connection(&error) => {}
-                Err(_) => self.pause().await,
+                // Out of file descriptors or memory: accepting again at once would fail again.
+                Err(_) => self.pause_while(|| false).await,
             }
         }
     }
@@ -136,7 +140,7 @@ impl Acceptor {
     /// dropped.
     fn hand_out(&self, arrival: Arrival) {
         let figures = &self.shared.acceptor;
-        if self.shared.connections() >= self.shared.config.connections_max {
+        if self.is_full() {
             figures.rejected.add(1);
             arrival.refuse(REJECTION);
             return;
@@ -155,14 +159,23 @@ impl Acceptor {
         }
     }
 
-    /// Out of file descriptors or memory: accepting again at once would fail again at once.
-    async fn pause(&self) {
+    fn is_full(&self) -> bool {
+        self.shared.connections() >= self.shared.config.connections_max
+    }
+
+    /// Accepts nothing for a while, and for as long as `reason` holds.
+    async fn pause_while(&self, reason: impl Fn() -> bool) {
         let figures = &self.shared.acceptor;
         figures.pauses.add(1);
         figures.paused.store(true, Ordering::Relaxed);
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+        loop {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
+            if !reason() {
+                break;
+            }
+        }
         figures.paused.store(false, Ordering::Relaxed);
-        figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
     }
 }
 

@@ -103,6 +103,8 @@ pub struct ConnectionRecord {
     pub state: AtomicU8,
     /// The second of the last request.
     pub last_request: AtomicU32,
+    /// It is closed because it asked for nothing for too long.
+    pub kicked: AtomicBool,
     /// Wakes its task. All wakers of a task are equal, so the first serves for good.
     pub waker: OnceLock<Waker>,
 }
@@ -138,7 +140,7 @@ impl Shared {
         Ok(Self {
             clock,
             watchers,
-            crawler: Arc::new(Crawler::new(true)),
+            crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
             tuning: Tuning::default(),
             store,
@@ -260,6 +262,7 @@ impl ConnectionRecord {
             local,
             state: AtomicU8::default(),
             last_request: AtomicU32::new(now),
+            kicked: AtomicBool::default(),
             waker: OnceLock::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What a client is connected by: TCP or a Unix socket.
 //!
-//! An enum and not a type parameter, so that a worker has one kind of connection: to ask which it is
-//! costs a branch beside a call to the system.
+//! An enum and not a type parameter, so that a worker has one kind of connection: to ask which it
+//! is costs a branch beside a call to the system.
 
 use std::fmt::{self, Display};
 use std::io;

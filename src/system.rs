@@ -1,9 +1,12 @@
 //! What the program asks of the operating system besides sockets: limits, locked pages, another
 //! user, the background, and the two files that tell others where it is.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as SocketAddrUnix, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -150,6 +153,20 @@ impl Drop for PidFile {
             tracing::warn!("could not remove the pid file {}: {error}", self.path.display());
         }
     }
+}
+
+/// Tells the service manager that listens on `socket` how the server stands, in the words of
+/// sd_notify(3). A name that begins with `@` is not a file's.
+///
+/// # Errors
+///
+/// Where nobody listens there.
+pub fn notify(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::from_abstract_name(name)?,
+        None => SocketAddrUnix::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 /// Writes the ports bound to `path`, one `TCP INET: port` or `UDP INET6: port` a line, for scripts

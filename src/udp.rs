@@ -2,12 +2,13 @@
 //!
 //! A datagram is a frame of eight bytes and whole requests. Each is served by itself, through the
 //! same [`serve`](crate::serve::serve) as a connection's input, and leaves nothing behind: what is
-//! not a whole request is dropped. The reply to each request goes out in as many frames as it takes.
+//! not a whole request is dropped. The reply to each request goes out in as many frames as it
+//! takes.
 //!
 //! Whoever sends a datagram can claim to be somebody else, so what is sent in reply is bounded, for
-//! each request and for each address in each second ([`Allowances`]), and what would pass a bound is
-//! not sent. The rest of what keeps datagrams harmless is the configuration's: they are off unless
-//! asked for, and asked for twice on a public address.
+//! each request and for each address in each second ([`Allowances`]), and what would pass a bound
+//! is not sent. The rest of what keeps datagrams harmless is the configuration's: they are off
+//! unless asked for, and asked for twice on a public address.
 
 mod allowance;
 
@@ -120,8 +121,8 @@ impl Service {
     }
 }
 
-/// The number that the client gave the datagram, and the requests in it. `None` if there are none, or
-/// if they are only a part of what the client has to say: that is not put together again.
+/// The number that the client gave the datagram, and the requests in it. `None` if there are none,
+/// or if they are only a part of what the client has to say: that is not put together again.
 fn requests_of(datagram: &[u8]) -> Option<([u8; 2], &[u8])> {
     let (&[id_high, id_low, _, _, total_high, total_low, _, _], requests) =
         datagram.split_first_chunk::<FRAME_BYTES>()?;

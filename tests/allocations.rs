@@ -51,7 +51,15 @@ fn serving_a_get_allocates_nothing() {
     let single = ("get key-3\r\n".to_owned(), "VALUE key-3 7 3\r\nvvv\r\nEND\r\n".to_owned());
     let pipelined = (single.0.repeat(16), single.1.repeat(16));
     let many = (format!("get {} missing\r\n", keys.join(" ")), format!("{items}END\r\n"));
-    for (input, answer) in [many, single, pipelined] {
+    let meta = ("mg key-3 v k O1\r\n".to_owned(), "VA 3 kkey-3 O1\r\nvvv\r\n".to_owned());
+    let metas = (meta.0.repeat(16), meta.1.repeat(16));
+    let touching =
+        ("mg a2V5LTM= b v t T0 R5 N9 C1\r\n".to_owned(), "VA 3 t-1\r\nvvv\r\n".to_owned());
+    let large = ("mg key-50 s v q\r\n".to_owned(), {
+        format!("VA 100000 s100000\r\n{}\r\n", "v".repeat(100_000))
+    });
+    let missing = ("mg missing v\r\nmg missing q\r\n".to_owned(), "EN\r\n".to_owned());
+    for (input, answer) in [many, single, pipelined, meta, metas, touching, large, missing] {
         server.assert_allocates_nothing(input.as_bytes(), answer.as_bytes());
     }
 }

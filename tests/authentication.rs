@@ -1,4 +1,4 @@
-//! `-Y` as operators meet it: the file, its reloading, and what is said and left unsaid. What clients
+//! `-Y` as operators meet it: the file, its reloading, what is said and left unsaid. What clients
 //! are answered stands in the conformance table.
 
 mod support;
@@ -77,8 +77,8 @@ fn an_unusable_file_ends_the_program() {
     }
 }
 
-/// memcached 1.6.43 closed a way round `-Y`: a listener that was binary or negotiated let clients in
-/// that had not authenticated.
+/// memcached 1.6.43 closed a way round `-Y`: a listener that was binary or negotiated let clients
+/// in that had not authenticated.
 #[test]
 fn no_protocol_is_a_way_round() {
     let users = File::with("alice:secret\n");

@@ -23,6 +23,8 @@
 //! | CVE-2026-47783: passwords compared in a time that tells of them | `src/auth/tests.rs` |
 //! | a listener's protocol as a way round `-Y` (fixed in 1.6.43) | `tests/authentication.rs`, `src/config/dialects.rs` |
 //! | empty lines before a login (fixed in 1.6.43) | `tests/conformance/auth.txt` |
+//! | a dump to a client that does not read (fixed in 1.6.44) | `tests/management/dump.rs` |
+//! | figures by prefix without an end (fixed in 1.6.44) | `figures_by_prefix_*` |
 //! | lines without a word (fixed in 1.6.44 and 1.6.45) | `lines_without_a_word_*` |
 //! | a data block without its end (memcached issue 1306, open) | `a_block_without_its_end_*` |
 //! | no memory left to read into (fixed in 1.6.44) | `tests/limits.rs` |
@@ -212,10 +214,10 @@ fn cve_2020_22570_malformed_meta_commands() {
 fn cve_2021_37519_files_of_any_bytes() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cve_2021_37519");
     let mut random = Random(2021);
-    let long = [b"-l ".as_slice(), &[b'1'; 900_000]].concat();
-    let quoted = [b"-P '".as_slice(), &[b'\\'; 100_000]].concat();
+    let long = [b"-l ".as_slice(), &[b'1'; 60_000]].concat();
+    let quoted = [b"-P '".as_slice(), &[b'\\'; 60_000]].concat();
     let noise = iter::repeat_with(|| random.bytes(3000)).take(40);
-    for text in [long, quoted, vec![b'\n'; 500_000], vec![0; 1 << 20]].into_iter().chain(noise) {
+    for text in [long, quoted, vec![b'\n'; 60_000], vec![0; 1 << 20]].into_iter().chain(noise) {
         fs::write(&path, &text).expect("the target folder is writable");
         let output = Command::new(support::larder())
             .args(["--check-config", "--config"])
@@ -268,6 +270,19 @@ fn lines_without_a_word_are_errors() {
                 assert!(errors.contains("ERROR"), "{line:?}{end:?}: {answer}");
             }
         }
+    }
+}
+
+/// Every prefix that a client made up was remembered.
+#[test]
+fn figures_by_prefix_are_bounded() {
+    for server in servers(&["-D", ":"]) {
+        for some in 0..70 {
+            let names = (0..1000).map(|number| format!(" {some}-{number}:key"));
+            assert_eq!(ask(&server, &format!("get{}\r\n", names.collect::<String>())), "END\r\n");
+        }
+        let listed = ask(&server, "stats detail dump\r\n").lines().count() - 1;
+        assert!((1000..=1 << 16).contains(&listed), "{listed}");
     }
 }
 

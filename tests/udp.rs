@@ -146,7 +146,8 @@ fn cve_2018_1000115_an_address_is_sent_no_more_than_its_rate() {
     assert!(tell(&server, "get v\r\n").starts_with("VALUE v"), "others are served");
 }
 
-/// CVE-2024-2169: servers that are led to take each other for clients answer each other without end.
+/// CVE-2024-2169: servers that are led to take each other for clients answer each other without
+/// end.
 #[test]
 fn cve_2024_2169_a_server_is_not_answered() {
     let server = start(&support::larder(), &[]);

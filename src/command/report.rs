@@ -16,7 +16,6 @@ use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -73,7 +72,7 @@ fn reported(
         }
         _ if b"detail".starts_with(topic) => return detail(context, arguments),
         _ if b"settings".starts_with(topic) => settings::settings(shared, encoder),
-        _ if b"cachedump".starts_with(topic) => dump(context, arguments, encoder)?,
+        _ if b"cachedump".starts_with(topic) => return dump(context, arguments),
         _ if b"conns".starts_with(topic) => connections(context, encoder),
         // What is not there has no figures.
         _ if ABSENT.iter().any(|absent| absent.starts_with(topic)) => {}
@@ -158,7 +157,9 @@ fn traffic(
     encoder.stat("max_connections", config.connections_max);
     encoder.stat("curr_connections", connections);
     encoder.stat("total_connections", counted.accepted.wrapping_sub(baseline.accepted));
-    encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    if config.refuse_over_limit {
+        encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    }
     encoder.stat("connection_structures", connections);
     zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"], encoder);
     encoder.stat("read_buf_count", config.threads);
@@ -298,7 +299,7 @@ fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
 }
 
 /// `cachedump <class> <limit>`: some keys, with no limit (0) as many as fit.
-fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> Result<(), Fault> {
+fn dump(context: &Context<'_>, arguments: &[u8]) -> Result<Report, Fault> {
     if !context.shared.config.dump_allowed {
         return Err(Fault::DumpNotAllowed);
     }
@@ -311,20 +312,9 @@ fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> R
     if class >= CLASSES {
         return Err(Fault::IllegalClass);
     }
-    if class != CLASS {
-        return Ok(());
-    }
-    let output_bytes = encoder.written() + DUMP_BYTES_MAX;
-    let mut left = if limit == 0 { u32::MAX } else { limit };
-    context.batch.visit(|item| {
-        if left == 0 || encoder.written() > output_bytes {
-            return ControlFlow::Break(());
-        }
-        left -= 1;
-        encoder.listed(item.key(), item.value_bytes(), item.expiry());
-        ControlFlow::Continue(())
-    });
-    Ok(())
+    let items_left = if limit == 0 { u32::MAX } else { limit };
+    let purpose = Purpose::List { items_left, bytes_left: DUMP_BYTES_MAX };
+    Ok(Report::Stream(Stream::Walk(Walk::new(purpose, class == CLASS, None))))
 }
 
 /// What memcached has no names for.

@@ -93,14 +93,14 @@ pub struct Args {
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
-    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go;
-    /// the others (modern, slab_*, lru_*, hash_algorithm=.. and the like) are accepted without
-    /// effect
+    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go,
+    /// no_maxconns_fast has those over -c wait instead of refusing them; the others (modern,
+    /// slab_*, lru_*, hash_algorithm=.. and the like) are accepted without effect
     #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
     pub extended: Vec<String>,
 
-    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value is
-    /// "user password"; text protocol only; read again on SIGHUP
+    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value
+    /// is "user password"; text protocol only; read again on SIGHUP
     #[arg(short = 'Y', long, value_name = "FILE", help_heading = SECURITY)]
     pub auth_file: Option<PathBuf>,
     /// Let in only users who authenticate by SASL PLAIN; binary protocol only
@@ -145,7 +145,7 @@ pub struct Args {
     /// Take options from this file too, one a line, as /etc/memcached.conf has them
     #[arg(long, value_name = "FILE", help_heading = CONFIGURATION)]
     pub config: Option<PathBuf>,
-    /// Say whether the server would start with this configuration, and exit: 0 if so, 64 if not
+    /// Check the configuration and exit: 0 if it is sound, 64 if not
     #[arg(long, help_heading = CONFIGURATION)]
     pub check_config: bool,
     /// Print the effective configuration, as a file that --config reads, and exit

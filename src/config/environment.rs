@@ -21,7 +21,8 @@ use crate::failure::Failure;
 pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<Source>, Failure> {
     let value = |name: &str| value(name, &variable);
     if value(PASSWORD)?.is_some() {
-        let complaint = "a password is read from a file alone: see -Y and MEMCACHED_SASL_PWDB";
+        // Going on without would let everybody in where somebody meant not to.
+        let complaint = "passwords are taken from a file alone, by -Y or -S";
         return Err(Failure::usage(complaint).at(PASSWORD));
     }
     let mut sources = Vec::new();

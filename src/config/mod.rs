@@ -31,7 +31,7 @@ pub use listen::Listener;
 pub use sources::Sources;
 
 /// The validated configuration. Sizes are bytes, times seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen for TCP (port 0: the system chooses). Empty where that is off.
     pub listen: Vec<Listener>,
@@ -52,6 +52,8 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Connections served at a time.
     pub connections_max: usize,
+    /// Those over it are told so and closed; otherwise they wait until others have left.
+    pub refuse_over_limit: bool,
     /// Where to receive datagrams. Empty where they are off.
     pub udp: Vec<Listener>,
     /// Their port as the user gave it, for `stats settings`; 0 where the system chooses or they are
@@ -83,6 +85,8 @@ pub struct Config {
     pub prefix_figures: bool,
     /// `stats sizes` is answered (`-o track_sizes`).
     pub track_sizes: bool,
+    /// `lru_crawler` is enabled from the start.
+    pub crawl: bool,
     /// Lines that wait for a client that watches, beyond which it loses lines.
     pub watcher_buffer_bytes: usize,
     /// `shutdown` is understood (`-A`).
@@ -167,10 +171,11 @@ impl Config {
             flush_allowed: !args.disable_flush_all,
             dump_allowed: !args.disable_dumping,
             watch_allowed: !args.disable_watch,
-            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref()),
+            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref())?,
             prefix_figures: args.prefix_delimiter.is_some(),
             track_sizes: suboptions.track_sizes,
-            watcher_buffer_bytes: WATCHER_BUFFER_BYTES,
+            crawl: suboptions.crawl,
+            watcher_buffer_bytes: suboptions.watcher_buffer_bytes,
             shutdown_allowed: args.enable_shutdown,
             verbosity: args.verbosity(),
             pid_file: args.pidfile.clone(),
@@ -178,6 +183,7 @@ impl Config {
             daemonize: args.daemon,
             core_files: args.enable_coredumps,
             lock_memory: args.lock_memory,
+            refuse_over_limit: suboptions.refuse_over_limit,
             idle_timeout_seconds: suboptions.idle_timeout_seconds,
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
@@ -216,6 +222,7 @@ impl Config {
             prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
             prefix_figures: false,
             track_sizes: false,
+            crawl: true,
             watcher_buffer_bytes: 4096,
             shutdown_allowed: true,
             verbosity: 0,
@@ -224,6 +231,7 @@ impl Config {
             daemonize: false,
             core_files: false,
             lock_memory: false,
+            refuse_over_limit: true,
             idle_timeout_seconds: 0,
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
@@ -374,8 +382,10 @@ fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
 }
 
 /// The first byte of what was typed.
-fn prefix_delimiter(typed: Option<&str>) -> u8 {
-    typed.and_then(|typed| typed.bytes().next()).unwrap_or(PREFIX_DELIMITER_DEFAULT)
+fn prefix_delimiter(typed: Option<&str>) -> Result<u8, Failure> {
+    typed.map_or(Ok(PREFIX_DELIMITER_DEFAULT), |typed| {
+        typed.bytes().next().ok_or_else(|| Failure::value("No delimiter specified"))
+    })
 }
 
 fn threads_default() -> usize {
@@ -397,7 +407,6 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
-const WATCHER_BUFFER_BYTES: usize = 256 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";

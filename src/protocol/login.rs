@@ -1,7 +1,7 @@
 //! What a text client says of itself, a `set` whose value is `user password`, and what it is told.
 //!
-//! The parser is stricter than that of commands, since whoever speaks here is not known yet: what is
-//! not of this form is not understood at all.
+//! The parser is stricter than that of commands, since whoever speaks here is not known yet: what
+//! is not of this form is not understood at all.
 
 use super::number::strict_u32;
 use super::text::{Tokens, VALUE_END, without_end};

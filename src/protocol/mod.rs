@@ -447,6 +447,13 @@ pub trait Encode {
     fn written(&self) -> usize;
 }
 
+/// Whether a key can stand on a line as it is. (Those that cannot come in base64, or in the binary
+/// protocol.)
+#[must_use]
+pub fn is_text_key(key: &[u8]) -> bool {
+    !key.contains(&b' ') && !key.contains(&b'\n') && !key.ends_with(b"\r")
+}
+
 /// When an item with this expiry of a client's ends (0: never).
 #[must_use]
 pub fn expiry(exptime: i32, now: Seconds) -> Seconds {

@@ -181,7 +181,12 @@ impl<'s> Serving<'s, '_> {
                 Encoder::new(self.output, quiet).fault(fault);
                 return self.swallow(swallow_bytes);
             }
-            Parsed::Meta => return self.meta(line),
+            Parsed::Meta => {
+                self.context.observer = self.context.observer.of_meta(true);
+                let stop = self.meta(line);
+                self.context.observer = self.context.observer.of_meta(false);
+                return stop;
+            }
             Parsed::Alien => return Some(Stop::Close),
         }
         None

@@ -1,9 +1,9 @@
 //! How much may be sent to an address that may never have asked for it.
 //!
-//! Each address has a bucket that fills at a steady rate, up to what a second brings, and is emptied
-//! by what is sent there. The buckets are of a fixed number: an address has the one that its hash
-//! leads to, and may share it, which makes for less and never for more. The hash is keyed, so nobody
-//! outside can choose with whom.
+//! Each address has a bucket that fills at a steady rate, up to what a second brings, and is
+//! emptied by what is sent there. The buckets are of a fixed number: an address has the one that
+//! its hash leads to, and may share it, which makes for less and never for more. The hash is keyed,
+//! so nobody outside can choose with whom.
 
 use ahash::RandomState;
 use std::net::IpAddr;

@@ -35,14 +35,10 @@ fn python_binary_memcached() {
 #[test]
 fn clients_say_who_they_are() {
     let server = Server::start(&support::larder(), &["-S"]);
-    let connect = |password| {
-        let address = format!("alice:{password}@127.0.0.1:{}", server.port());
-        Client::connect(format!("memcache://{address}?timeout=10&protocol=binary"))
-    };
-    let client = connect("secret").expect("the password is right");
+    let address = format!("alice:secret@127.0.0.1:{}", server.port());
+    let url = format!("memcache://{address}?timeout=10&protocol=binary");
+    let client = Client::connect(url).expect("the password is right");
     stores(&client).expect("storing");
-    let refused = connect("wrong").and_then(|client| client.get::<String>("text"));
-    assert_refused(&refused, &CommandError::AuthenticationRequired);
     let report = python_tests("test_sasl_integration.py", &server);
     assert!(report.contains("3 passed"), "{report}");
 }

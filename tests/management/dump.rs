@@ -50,9 +50,13 @@ fn mgdump_is_a_list_of_requests() {
         let mut client = Client::new(&server);
         client.ask("set b 0 0 1\r\n1\r\n", "STORED\r\n");
         client.ask("set a%20 0 0 1\r\n1\r\n", "STORED\r\n");
+        client.ask("ms YSBiCg== 1 b\r\n1\r\n", "HD\r\n");
         let mut lines = client.ask("lru_crawler mgdump all\r\n", "EN\r\n");
         lines.sort();
-        assert_eq!(lines, ["OK\r\n", "mg a%20\r\n", "mg b\r\n"]);
+        assert_eq!(lines, ["OK\r\n", "mg YSBiCg== b\r\n", "mg a%20\r\n", "mg b\r\n"]);
+        // A list for people has no place for a key with a line end in it.
+        let listed = client.ask("stats cachedump 1 0\r\n", "END\r\n");
+        assert!(listed.iter().all(|line| line.starts_with("ITEM ")), "{listed:?}");
     }
 }
 

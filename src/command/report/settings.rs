@@ -43,7 +43,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
         _ => encoder.stat("auth_enabled_ascii", "no"),
     }
     encoder.stat("item_size_max", config.item_bytes_max);
-    encoder.stat("maxconns_fast", "yes");
+    encoder.stat("maxconns_fast", yes(config.refuse_over_limit));
     encoder.stat("hashpower_init", 0);
     tunables(shared, &SLABS, encoder);
     encoder.stat("lru_crawler", yes(shared.crawler.enabled()));
