@@ -8,9 +8,9 @@
 //! - BELOW ZERO: what is left of an item that was over when `mg` created it is counted below zero,
 //!   without a sign.
 //!
-//! Others depend on what memcached happens to be doing, so that two memcacheds differ as well, or
-//! put the connection out of step; the generators do not send what leads there, and say so with
-//! the names of this list.
+//! The others depend on what memcached happens to be doing, so that two memcacheds differ as well,
+//! or put the connection out of step, or are mistakes that larder does not repeat and that spread
+//! to later answers. The generators do not send what leads there, and say so with these names:
 //!
 //! - PADDING: a number that grew shorter is padded only if no answer with the old one is still
 //!   being sent. So numbers that are counted with are read alone ([`Company::Alone`]).
