@@ -140,13 +140,14 @@ fn who_watches_says_nothing_more_and_is_told() {
     let mut harness = Harness::new();
     assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
     assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
-    let watching = std::mem::replace(&mut harness.session.phase, Phase::Opening);
+    let other = Session::new(&harness.shared.config, Dialects::Any);
+    let watching = std::mem::replace(&mut harness.session, other);
     harness.answer(b"set a 0 0 1\r\nx\r\n");
-    harness.session.phase = watching;
+    let other = std::mem::replace(&mut harness.session, watching);
     let told = harness.answer(b"get a\r\n");
     let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
     assert!(told.ends_with(expect), "{told}");
-    harness.session.phase = Phase::Opening;
+    harness.session = other;
     assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
 }
 
