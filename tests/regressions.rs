@@ -1,34 +1,39 @@
 //! What has broken memcached over the years, as one named test for each kind of fault.
 //!
 //! Each asks for what was fatal then and expects an answer, a close, and a server that goes on;
-//! answers are pinned against memcached 1.6.45 where it survives the question. Where the kind is
-//! covered elsewhere, this list says where:
+//! answers are pinned against memcached 1.6.45 where it survives the question. Tests whose names
+//! begin with a CVE's number are found by it; this is where all of them are:
 //!
-//! | fault | test |
+//! | fault | where |
 //! |---|---|
-//! | CVE-2011-4971: a negative length | `cve_2011_4971_*` |
-//! | CVE-2013-0179, -7290, -7291: keys in the log | `cve_2013_0179_*` |
-//! | CVE-2013-7239: what followed a failed login was carried out | `src/serve/tests/login.rs`, `tests/conformance/auth.txt` |
-//! | CVE-2016-8704, -8705: lengths that overflow in append, prepend, set | `cve_2016_8704_*` |
-//! | CVE-2017-9951: more key announced than sent | `cve_2017_9951_*` |
-//! | CVE-2018-1000115: amplification over UDP | `cve_2018_1000115_*`, here, in `tests/udp.rs` and in `src/config/udp.rs` |
-//! | CVE-2018-1000127: a count of readers that overflows | `cve_2018_1000127_*` |
-//! | CVE-2019-11596: management commands without arguments | `cve_2019_11596_*` |
-//! | CVE-2019-15026: the name of a Unix socket read beyond its end | `tests/unix_socket.rs` |
-//! | CVE-2020-22570: meta commands without a key or with malformed flags | `cve_2020_22570_*` |
-//! | CVE-2021-37519: files with lines that are too long | `cve_2021_37519_*`, here and in `src/auth/tests.rs` |
-//! | CVE-2022-48571: requests of several datagrams | `tests/udp.rs` |
-//! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | `cve_2023_46853_*` |
-//! | CVE-2024-2169: servers that answer each other's datagrams | `tests/udp.rs` |
-//! | CVE-2026-47783: passwords compared in a time that tells of them | `src/auth/tests.rs` |
-//! | a listener's protocol as a way round `-Y` (fixed in 1.6.43) | `tests/authentication.rs`, `src/config/dialects.rs` |
-//! | empty lines before a login (fixed in 1.6.43) | `tests/conformance/auth.txt` |
-//! | a dump to a client that does not read (fixed in 1.6.44) | `tests/management/dump.rs` |
-//! | figures by prefix without an end (fixed in 1.6.44) | `figures_by_prefix_*` |
-//! | lines without a word (fixed in 1.6.44 and 1.6.45) | `lines_without_a_word_*` |
-//! | a data block without its end (memcached issue 1306, open) | `a_block_without_its_end_*` |
-//! | no memory left to read into (fixed in 1.6.44) | `tests/limits.rs` |
+//! | CVE-2011-4971: a negative length | here, `regressions/binary.rs` |
+//! | CVE-2013-0179, -7290, -7291: keys in the log | here |
+//! | CVE-2013-7239: a failed login lets the next command in | `src/serve/tests/login.rs`, `binary.rs` |
+//! | CVE-2016-8704, -8705, -8706: lengths that overflow a sum | here, `regressions/binary.rs`, `src/serve/tests/binary.rs` |
+//! | CVE-2017-9951: more key announced than sent | here, `regressions/binary.rs` |
+//! | CVE-2018-1000115: amplification over UDP | here, `udp.rs`, `src/udp/allowance.rs` |
+//! | CVE-2018-1000127: a count of readers that overflows | here, `regressions/binary.rs` |
+//! | CVE-2019-11596: management commands without arguments | here |
+//! | CVE-2019-15026: the name of a Unix socket in `stats conns` | `unix_socket.rs` |
+//! | CVE-2020-10931: more extras than any command has | `regressions/binary.rs` |
+//! | CVE-2020-22570: meta commands without a key or with malformed flags | here |
+//! | CVE-2021-37519: files with lines that are too long | here, `src/auth/tests.rs` |
+//! | CVE-2022-48571: a request of several datagrams | `udp.rs` |
+//! | CVE-2024-2169: two servers that take each other for clients | `udp.rs` |
+//! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | here |
+//! | CVE-2026-47783: comparing passwords took as long as they were right | `src/auth/tests.rs` |
+//! | ways round `-Y` by way of a protocol (fixed in 1.6.43) | `authentication.rs` |
+//! | empty lines before a login (fixed by 1.6.45) | `conformance/auth.txt` |
+//! | a dump to a client that does not read (fixed by 1.6.45) | `management/dump.rs` |
+//! | figures by prefix without an end (fixed by 1.6.45) | here |
+//! | lines without a word (fixed by 1.6.45) | here |
+//! | no memory left to read into (fixed by 1.6.45) | `limits.rs` |
+//! | a data block without its end (memcached issue 1306, open) | here |
+//!
+//! A corrupt file for a restart is no way in: there is no restart from a file yet.
 
+#[path = "regressions/binary.rs"]
+mod binary;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
