@@ -6,7 +6,8 @@
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
-//!                                  reclaim.rs  which items must go
+//!                                  policy.rs   which items may stay
+//!                                  reclaim.rs  how the others go
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -28,6 +29,7 @@ mod counters;
 mod index;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod item;
+mod policy;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
@@ -38,12 +40,12 @@ pub use self::item::{Chunks, Item};
 use self::append::{Allocation, Appender};
 use self::change::Change;
 use self::counters::{Counters, Held};
-use self::index::{Hash, Index, LOCATION_BITS};
+use self::index::{Found, Hash, Index, LOCATION_BITS, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
 use self::segment::{SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::io;
 use std::ops::ControlFlow;
@@ -75,12 +77,12 @@ pub struct Store {
     /// When the pending flush is due (0: none is pending).
     flush_at: AtomicU32,
     flushing: Mutex<()>,
-    /// How many segments had been opened at the last flush.
-    flushed_segments: AtomicU64,
     /// What the last flush passed over: items, bytes.
     flushable: Mutex<(u64, u64)>,
     mover: Mutex<Mover>,
-    writers: AtomicUsize,
+    /// Items that became ghosts. Written by whoever holds the mover.
+    evicted_count: OwnLine<AtomicU64>,
+    writers: AtomicU32,
     counters: Mutex<Vec<Arc<Counters>>>,
 }
 
@@ -221,10 +223,10 @@ impl Store {
             flushed: AtomicU64::new(0),
             flush_at: AtomicU32::new(0),
             flushing: Mutex::new(()),
-            flushed_segments: AtomicU64::new(0),
+            evicted_count: OwnLine(AtomicU64::new(0)),
             flushable: Mutex::default(),
             mover: Mutex::new(Mover::default()),
-            writers: AtomicUsize::new(0),
+            writers: AtomicU32::new(0),
             counters: Mutex::new(Vec::new()),
         }))
     }
@@ -234,7 +236,7 @@ impl Store {
     pub fn register(self: &Arc<Self>) -> Handle {
         let counters = Arc::new(Counters::default());
         lock(&self.counters).push(Arc::clone(&counters));
-        self.writers.fetch_add(1, Ordering::Relaxed);
+        self.reserve_for(self.writers.fetch_add(1, Ordering::Relaxed) + 1);
         Handle {
             store: Arc::clone(self),
             reader: self.index.register(),
@@ -286,7 +288,7 @@ impl Store {
             let found =
                 self.index.find(self.index.hash(item.key()), item.key(), &self.space.arena, &guard);
             assert_eq!(
-                found.map(|found| found.location()),
+                found.map(|found| found.item.location()),
                 Some(item.location()),
                 "one slot a key"
             );
@@ -331,9 +333,15 @@ impl Store {
         matches!(self.state(*item, now), State::Hit(_))
     }
 
-    fn is_an_eighth_dead(&self) -> bool {
-        let in_use = u64::from(self.space.in_use()) * self.space.capacity() as u64;
-        self.space.dead_bytes(self.held().bytes) > in_use / 8
+    /// Whether what a ghost says of its key still counts.
+    fn is_remembered(&self, ghost: Stamp) -> bool {
+        let evicted_count = self.evicted_count.0.load(Ordering::Relaxed);
+        policy::is_remembered(ghost.age(evicted_count), self.held().items)
+    }
+
+    /// Keeps a segment in reserve for each writer.
+    fn reserve_for(&self, writers: u32) {
+        self.space.set_reserve(writers.min(self.space.segments_allowed() / RESERVE_PART).max(1));
     }
 
     /// Carries out the pending flush if its time has come.
@@ -352,7 +360,6 @@ impl Store {
     }
 
     fn flush_now(&self) {
-        self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
         *lock(&self.flushable) = self.held().flushable();
         // Whoever publishes on a condition takes a version first and then looks whether what it saw
         // was flushed. When no version was taken since the flush could be seen, everybody is on one
@@ -366,6 +373,7 @@ impl Store {
             }
             sequence = now;
         }
+        self.space.note_flush();
         self.flush_at.store(0, Ordering::Release);
     }
 }
@@ -391,7 +399,7 @@ impl Drop for Handle {
         let mut supply =
             Foreground { store: &self.store, guard: &mut guard, now: 0, counters: &self.counters };
         self.appender.seal(&self.store.space, &mut supply);
-        self.store.writers.fetch_sub(1, Ordering::Relaxed);
+        self.store.reserve_for(self.store.writers.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 }
 
@@ -421,11 +429,11 @@ impl Batch<'_> {
         let mut candidates = [None; PREFETCH_KEYS];
         index.candidates(hashes, &mut candidates, &space.arena, &self.guard);
         for (shown, (&key, &hash)) in keys.iter().zip(hashes).enumerate() {
-            let item = match candidates[shown] {
-                Some(item) if item.key() != key => self.find(hash, key),
+            let found = match candidates[shown] {
+                Some(found) if found.item.key() != key => self.find(hash, key),
                 candidate => candidate,
             };
-            if visit(key, self.fetched(hash, item)).is_break() {
+            if visit(key, self.fetched(hash, found)).is_break() {
                 return shown + 1;
             }
         }
@@ -456,7 +464,7 @@ impl Batch<'_> {
     /// Looks a key up and leaves no trace.
     #[must_use]
     pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
-        let Some(item) = self.find(self.store().index.hash(key), key) else {
+        let Some(Found { item, .. }) = self.find(self.store().index.hash(key), key) else {
             return Lookup::NOTHING;
         };
         let state = self.store().state(item, self.now);
@@ -497,6 +505,7 @@ impl Batch<'_> {
         }
         let Handle { store, appender, counters, .. } = &mut *self.handle;
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        supply.contribute(shape.entry_bytes());
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
         let hash = self.store().index.hash(key);
@@ -605,11 +614,13 @@ impl Batch<'_> {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
 
-    /// What fetching finds where the index has `item`.
-    fn fetched<'b>(&'b self, hash: Hash, item: Option<Item<'b>>) -> Lookup<'b> {
-        let Some(item) = item else { return Lookup::NOTHING };
+    /// What fetching finds where the index has what was `found`.
+    fn fetched<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
+        let Some(found) = found else { return Lookup::NOTHING };
+        let item = found.item;
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
+            found.count_use();
             item.mark_fetched(self.now);
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
@@ -617,7 +628,7 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(None) }
     }
 
-    fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
+    fn find(&self, hash: Hash, key: &[u8]) -> Option<Found<'_>> {
         self.store().index.find(hash, key, &self.store().space.arena, &self.guard)
     }
 
@@ -658,10 +669,12 @@ static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new
 const SEGMENTS_WANTED: usize = 256;
 /// ... but of 1 MiB from here on.
 const LARGE_MEMORY_BYTES: usize = 16 << 30;
+/// At most a segment in so many is kept in reserve.
+const RESERVE_PART: u32 = 16;
 /// At least a page, so that a segment's memory can be given back.
 const SEGMENT_BYTES_MIN: usize = 4096;
 /// What a slot of the index can address, less the little that the arena has beyond the limit.
-const MEMORY_BYTES_MAX: usize = 8 << (LOCATION_BITS - 1);
+const MEMORY_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
 /// A shard for so much memory: some hundreds of items, few enough that copying its table takes
 /// microseconds.
 const SHARD_BYTES: usize = 32 << 10;
