@@ -32,6 +32,7 @@
 pub mod config;
 pub mod server;
 mod worker;
+mod housekeeper;
 mod connection;
 pub mod serve;
 pub mod protocol;

@@ -4,13 +4,13 @@
 use crate::config::Config;
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
-use crate::worker;
+use crate::{housekeeper, worker};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -24,6 +24,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     stop_accepting: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    housekeeper: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
 impl Server {
@@ -61,7 +62,9 @@ impl Server {
         threads.push(spawn("acceptor".to_owned(), move || {
             accept_until(&runtime, &acceptor, listeners, stopped);
         })?);
-        Ok(Self { shared, addresses, stop_accepting: Some(stop_accepting), threads })
+        let housekeeper = Some(start_housekeeper(&shared)?);
+        let stop_accepting = Some(stop_accepting);
+        Ok(Self { shared, addresses, stop_accepting, threads, housekeeper })
     }
 
     /// The addresses it listens on, in the order of the configuration.
@@ -85,9 +88,12 @@ impl Server {
         // The acceptor holds the workers' senders; without it they know that it is over.
         drop(self.stop_accepting.take());
         for thread in self.threads.drain(..) {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
+            join(thread);
+        }
+        if let Some((thread, stop)) = self.housekeeper.take() {
+            stop.store(true, Ordering::Release);
+            thread.thread().unpark();
+            join(thread);
         }
     }
 }
@@ -168,6 +174,20 @@ fn start_worker(
     })?;
     starting.recv().expect("a worker says how it started")?;
     Ok(thread)
+}
+
+fn start_housekeeper(shared: &Arc<Shared>) -> io::Result<(JoinHandle<()>, Arc<AtomicBool>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (shared, stopping) = (Arc::clone(shared), Arc::clone(&stop));
+    let thread = spawn("housekeeper".to_owned(), move || housekeeper::run(&shared, &stopping))?;
+    Ok((thread, stop))
+}
+
+/// Waits for a thread to end, and panics as it did.
+fn join(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn accept_until(

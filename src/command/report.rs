@@ -148,7 +148,7 @@ fn engine(totals: &Totals, baseline: &Totals, encoder: &mut Encoder<'_>) {
 }
 
 /// Names and counts of items that are no more.
-fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
+fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 6] {
     let since = |now: u64, earlier: u64| now.wrapping_sub(earlier);
     [
         ("expired_unfetched", since(totals.expired_unfetched, baseline.expired_unfetched)),
@@ -156,6 +156,7 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
         ("evicted_active", 0),
         ("evictions", since(totals.evictions, baseline.evictions)),
         ("reclaimed", since(totals.reclaimed, baseline.reclaimed)),
+        ("crawler_reclaimed", since(totals.swept, baseline.swept)),
     ]
 }
 
@@ -347,7 +348,6 @@ const MAINTENANCE_NAMES: &[&str] = &[
 ];
 
 const LRU_NAMES: &[&str] = &[
-    "crawler_reclaimed",
     "crawler_items_checked",
     "lrutail_reflocked",
     "moves_to_cold",

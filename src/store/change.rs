@@ -48,7 +48,11 @@ impl<'a> Change<'a> {
             Some(Found { slot, item, .. }) => {
                 (slot, policy::overwritten(space.queue_of(item.location()), slot.frequency()))
             }
-            None => self.vacancy(&locked, hash),
+            None => {
+                let (slot, remembered) = self.vacancy(&locked, hash);
+                let bytes = item.value_bytes() as u64;
+                (slot, policy::stored(bytes, space.bytes_allowed()).max(remembered))
+            }
         };
         let expiry = match expiry {
             Expiry::At(expiry) => expiry,
@@ -56,7 +60,6 @@ impl<'a> Change<'a> {
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
         item.finish(sequence, expiry, self.now, false);
-        space.note_expiry(item.location(), expiry);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's
         // arena; segments are retired only when nothing in the index names them (`bury`,
         // `Clearing::clear`).
@@ -88,7 +91,6 @@ impl<'a> Change<'a> {
             // SAFETY: `copy` is a copy of the head, in memory that nobody but this thread knows.
             let head = unsafe { Item::new(&space.arena, copy) };
             head.become_head(item);
-            space.note_expiry(copy, head.expiry());
             // SAFETY: as in `publish`.
             unsafe { locked.set(slot, hash, copy, frequency) };
         } else {
@@ -200,7 +202,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// A slot for a key that has none, and the frequency that it begins with.
+    /// A slot for a key that has none, and the frequency that its ghost gives it.
     fn vacancy<'l>(&self, locked: &Locked<'l>, hash: Hash) -> (Slot<'l>, u8) {
         if let Some((slot, stamp)) = locked.ghost(hash)
             && self.store.is_remembered(stamp)

@@ -8,6 +8,7 @@
 //! Draft     an item being made     change.rs   every change of what a key names
 //!                                  policy.rs   which items may stay
 //!                                  reclaim.rs  how the others go
+//! Housekeeper  at most one         housekeeper.rs  what is done ahead of need
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -25,6 +26,7 @@ mod arena;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod change;
 mod counters;
+mod housekeeper;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod index;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
@@ -35,21 +37,23 @@ mod reclaim;
 mod segment;
 
 pub use self::counters::Totals;
+pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
 
 use self::append::{Allocation, Appender};
 use self::change::Change;
 use self::counters::{Counters, Held};
-use self::index::{Found, Hash, Index, LOCATION_BITS, Stamp};
+use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
-use self::segment::{SEGMENTS_MIN, Space};
+use self::segment::{ARENA_BYTES_MAX, SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 /// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
 #[derive(Clone, Debug)]
@@ -84,6 +88,8 @@ pub struct Store {
     evicted_count: OwnLine<AtomicU64>,
     writers: AtomicU32,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// Who is woken when there is something to do ahead of need.
+    housekeeper: OnceLock<Thread>,
 }
 
 /// Every store writes it, while every look-up reads what lies beside it: they must not share a line
@@ -210,7 +216,7 @@ impl Store {
         let in_range = options.segment_bytes.is_power_of_two()
             && options.segment_bytes >= SEGMENT_BYTES_MIN
             && options.memory_bytes >= SEGMENTS_MIN as usize * options.segment_bytes
-            && options.memory_bytes < MEMORY_BYTES_MAX;
+            && options.memory_bytes < ARENA_BYTES_MAX;
         if !in_range {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory limit out of range"));
         }
@@ -228,14 +234,14 @@ impl Store {
             mover: Mutex::new(Mover::default()),
             writers: AtomicU32::new(0),
             counters: Mutex::new(Vec::new()),
+            housekeeper: OnceLock::new(),
         }))
     }
 
     /// A handle for the calling thread.
     #[must_use]
     pub fn register(self: &Arc<Self>) -> Handle {
-        let counters = Arc::new(Counters::default());
-        lock(&self.counters).push(Arc::clone(&counters));
+        let counters = self.new_counters();
         self.reserve_for(self.writers.fetch_add(1, Ordering::Relaxed) + 1);
         Handle {
             store: Arc::clone(self),
@@ -245,6 +251,18 @@ impl Store {
             has_draft: false,
             id: HANDLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
+    }
+
+    /// One who does what can be done ahead of need. The store works without.
+    #[must_use]
+    pub fn housekeeper(self: &Arc<Self>) -> Housekeeper {
+        Housekeeper::new(Arc::clone(self), self.new_counters())
+    }
+
+    /// Has this thread unparked whenever there is something urgent for a housekeeper to do. The
+    /// first to ask is the only one.
+    pub fn wake_for_chores(&self, thread: Thread) {
+        let _only_the_first = self.housekeeper.set(thread);
     }
 
     /// The memory limit.
@@ -308,6 +326,17 @@ impl Store {
         self.space.check(&live);
     }
 
+    fn new_counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        lock(&self.counters).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Returns whether there is somebody to wake.
+    fn wake_housekeeper(&self) -> bool {
+        self.housekeeper.get().inspect(|thread| thread.unpark()).is_some()
+    }
+
     fn held(&self) -> Held {
         let counters = lock(&self.counters);
         counters.iter().fold(Held::default(), |sum, one| sum.plus(one)).settled()
@@ -339,9 +368,10 @@ impl Store {
         policy::is_remembered(ghost.age(evicted_count), self.held().items)
     }
 
-    /// Keeps a segment in reserve for each writer.
+    /// Keeps a segment in reserve for each writer, and one more.
     fn reserve_for(&self, writers: u32) {
-        self.space.set_reserve(writers.min(self.space.segments_allowed() / RESERVE_PART).max(1));
+        let most = self.space.segments_allowed() / RESERVE_PART;
+        self.space.set_reserve((writers + 1).min(most).max(1));
     }
 
     /// Carries out the pending flush if its time has come.
@@ -582,19 +612,25 @@ impl Batch<'_> {
         }
     }
 
-    /// Changes the memory limit, and makes the store fit it, as soon as those who still read what
-    /// goes have gone. Without eviction it may stay larger, and then refuses to store.
+    /// Changes the memory limit. The store is made to fit it step by step, by the housekeeper if
+    /// there is one, else before this returns, as soon as those who still read what goes have gone.
+    /// Without eviction it may stay larger, and then refuses to store.
     ///
     /// # Errors
-    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed
-    /// then.
+    /// [`OutOfMemory`] if the limit is more than sixteen times the one at the start; nothing has
+    /// changed then.
     pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
         let Handle { store, counters, .. } = &*self.handle;
         if !store.space.set_memory_bytes(memory_bytes) {
             return Err(OutOfMemory);
         }
+        if store.wake_housekeeper() {
+            return Ok(());
+        }
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        let _as_far_as_it_goes = supply.shrink_to_limit();
+        while store.space.approach_limit() {
+            let _as_far_as_it_goes = supply.shrink_to_limit();
+        }
         Ok(())
     }
 
@@ -673,8 +709,6 @@ const LARGE_MEMORY_BYTES: usize = 16 << 30;
 const RESERVE_PART: u32 = 16;
 /// At least a page, so that a segment's memory can be given back.
 const SEGMENT_BYTES_MIN: usize = 4096;
-/// What a slot of the index can address, less the little that the arena has beyond the limit.
-const MEMORY_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
 /// A shard for so much memory: some hundreds of items, few enough that copying its table takes
 /// microseconds.
 const SHARD_BYTES: usize = 32 << 10;

@@ -60,6 +60,14 @@ pub(super) fn judge(queue: Queue, frequency: u8) -> Verdict {
     }
 }
 
+/// The frequency of a new item of so many bytes, where `allowed_bytes` may be in use. What takes up
+/// too much of the probation would leave it before anybody could ask for it; it is admitted without
+/// proof.
+pub(super) fn stored(bytes: u64, allowed_bytes: u64) -> u8 {
+    let probation_bytes = allowed_bytes / u64::from(PROBATION_PART);
+    if bytes > probation_bytes / LARGE_PART { ADMITTED } else { 0 }
+}
+
 /// The frequency of an item that takes the place of one in `queue`. It begins on probation like any
 /// other, but what was admitted to the main queue need not prove itself again.
 pub(super) fn overwritten(queue: Queue, frequency: u8) -> u8 {
@@ -145,6 +153,9 @@ fn probation_segments(allowed: u32) -> u32 {
 /// its probation.
 pub(super) const ADMITTED: u8 = 1;
 
+/// An item is large if it takes more than a fourth of the probation.
+const LARGE_PART: u64 = 4;
+
 /// One segment in so many is for probation.
 const PROBATION_PART: u32 = 10;
 
@@ -163,6 +174,12 @@ mod tests {
         assert_eq!(judge(Queue::Main, 3), Verdict::Keep { frequency: 2 });
         assert_eq!(judge(Queue::Main, 1), Verdict::Keep { frequency: 0 });
         assert_eq!(judge(Queue::Main, 0), Verdict::Forget);
+    }
+
+    #[test]
+    fn a_large_item_needs_no_proof() {
+        assert_eq!(stored(100, 8000), 0);
+        assert_eq!(stored(201, 8000), ADMITTED);
     }
 
     #[test]

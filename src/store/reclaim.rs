@@ -9,8 +9,8 @@
 //!
 //! One thread clears at a time, and stops where it likes: what is being cleared, and how far, is
 //! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to what
-//! it stores, while less than the reserve is free; it clears a whole segment only when there is none
-//! left.
+//! it stores, while less than half of the reserve is free, which is when nobody else keeps it
+//! (`housekeeper.rs`); it clears a whole segment only when there is none left.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
@@ -18,8 +18,8 @@ use super::change::Change;
 use super::index::{Hash, Stamp};
 use super::item::{Entry, Item};
 use super::policy::{self, Queue, Verdict};
-use super::segment::Clearing;
-use super::{Counters, OutOfMemory, Store};
+use super::segment::{Clearing, Space, Survey};
+use super::{Counters, OutOfMemory, PREFETCH_KEYS, Store};
 use crate::clock::Seconds;
 use crate::sync::{Ordering, lock, try_lock, yield_now};
 use crossbeam_epoch::Guard;
@@ -68,6 +68,11 @@ pub(super) struct Mover {
 }
 
 impl Mover {
+    /// Whether so much was moved for so little room that it has to be made otherwise.
+    fn owes_room(&self, space: &Space) -> bool {
+        self.debt_bytes > MOVES_MAX * space.capacity()
+    }
+
     /// A segment of this length is cleared.
     fn settle_accounts(&mut self, used_bytes: usize) {
         let moved_bytes = std::mem::take(&mut self.moved_bytes);
@@ -82,6 +87,9 @@ impl Supply for Foreground<'_> {
         let mut waits = 0;
         loop {
             if let Some(segment) = self.store.space.take() {
+                if self.store.space.spare() < self.store.space.reserve() {
+                    self.store.wake_housekeeper();
+                }
                 return Ok(segment);
             }
             let (_, soon) = self.store.space.available();
@@ -130,7 +138,7 @@ impl Foreground<'_> {
     pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
         while self.store.space.is_beyond_limit() {
             let mut mover = lock(&self.store.mover);
-            self.clear_to_the_end(true, &mut mover)?;
+            self.clear_to_the_end(mover.owes_room(&self.store.space), &mut mover)?;
             drop(mover);
             self.let_readers_go();
         }
@@ -141,7 +149,8 @@ impl Foreground<'_> {
     /// stores, the more the fewer segments are free. Without eviction there is no reserve, for
     /// moving things about may not gain it.
     pub(super) fn contribute(&mut self, stored_bytes: usize) {
-        let shortage = self.store.space.shortage() as usize;
+        let space = &self.store.space;
+        let shortage = space.reserve().div_ceil(2).saturating_sub(space.spare()) as usize;
         if shortage == 0 || !self.store.evict {
             return;
         }
@@ -151,9 +160,52 @@ impl Foreground<'_> {
         let _nothing_to_clear = self.clear_bytes(bytes.min(CONTRIBUTION_MAX_BYTES), &mut mover);
     }
 
+    /// Clears about so many bytes if less than the reserve is free. Returns `false` if there is
+    /// nothing to do.
+    pub(super) fn refill_reserve(&self, bytes: usize) -> bool {
+        if !self.store.evict || self.store.space.spare() >= self.store.space.reserve() {
+            return false;
+        }
+        self.clear_bytes(bytes, &mut lock(&self.store.mover)).is_ok()
+    }
+
+    /// Clears about so many bytes of a segment if more is dead than should be. Returns `false` if
+    /// there is nothing to do.
+    pub(super) fn compact(&self, bytes: usize) -> bool {
+        let mut mover = lock(&self.store.mover);
+        if mover.clearing.is_none() {
+            let survey = self.store.space.survey(self.now);
+            let Some(segment) = self.deadest_of(&survey) else { return false };
+            let clearing = self.store.space.start_clearing(segment);
+            mover.clearing = clearing.map(|clearing| (clearing, Fate::Compacted));
+        }
+        let mut left = bytes;
+        while left > 0 && mover.clearing.is_some() {
+            let Ok(cleared) = self.clear_entry(&mut mover) else { return false };
+            left = left.saturating_sub(cleared);
+        }
+        true
+    }
+
+    /// Removes items whose time is over, if it still is.
+    pub(super) fn remove_dead(&self, items: &[(Hash, Item<'_>)]) {
+        let mut hashes = [Hash::default(); PREFETCH_KEYS];
+        for (place, (hash, _)) in hashes.iter_mut().zip(items) {
+            *place = *hash;
+        }
+        let Store { index, space, .. } = self.store;
+        index.prefetch(&hashes[..items.len()], &space.arena, self.guard);
+        for &(hash, item) in items {
+            if self.change().drop_dead(hash, item) {
+                self.counters.swept.add(1);
+                self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
+            }
+        }
+    }
+
     /// Moves this writer to the present, so that the epoch can advance and what was retired become
     /// free.
-    fn let_readers_go(&mut self) {
+    pub(super) fn let_readers_go(&mut self) {
         for _ in 0..EPOCHS_TO_FREE {
             self.guard.repin();
             self.guard.flush();
@@ -182,19 +234,39 @@ impl Foreground<'_> {
     fn clear_bytes(&self, bytes: usize, mover: &mut Mover) -> Result<(), OutOfMemory> {
         let space = &self.store.space;
         let mut left = bytes;
-        while left > 0 && space.shortage() > 0 {
-            self.start(mover.debt_bytes > MOVES_MAX * space.capacity(), mover)?;
-            left = left.saturating_sub(self.clear_entry(mover)?);
+        while left > 0 && space.spare() < space.reserve() {
+            self.start(mover.owes_room(space), mover)?;
+            left = left.saturating_sub(self.clear_entry(mover)?.max(1));
         }
         Ok(())
     }
 
-    /// Chooses a segment to clear, if there is none that is being cleared.
+    /// Whether a large item's fragment takes most of a segment. There is nothing to gain by copying
+    /// it.
+    fn is_all_of_one(&self, clearing: &Clearing) -> bool {
+        let mut walk = clearing.walk;
+        self.store.space.next_live_entry(&mut walk, self.guard).is_some_and(|(entry, item)| {
+            entry.at != item.location()
+                && entry.bytes > clearing.walk.end / 2
+                && self.store.is_live(&item, self.now)
+        })
+    }
+
+    /// Chooses a segment to clear, if there is none that is being cleared. It may find one that
+    /// stays as it is; then there is none yet.
     fn start(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
         while mover.clearing.is_none() {
             let (segment, fate) = self.choose(stop_moving).ok_or(OutOfMemory)?;
-            let clearing = self.store.space.start_clearing(segment);
-            mover.clearing = clearing.map(|clearing| (clearing, fate));
+            let Some(clearing) = self.store.space.start_clearing(segment) else { continue };
+            if fate == Fate::Judged && !stop_moving && self.is_all_of_one(&clearing) {
+                mover.moved_bytes += clearing.walk.end;
+                mover.settle_accounts(clearing.walk.end);
+                if self.store.space.admit(&clearing) {
+                    self.change().retire(clearing.walk.segment);
+                }
+                return Ok(());
+            }
+            mover.clearing = Some((clearing, fate));
         }
         if stop_moving
             && self.store.evict
@@ -214,13 +286,15 @@ impl Foreground<'_> {
         if !evict {
             return survey.deadest.or(survey.lapsed).map(|segment| (segment, Fate::Compacted));
         }
-        if !stop_moving
-            && survey.dead_bytes > space.bytes_allowed() / DEAD_PART_MAX
-            && let Some(segment) = survey.deadest
-        {
+        if !stop_moving && let Some(segment) = self.deadest_of(&survey) {
             return Some((segment, Fate::Compacted));
         }
         space.next_in_line().map(|segment| (segment, Fate::Judged))
+    }
+
+    fn deadest_of(&self, survey: &Survey) -> Option<SegmentId> {
+        let limit_bytes = self.store.space.bytes_allowed() / DEAD_PART_MAX;
+        survey.deadest.filter(|_| survey.dead_bytes > limit_bytes)
     }
 
     /// Takes the next entry out of the segment that is being cleared, or hands the segment to the
@@ -228,21 +302,21 @@ impl Foreground<'_> {
     fn clear_entry(&self, mover: &mut Mover) -> Result<usize, OutOfMemory> {
         let space = &self.store.space;
         let Some((mut clearing, fate)) = mover.clearing.take() else { return Ok(0) };
-        let before = clearing.offset;
-        let Some((entry, item)) = space.next_live_entry(&mut clearing, self.guard) else {
-            space.retire_cleared(clearing.segment);
-            self.change().retire(clearing.segment);
-            mover.settle_accounts(clearing.offset);
-            return Ok(clearing.offset - before);
+        let before = clearing.walk.offset;
+        let Some((entry, item)) = space.next_live_entry(&mut clearing.walk, self.guard) else {
+            space.retire_cleared(clearing.walk.segment);
+            self.change().retire(clearing.walk.segment);
+            mover.settle_accounts(clearing.walk.offset);
+            return Ok(clearing.walk.offset - before);
         };
         if let Err(error) = self.settle(&clearing, fate, &entry, item, mover) {
             if space.stop_clearing(&clearing) {
-                self.change().retire(clearing.segment);
+                self.change().retire(clearing.walk.segment);
             }
             return Err(error);
         }
         mover.clearing = Some((clearing, fate));
-        Ok(clearing.offset - before)
+        Ok(clearing.walk.offset - before)
     }
 
     /// Has an entry moved, or its item dropped.
@@ -267,7 +341,10 @@ impl Foreground<'_> {
             item.mark_dead();
             return Ok(());
         };
+        let is_fragment = entry.at != item.location();
         let verdict = match fate {
+            // What becomes of its head becomes of it.
+            Fate::Judged if is_fragment => Verdict::Keep { frequency },
             Fate::Judged => policy::judge(clearing.queue, frequency),
             Fate::Compacted => Verdict::Keep { frequency },
             Fate::Evicted => Verdict::Forget,
@@ -305,6 +382,8 @@ impl Foreground<'_> {
         let mut supply = Moving { change: self.change(), queue, rank };
         let copy = appender.copy(space, entry, &mut supply)?;
         if self.change().move_entry(hash, item, entry, copy, frequency) {
+            let is_head = entry.at == item.location();
+            appender.finish_copy(space, copy, if is_head { item.expiry() } else { 0 });
             self.counters.moved.add(1);
             mover.moved_bytes += entry.bytes;
         } else {

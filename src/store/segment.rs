@@ -22,7 +22,8 @@
 //! for each segment that is cleared, whole. What was found may have changed by then, which
 //! [`Space::start_clearing`] notices.
 
-use super::arena::{Arena, FIRST_ENTRY, Location, SEGMENT_MAGIC, SegmentHeader, SegmentId};
+use super::arena::{Arena, FIRST_ENTRY, Location, SegmentId};
+use super::index::LOCATION_BITS;
 use super::item::{self, Entry, Item};
 use super::policy::{Queue, Queues};
 use crate::clock::Seconds;
@@ -37,13 +38,18 @@ pub(super) struct Space {
     pub(super) arena: Arena,
     gauges: Box<[Gauge]>,
     pool: Mutex<Pool>,
-    /// How many segments short of the reserve the pool is.
-    shortage: AtomicU32,
-    /// How many segments should be free, or become so when their readers have gone.
+    /// Segments in use, those aside that only wait for readers.
+    taken: AtomicU32,
+    /// How many segments should be free, or be when their readers have gone.
     reserve: AtomicU32,
+    /// As in the pool.
+    fresh: AtomicU32,
     /// Bytes of the limit that are not for segments: the index and the tables of fixed size.
     other_bytes: AtomicUsize,
     memory_bytes: AtomicUsize,
+    /// The limit that holds now. It follows one that shrinks in steps, so that nobody who stores
+    /// has to wait until all that is too much has gone.
+    present_bytes: AtomicUsize,
 }
 
 /// The plain part.
@@ -51,8 +57,10 @@ pub(super) struct Space {
 struct Pool {
     /// Free segments whose pages are with us.
     warm: Vec<SegmentId>,
-    /// Free segments whose pages are with the system; the lowest last.
+    /// Free segments whose pages went back to the system.
     cold: Vec<SegmentId>,
+    /// From this one on, segments were never used.
+    fresh: SegmentId,
     /// The segments in use by the order in which they are to be evicted.
     queues: Queues,
     segments: Box<[Segment]>,
@@ -74,7 +82,7 @@ struct Segment {
 }
 
 /// What anyone may read of a segment, without the lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Gauge {
     live_bytes: AtomicU32,
     /// Of a sealed segment, the header included; else 0.
@@ -85,15 +93,24 @@ struct Gauge {
     queue: AtomicU32,
 }
 
+/// The way from entry to entry through a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    pub(super) segment: SegmentId,
+    /// Which of its uses this is.
+    opened: u64,
+    /// Where the next entry lies.
+    pub(super) offset: usize,
+    /// Where the last one ends.
+    pub(super) end: usize,
+}
+
 /// A segment that was taken out to be cleared, and how far that is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clearing {
-    pub(super) segment: SegmentId,
+    pub(super) walk: Walk,
     pub(super) queue: Queue,
     pub(super) rank: u64,
-    used_bytes: u32,
-    /// Where the next entry lies.
-    pub(super) offset: usize,
 }
 
 /// What the gauges of all sealed segments say.
@@ -132,13 +149,15 @@ impl Space {
         segment_shift: u32,
         other_bytes: usize,
     ) -> io::Result<Self> {
-        let segments = u32::try_from(memory_bytes >> segment_shift)
+        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
+        let segments = u32::try_from(most_bytes >> segment_shift)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?
             + SEGMENTS_BEYOND_LIMIT;
         let arena = Arena::new(segments, segment_shift)?;
         let pool = Pool {
-            warm: Vec::with_capacity(segments as usize),
-            cold: (0..segments).rev().collect(),
+            warm: Vec::new(),
+            cold: Vec::new(),
+            fresh: 0,
             queues: Queues::default(),
             segments: (0..segments).map(|_| Segment::FREE).collect(),
             in_use: 0,
@@ -149,10 +168,12 @@ impl Space {
             arena,
             gauges: (0..segments).map(|_| Gauge::default()).collect(),
             pool: Mutex::new(pool),
-            shortage: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
             reserve: AtomicU32::new(0),
+            fresh: AtomicU32::new(0),
             other_bytes: AtomicUsize::new(other_bytes),
             memory_bytes: AtomicUsize::new(memory_bytes),
+            present_bytes: AtomicUsize::new(memory_bytes),
         })
     }
 
@@ -172,16 +193,32 @@ impl Space {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more.
-    /// Pages that are now beyond the limit go back to the system, those of segments in use when
-    /// they are free.
+    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. A
+    /// larger limit holds at once, a smaller one is [approached](Space::approach_limit).
     pub(super) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
         let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
         if memory_bytes / self.arena.segment_bytes() > room {
             return false;
         }
-        let mut pool = lock(&self.pool);
         self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        self.present_bytes.fetch_max(memory_bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Brings the limit that holds a step closer to the one that was set. Pages that are beyond it
+    /// now go back to the system, those of segments in use when they are free. Returns `false` if
+    /// there is nothing to do.
+    pub(super) fn approach_limit(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let (limit, present) = (self.memory_bytes(), self.present_bytes.load(Ordering::Relaxed));
+        if present <= limit {
+            return false;
+        }
+        let taken = pool.in_use as usize * self.arena.segment_bytes()
+            + self.other_bytes.load(Ordering::Relaxed);
+        let step = LIMIT_STEP_SEGMENTS * self.arena.segment_bytes();
+        let next = present.min(taken).saturating_sub(step).max(limit);
+        self.present_bytes.store(next, Ordering::Relaxed);
         while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
             let Some(segment) = pool.warm.pop() else { break };
             // SAFETY: a free segment has no readers and no writer, and it is not free to others
@@ -190,7 +227,6 @@ impl Space {
             pool.segments[segment as usize].state = State::Released;
             pool.cold.push(segment);
         }
-        self.note_shortage(&pool);
         true
     }
 
@@ -225,14 +261,17 @@ impl Space {
 
     /// Sets how many segments should be free ahead of need.
     pub(super) fn set_reserve(&self, segments: u32) {
-        let pool = lock(&self.pool);
         self.reserve.store(segments, Ordering::Relaxed);
-        self.note_shortage(&pool);
     }
 
-    /// How many segments short of the reserve the pool is, readers aside.
-    pub(super) fn shortage(&self) -> u32 {
-        self.shortage.load(Ordering::Relaxed)
+    /// How many segments should be free ahead of need.
+    pub(super) fn reserve(&self) -> u32 {
+        self.reserve.load(Ordering::Relaxed)
+    }
+
+    /// How many segments are free, or will be when their readers have gone. Costs no lock.
+    pub(super) fn spare(&self) -> u32 {
+        self.segments_allowed().saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
     /// How many segments could be taken now, and how many more when the readers have gone.
@@ -257,18 +296,19 @@ impl Space {
     /// reclaimed. Returns `true` if it had nothing live in it and is retired at once; the caller
     /// then hands it to the epoch.
     pub(super) fn seal(&self, segment: SegmentId, used_bytes: usize) -> bool {
-        let used_bytes = u32::try_from(used_bytes).expect("within a segment");
         let mut pool = lock(&self.pool);
-        let Segment { state, opened, .. } = pool.segments[segment as usize];
+        let state = pool.segments[segment as usize].state;
         assert_eq!(state, State::Open, "only an open segment is sealed");
-        // SAFETY: until it is sealed below, the segment is the caller's alone.
-        unsafe {
-            let header = SegmentHeader { magic: SEGMENT_MAGIC, used_bytes, sequence: opened };
-            self.arena.write_header(segment, header);
-        }
+        self.note_used(segment, used_bytes);
         let is_empty = self.enqueue(&mut pool, segment, used_bytes);
         self.pass_while_there_is_room(&mut pool);
         is_empty
+    }
+
+    /// Notes that the entries in so many bytes of the caller's open segment are published or dead.
+    pub(super) fn note_used(&self, segment: SegmentId, used_bytes: usize) {
+        // SAFETY: the caller has it open.
+        unsafe { self.arena.set_used_bytes(segment, used_bytes) };
     }
 
     /// Counts an entry of `bytes` as live.
@@ -277,11 +317,12 @@ impl Space {
         self.gauge(at).live_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that an item whose head is at `at` ends at `expiry`.
+    /// Notes that an item whose head is at `at` ends at `expiry`. The item must be in sight of who
+    /// [sweeps](Space::start_sweep) by then, for who sweeps takes notice of what is noted before.
     pub(super) fn note_expiry(&self, at: Location, expiry: Seconds) {
         let first = &self.gauge(at).first_expiry;
         if expiry != 0 && expiry < first.load(Ordering::Relaxed) {
-            first.fetch_min(expiry, Ordering::Relaxed);
+            first.fetch_min(expiry, Ordering::Release);
         }
     }
 
@@ -311,7 +352,7 @@ impl Space {
     pub(super) fn survey(&self, now: Seconds) -> Survey {
         let mut survey = Survey::default();
         let mut dead_max = self.capacity() / DEAD_PART_MIN - 1;
-        for (segment, gauge) in (0..).zip(&self.gauges) {
+        for (segment, gauge) in self.used_gauges() {
             let used_bytes = gauge.used_bytes.load(Ordering::Relaxed) as usize;
             if used_bytes == 0 {
                 continue;
@@ -334,7 +375,7 @@ impl Space {
 
     /// Notes that whatever is in any segment now has been flushed.
     pub(super) fn note_flush(&self) {
-        for gauge in &self.gauges {
+        for (_, gauge) in self.used_gauges() {
             gauge.first_expiry.store(FLUSHED, Ordering::Relaxed);
         }
     }
@@ -342,22 +383,82 @@ impl Space {
     /// Takes a sealed segment out, to be cleared. `None` if it is not sealed any more.
     pub(super) fn start_clearing(&self, segment: SegmentId) -> Option<Clearing> {
         let mut pool = lock(&self.pool);
-        let Segment { state, queue, rank, .. } = pool.segments[segment as usize];
+        let Segment { state, queue, rank, opened } = pool.segments[segment as usize];
         if state != State::Sealed {
             return None;
         }
-        let used_bytes = self.gauges[segment as usize].used_bytes.swap(0, Ordering::Relaxed);
+        let end = self.gauges[segment as usize].used_bytes.swap(0, Ordering::Relaxed) as usize;
         pool.queues.take_out(queue, rank, segment);
         pool.segments[segment as usize].state = State::Clearing;
-        Some(Clearing { segment, queue, rank, used_bytes, offset: FIRST_ENTRY })
+        Some(Clearing { walk: Walk { segment, opened, offset: FIRST_ENTRY, end }, queue, rank })
     }
 
     /// Puts a segment back that could not be cleared. Returns `true` if it had become empty, as
     /// [`Space::seal`] does.
     pub(super) fn stop_clearing(&self, clearing: &Clearing) -> bool {
         let mut pool = lock(&self.pool);
-        assert_eq!(pool.segments[clearing.segment as usize].state, State::Clearing);
-        self.enqueue(&mut pool, clearing.segment, clearing.used_bytes)
+        let Walk { segment, end, .. } = clearing.walk;
+        assert_eq!(pool.segments[segment as usize].state, State::Clearing);
+        self.enqueue(&mut pool, segment, end)
+    }
+
+    /// Puts a segment that was taken out back, whole, at the end of the main queue. Returns `true`
+    /// if it had become empty, as [`Space::seal`] does.
+    pub(super) fn admit(&self, clearing: &Clearing) -> bool {
+        let mut pool = lock(&self.pool);
+        let Walk { segment, end, .. } = clearing.walk;
+        pool.queues.close(clearing.queue);
+        pool.queues.open(Queue::Main);
+        pool.segments[segment as usize].queue = Queue::Main;
+        pool.segments[segment as usize].rank = pool.opened;
+        self.gauges[segment as usize].queue.store(1, Ordering::Relaxed);
+        self.enqueue(&mut pool, segment, end)
+    }
+
+    /// The segments in which an item's time may be over.
+    pub(super) fn due(&self, now: Seconds) -> Vec<SegmentId> {
+        let is_due = |gauge: &Gauge| gauge.first_expiry.load(Ordering::Relaxed) <= now;
+        let due = self.used_gauges().filter(|(_, gauge)| is_due(gauge));
+        due.map(|(segment, _)| segment).collect()
+    }
+
+    /// The way through a segment for one who takes dead items out of it where it is, even while it
+    /// is being filled. Its end has to be [set](Space::resume_sweep) under each guard. `None` if it
+    /// is not in use, or about to be cleared.
+    pub(super) fn start_sweep(&self, segment: SegmentId) -> Option<Walk> {
+        let pool = lock(&self.pool);
+        let Segment { state, opened, .. } = pool.segments[segment as usize];
+        let first_expiry = &self.gauges[segment as usize].first_expiry;
+        match state {
+            State::Open | State::Sealed => {
+                first_expiry.swap(NEVER, Ordering::AcqRel);
+                Some(Walk { segment, opened, offset: FIRST_ENTRY, end: FIRST_ENTRY })
+            }
+            State::Clearing => None,
+            State::Free | State::Released | State::Retired => {
+                first_expiry.store(NEVER, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Brings a walk up to date under a guard, as long as which its segment is not used again.
+    /// Returns `false` if it has been used for something else since.
+    pub(super) fn resume_sweep(&self, walk: &mut Walk, _guard: &Guard) -> bool {
+        let pool = lock(&self.pool);
+        let Segment { state, opened, .. } = pool.segments[walk.segment as usize];
+        let is_there = opened == walk.opened && matches!(state, State::Open | State::Sealed);
+        if is_there {
+            // SAFETY: it is in use, and whoever retires it does so after the guard was pinned.
+            walk.end = unsafe { self.arena.used_bytes(walk.segment) };
+        }
+        is_there
+    }
+
+    /// Ends a sweep: the segment should be swept again at `due`.
+    pub(super) fn finish_sweep(&self, walk: &Walk, due: Seconds) {
+        let first_expiry = &self.gauges[walk.segment as usize].first_expiry;
+        first_expiry.fetch_min(due, Ordering::Relaxed);
     }
 
     /// Ends the clearing: nothing in the segment is in the index any more. (Who took it out of
@@ -384,6 +485,7 @@ impl Space {
         let mut pool = lock(&self.pool);
         assert_eq!(pool.segments[segment as usize].state, State::Retired);
         assert_eq!(self.gauges[segment as usize].live_bytes.load(Ordering::Acquire), 0);
+        self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
         pool.segments[segment as usize].state = State::Free;
         pool.retired -= 1;
         pool.in_use -= 1;
@@ -399,23 +501,24 @@ impl Space {
         }
     }
 
-    /// The next live entry of a segment that is being cleared, with the item that it is part of.
-    /// The guard is that of the one who clears it.
+    /// The next live entry of a segment that is being cleared or swept, with the item that it is
+    /// part of. The guard is that of the one who does so.
     ///
     /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So
     /// a fragment that is seen alive under a guard has a head whose segment is not used again
     /// before the guard is gone.
     pub(super) fn next_live_entry<'g>(
         &'g self,
-        clearing: &mut Clearing,
+        walk: &mut Walk,
         _guard: &'g Guard,
     ) -> Option<(Entry, Item<'g>)> {
-        while clearing.offset < clearing.used_bytes as usize {
-            let at = self.arena.location(clearing.segment, clearing.offset);
-            // SAFETY: entries follow one another without gaps up to `used_bytes`, and a segment
-            // that is being cleared is not used again before the one who clears it retires it.
+        while walk.offset < walk.end {
+            let at = self.arena.location(walk.segment, walk.offset);
+            // SAFETY: entries follow one another without gaps up to what the owner said was used. A
+            // segment that is being cleared is not used again before the one who clears it retires
+            // it; one that is swept was in use under this guard (`resume_sweep`).
             let entry = unsafe { item::entry_at(&self.arena, at) };
-            clearing.offset += entry.bytes;
+            walk.offset += entry.bytes;
             if !entry.is_dead {
                 // SAFETY: the entry lives, so its head is written and stays in place under the
                 // guard (see above).
@@ -446,16 +549,21 @@ impl Space {
     /// How many segments the limit leaves room for beside the index.
     pub(super) fn segments_allowed(&self) -> u32 {
         let other = self.other_bytes.load(Ordering::Relaxed);
-        let bytes = self.memory_bytes().saturating_sub(other);
-        u32::try_from(bytes / self.arena.segment_bytes())
+        let bytes = self.present_bytes.load(Ordering::Relaxed).saturating_sub(other);
+        u32::try_from(bytes >> self.arena.segment_bytes().ilog2())
             .unwrap_or(u32::MAX)
             .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
     }
 
     fn open(&self, pool: &mut Pool, queue: Queue, rank: Option<u64>) -> Option<SegmentId> {
-        let segment = match pool.warm.pop() {
+        let segment = match pool.warm.pop().or_else(|| pool.cold.pop()) {
             Some(segment) => segment,
-            None => pool.cold.pop()?,
+            None if pool.fresh == self.arena.segments() => return None,
+            None => {
+                pool.fresh += 1;
+                self.fresh.store(pool.fresh, Ordering::Release);
+                pool.fresh - 1
+            }
         };
         let index = segment as usize;
         if pool.segments[index].state == State::Released {
@@ -470,16 +578,14 @@ impl Space {
         self.gauges[index].first_expiry.store(NEVER, Ordering::Relaxed);
         self.gauges[index].queue.store(u32::from(queue == Queue::Main), Ordering::Relaxed);
         // SAFETY: a free segment belongs to nobody; from here on it is the caller's.
-        unsafe {
-            let header = SegmentHeader { magic: SEGMENT_MAGIC, used_bytes: 0, sequence: opened };
-            self.arena.write_header(segment, header);
-        }
-        self.note_shortage(pool);
+        unsafe { self.arena.write_header(segment, opened) };
+        self.note_taken(pool);
         Some(segment)
     }
 
     /// Lets a segment be cleared, or retires it if it is empty.
-    fn enqueue(&self, pool: &mut Pool, segment: SegmentId, used_bytes: u32) -> bool {
+    fn enqueue(&self, pool: &mut Pool, segment: SegmentId, used_bytes: usize) -> bool {
+        let used_bytes = u32::try_from(used_bytes).expect("within a segment");
         let Segment { queue, rank, .. } = pool.segments[segment as usize];
         pool.segments[segment as usize].state = State::Sealed;
         pool.queues.seal(queue, rank, segment);
@@ -490,8 +596,7 @@ impl Space {
     /// While there is room for everybody, nobody is on probation.
     fn pass_while_there_is_room(&self, pool: &mut Pool) {
         let allowed = self.segments_allowed();
-        let reserve = self.reserve.load(Ordering::Relaxed);
-        if allowed.saturating_sub(pool.in_use) <= 2 * reserve {
+        if allowed.saturating_sub(pool.in_use) <= 2 * self.reserve() {
             return;
         }
         while let Some(segment) = pool.queues.pass(allowed) {
@@ -519,13 +624,17 @@ impl Space {
         segment.state = State::Retired;
         pool.queues.close(segment.queue);
         pool.retired += 1;
-        self.note_shortage(pool);
+        self.note_taken(pool);
     }
 
-    fn note_shortage(&self, pool: &Pool) {
-        let taken = pool.in_use - pool.retired + self.reserve.load(Ordering::Relaxed);
-        let shortage = taken.saturating_sub(self.segments_allowed());
-        self.shortage.store(shortage, Ordering::Relaxed);
+    fn note_taken(&self, pool: &Pool) {
+        self.taken.store(pool.in_use - pool.retired, Ordering::Relaxed);
+    }
+
+    /// The gauges of all segments that were ever used.
+    fn used_gauges(&self) -> impl Iterator<Item = (SegmentId, &Gauge)> {
+        let fresh = self.fresh.load(Ordering::Acquire) as usize;
+        (0..).zip(&self.gauges[..fresh])
     }
 
     fn gauge(&self, at: Location) -> &Gauge {
@@ -544,7 +653,8 @@ impl Space {
             pool.segments.iter().filter(|segment| wanted.contains(&segment.state)).count()
         };
         let free = count(&[State::Free, State::Released]);
-        assert_eq!(free, pool.warm.len() + pool.cold.len());
+        let fresh = pool.segments.len() - pool.fresh as usize;
+        assert_eq!(free, pool.warm.len() + pool.cold.len() + fresh);
         assert_eq!(pool.segments.len() - free, pool.in_use as usize);
         assert_eq!(count(&[State::Retired]), pool.retired as usize);
         assert_eq!(count(&[State::Sealed]), pool.queues.sealed());
@@ -554,10 +664,22 @@ impl Space {
                 let used_bytes = self.gauges[id as usize].used_bytes.load(Ordering::Relaxed);
                 // SAFETY: a sealed segment's header does not change, and nobody stores anything
                 // during a check.
-                let header = unsafe { self.arena.read_header(id) };
-                let sequence = segment.opened;
-                assert_eq!(header, SegmentHeader { magic: SEGMENT_MAGIC, used_bytes, sequence });
+                unsafe {
+                    assert_eq!(self.arena.used_bytes(id), used_bytes as usize);
+                    assert!(self.arena.has_header(id, segment.opened));
+                }
             }
+        }
+    }
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            live_bytes: AtomicU32::new(0),
+            used_bytes: AtomicU32::new(0),
+            first_expiry: AtomicU32::new(NEVER),
+            queue: AtomicU32::new(0),
         }
     }
 }
@@ -569,6 +691,16 @@ impl Segment {
 /// What moving may take beyond the limit: the segments that are being filled, and one for a large
 /// item.
 const SEGMENTS_BEYOND_LIMIT: u32 = 4;
+
+/// By how much a store can outgrow the limit that it started with: addresses are kept for so many
+/// times as much memory. A shard of the index can hold that many times its share of items.
+const GROWTH_MAX: usize = 16;
+
+/// What a slot of the index can address, less the little that is beyond the limit.
+pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
+
+/// By how much a limit that shrinks is lowered at a time.
+const LIMIT_STEP_SEGMENTS: usize = 4;
 
 /// However large the index is, so many segments may be in use.
 pub(super) const SEGMENTS_MIN: u32 = 4;
