@@ -1,6 +1,6 @@
 # What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
 # make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
-.PHONY: run test model lint bench
+.PHONY: run test model lint bench install
 
 run: ; cargo run --release -- $(ARGS)
 
@@ -11,6 +11,20 @@ model: ; RUSTFLAGS='--cfg shuttle' cargo test --target-dir target/shuttle --test
 lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnings && $(DENY)
 
 bench: ; cargo build --release --workspace && $(REFERENCE) && $(COMPARE) $(ARGS)
+
+# For packages: make install DESTDIR=debian/larder PREFIX=/usr
+PREFIX = /usr/local
+PUT = install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)
+install: target/release/larder
+	install -D $< $(DESTDIR)$(PREFIX)/bin/larder
+	install -D -m 644 packaging/larder.conf $(DESTDIR)/etc/larder.conf
+	sed 's:/usr/bin:$(PREFIX)/bin:' packaging/larder.service | $(PUT)/lib/systemd/system/larder.service
+	$< --generate man | $(PUT)/share/man/man1/larder.1
+	$< --generate bash | $(PUT)/share/bash-completion/completions/larder
+	$< --generate zsh | $(PUT)/share/zsh/site-functions/_larder
+	$< --generate fish | $(PUT)/share/fish/vendor_completions.d/larder.fish
+
+target/release/larder: ; cargo build --release
 
 # The advisories need the network; `cargo deny check` asks for them too.
 DENY = if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \

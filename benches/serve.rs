@@ -5,7 +5,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use larder::clock::Seconds;
-use larder::command::Context;
+use larder::command::{Context, Observer};
 use larder::config::Config;
 use larder::protocol::text::{self, Parsed};
 use larder::protocol::{Mode, Request, Retrieval, Storage};
@@ -19,7 +19,7 @@ fn parse(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let get = Request::Retrieve(Retrieval { cas: false, touch: None });
     let long_keys = " benchmark:0000000000".repeat(100);
-    let storage = Storage { mode: Mode::Set, key: b"key", flags: 5, exptime: 0, value_bytes: 100 };
+    let storage = Storage { flags: 5, ..Storage::plain(Mode::Set, b"key", 100) };
     let lines: [(&str, String, Request<'_>, &str); 3] = [
         ("get", "get key\r\n".to_owned(), get, " key"),
         ("long get", format!("get{long_keys}\r\n"), get, &long_keys),
@@ -97,6 +97,7 @@ impl Server {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
         let served = serve(&mut context, &mut self.phase, input, 0, &mut self.output, &mut limits);

@@ -28,8 +28,13 @@ impl Clock {
     /// The current Unix second.
     #[must_use]
     pub fn now_seconds(&self) -> Seconds {
-        let since_epoch = self.origin_since_epoch.saturating_add(self.uptime());
-        Seconds::try_from(since_epoch.as_secs()).unwrap_or(Seconds::MAX)
+        Seconds::try_from(self.since_epoch().as_secs()).unwrap_or(Seconds::MAX)
+    }
+
+    /// Time since the Unix epoch.
+    #[must_use]
+    pub fn since_epoch(&self) -> Duration {
+        self.origin_since_epoch.saturating_add(self.uptime())
     }
 
     /// Time since [`Clock::start`].

@@ -6,17 +6,23 @@
 //! that are not done with, mostly none. Ten thousand idle connections therefore cost ten thousand
 //! small structs, and the buffers that do exist stay in the processor's cache.
 //!
+//! Short input is left to the worker's [`Gather`](crate::gather::Gather), which serves it together
+//! with that of other connections.
+//!
 //! A connection that has output to send does nothing else: neither reads nor serves. That is all
 //! the backpressure there is.
 
-use crate::serve::{Limits, Phase, Stop};
+use crate::command;
+use crate::serve::{Limits, Phase, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
-use crate::worker::{Desk, Worker};
+use crate::watch::Event;
+use crate::worker::{Desk, Occasion, Worker};
+use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -26,7 +32,12 @@ use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
+pub(crate) struct Client(Rc<RefCell<Connection>>);
+
+/// See [`Client`].
+#[derive(Debug)]
 pub(crate) struct Connection {
+    itself: Weak<RefCell<Self>>,
     stream: TcpStream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
@@ -50,28 +61,71 @@ enum Next {
     Read,
     /// Goes on with the input it has.
     Serve,
+    /// Is served by the worker, and goes on at once if it was `woken` meanwhile.
+    Wait { woken: bool },
     /// Tells the client that nothing more will come.
     Close,
     /// Ends, once the client has nothing more to say.
     Part,
 }
 
-impl Connection {
+impl Client {
     pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
-        Self {
-            stream,
-            worker,
-            record,
-            phase: Phase::default(),
-            next: Next::Read,
-            input: Vec::new(),
-            consumed: 0,
-            scanned: 0,
-            output: Vec::new(),
-            sent: 0,
-            buffered_bytes: 0,
+        worker.tell(&Event::Opened { peer: record.peer, fd: stream.as_raw_fd() });
+        Self(Rc::new_cyclic(|itself| {
+            RefCell::new(Connection {
+                itself: Weak::clone(itself),
+                stream,
+                worker,
+                record,
+                phase: Phase::default(),
+                next: Next::Read,
+                input: Vec::new(),
+                consumed: 0,
+                scanned: 0,
+                output: Vec::new(),
+                sent: 0,
+                buffered_bytes: 0,
+            })
+        }))
+    }
+}
+
+impl Connection {
+    /// Serves input that was gathered. [`Self::take_replies`] must follow.
+    pub(crate) fn serve_gathered(
+        &mut self,
+        worker: &Worker,
+        context: &mut command::Context<'_>,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Stop {
+        self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
+        context.observer = context.observer.of(self.stream.as_raw_fd());
+        let mut limits = worker.limits();
+        limits.output_bytes = limits.output_bytes.saturating_add(output.len());
+        let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
+        self.keep(&input[served.consumed..], served.scanned);
+        served.stop
+    }
+
+    /// Sends the replies to input that was gathered, and goes on.
+    pub(crate) fn take_replies(&mut self, worker: &Worker, replies: &[u8], stop: Stop) {
+        // An error will be met again by the task, which is the one to end for it.
+        let sent = match replies {
+            [] => 0,
+            replies => self.stream.try_write(replies).unwrap_or(0),
+        };
+        worker.figures().counters.add(Count::BytesWritten, sent as u64);
+        self.output = replies[sent..].to_vec();
+        let woken = self.next == Next::Wait { woken: true };
+        self.next = Next::after(stop, worker);
+        self.account(worker);
+        let goes_on = self.next != Next::Read || matches!(self.phase, Phase::Stream(_));
+        if woken || goes_on || !self.output.is_empty() || worker.stopping() {
+            self.record.waker.get().expect("it was polled").wake_by_ref();
         }
     }
 
@@ -83,6 +137,10 @@ impl Connection {
         desk: &mut Desk,
         task: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Next::Wait { woken } = &mut self.next {
+            *woken = true;
+            return Poll::Pending;
+        }
         let mut limits = worker.limits();
         for _ in 0..READS_PER_TURN {
             ready!(self.send(worker, task))?;
@@ -90,22 +148,20 @@ impl Connection {
                 self.wind_up(&mut limits);
             }
             let stop = match self.next {
-                Next::Read => match ready!(self.read_and_serve(worker, desk, task, &mut limits))? {
-                    Some(stop) => stop,
-                    None => return Poll::Ready(Ok(())),
+                Next::Read => match self.read_and_serve(worker, desk, task, &mut limits)? {
+                    Poll::Ready(Some(stop)) => stop,
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => match self.serve_news(worker, desk, task, &mut limits) {
+                        Some(stop) => stop,
+                        None => return Poll::Pending,
+                    },
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
+                Next::Wait { .. } => unreachable!("who waits does not run"),
             };
-            self.next = match stop {
-                Stop::Input => Next::Read,
-                Stop::Turn | Stop::Output => Next::Serve,
-                Stop::Close => Next::Close,
-            };
+            self.next = Next::after(stop, worker);
             ready!(self.send_new(worker, desk, task))?;
-            if stop == Stop::Turn {
-                worker.figures().counters.count(Count::ConnYields);
-            }
             if self.next == Next::Serve {
                 break;
             }
@@ -142,9 +198,22 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
+        let may_be_gathered = self.input.is_empty() && matches!(self.phase, Phase::Command);
+        if read_bytes <= GATHERED_BYTES_MAX
+            && may_be_gathered
+            && let Some(itself) = self.itself.upgrade()
+        {
+            let Desk { gather, engine, .. } = desk;
+            gather.add(worker, engine, input, itself);
+            let woken = self.stream.poll_read_ready(task).is_ready();
+            self.next = Next::Wait { woken };
+            return Poll::Pending;
+        }
         let now = worker.now();
         self.record.last_request.store(now, Ordering::Relaxed);
-        let served = desk.engine.serve(worker, now, &mut self.phase, input, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.phase, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -153,8 +222,9 @@ impl Connection {
     fn serve_again(&mut self, worker: &Worker, desk: &mut Desk, limits: &mut Limits) -> Stop {
         let input = mem::take(&mut self.input);
         let rest = &input[self.consumed..];
-        let served =
-            desk.engine.serve(worker, worker.now(), &mut self.phase, rest, self.scanned, limits);
+        let occasion = Occasion { fd: self.stream.as_raw_fd(), now: worker.now() };
+        let engine = &mut desk.engine;
+        let served = engine.serve(worker, occasion, &mut self.phase, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -163,6 +233,20 @@ impl Connection {
             self.input = input;
         }
         served.stop
+    }
+
+    /// Serves a client that says nothing, but is to be told what goes on. `None` if nothing does.
+    fn serve_news(
+        &mut self,
+        worker: &Worker,
+        desk: &mut Desk,
+        task: &mut Context<'_>,
+        limits: &mut Limits,
+    ) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut self.phase else { return None };
+        stream.wake_with(task.waker());
+        let stop = self.serve_again(worker, desk, limits);
+        (!desk.engine.output.is_empty()).then_some(stop)
     }
 
     fn keep(&mut self, rest: &[u8], scanned: usize) {
@@ -194,8 +278,7 @@ impl Connection {
         };
         worker.figures().counters.add(Count::BytesWritten, sent as u64);
         if sent == output.len() {
-            output.clear();
-            output.shrink_to(worker.output_bytes_kept());
+            desk.engine.clear_output(worker);
             return Poll::Ready(Ok(()));
         }
         self.output = mem::take(output);
@@ -249,10 +332,12 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (&self.phase, self.output.is_empty()) {
-            (_, false) => ConnectionState::Writing,
-            (Phase::Value(_), _) => ConnectionState::ReadingValue,
-            (Phase::Swallow(_), _) => ConnectionState::Swallowing,
+        let state = match (&self.phase, self.next, self.output.is_empty()) {
+            (_, Next::Wait { .. }, _) => ConnectionState::Serving,
+            (_, _, false) => ConnectionState::Writing,
+            (Phase::Value(_), ..) => ConnectionState::ReadingValue,
+            (Phase::Swallow(_), ..) => ConnectionState::Swallowing,
+            (Phase::Stream(_), ..) => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
@@ -263,11 +348,25 @@ impl Connection {
     }
 }
 
-impl Future for Connection {
+impl Next {
+    fn after(stop: Stop, worker: &Worker) -> Self {
+        match stop {
+            Stop::Input => Self::Read,
+            Stop::Turn => {
+                worker.figures().counters.count(Count::ConnYields);
+                Self::Serve
+            }
+            Stop::Output => Self::Serve,
+            Stop::Close => Self::Close,
+        }
+    }
+}
+
+impl Future for Client {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        let connection = &mut *self;
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let connection = &mut *self.0.borrow_mut();
         let worker = Rc::clone(&connection.worker);
         connection.record.state.store(ConnectionState::Serving as u8, Ordering::Relaxed);
         connection.record.waker.get_or_init(|| task.waker().clone());
@@ -275,6 +374,15 @@ impl Future for Connection {
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
         let polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if let Poll::Ready(result) = &polled {
+            let reason = match result {
+                Err(_) => "error",
+                Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) => "normal",
+            };
+            let (peer, fd) = (connection.record.peer, connection.stream.as_raw_fd());
+            worker.tell(&Event::Closed { peer, reason, fd });
+        }
         polled.map(drop)
     }
 }
@@ -291,3 +399,5 @@ impl Drop for Connection {
 /// Reads in a row before others have their turn. A request may be larger than a read, so requests
 /// are not enough to count.
 const READS_PER_TURN: usize = 16;
+/// What is longer is worth a turn of its own.
+const GATHERED_BYTES_MAX: usize = 4096;

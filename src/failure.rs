@@ -37,6 +37,18 @@ impl Failure {
         Self { exit_code: 71, message: message.into() }
     }
 
+    /// The same, saying `origin`, where it comes from, first.
+    #[must_use]
+    pub fn at(self, origin: &str) -> Self {
+        Self { message: format!("{origin}: {}", self.message), ..self }
+    }
+
+    /// The same with exit code 64, whatever the cause.
+    #[must_use]
+    pub fn into_usage(self) -> Self {
+        Self::usage(self.message)
+    }
+
     /// What the process exits with.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use larder::config::{Args, Config};
+use larder::config::{Args, Config, Sources};
 use larder::failure::{Failure, describe};
 use larder::log::{self, BANNER};
 use larder::server::Server;
@@ -27,18 +27,40 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(answer.use_stderr()));
         }
     };
-    if args.license {
-        // As above: a reader that went away is no failure.
-        let _ = write!(io::stdout(), "{} at your option.\n\n{LICENSE}", env!("CARGO_PKG_LICENSE"));
-        return ExitCode::SUCCESS;
-    }
-    match Config::new(&args).and_then(run) {
+    let outcome = if args.license {
+        print(format!("{} at your option.\n\n{LICENSE}", env!("CARGO_PKG_LICENSE")))
+    } else if let Some(artifact) = args.generate {
+        print(artifact.text())
+    } else if args.check_config {
+        configuration().map(drop).map_err(Failure::into_usage)
+    } else if args.print_config {
+        configuration().and_then(|(sources, config)| print(sources.print(&config)?))
+    } else {
+        configuration().and_then(|(_, config)| run(config))
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
             failure.exit_code()
         }
     }
+}
+
+/// A reader that went away is no failure.
+fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_ref()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::system(format!("cannot print: {}", describe(&error))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn configuration() -> Result<(Sources, Config), Failure> {
+    let sources = Sources::read(env::args_os(), |name| env::var_os(name))?;
+    let config = sources.config()?;
+    Ok((sources, config))
 }
 
 /// Serves until told to stop.

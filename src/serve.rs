@@ -7,14 +7,21 @@
 //! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
 //! own, and what is to be ignored is dropped at once.
 
-use crate::command::{self, Context, Keys, Then};
+mod keys;
+mod meta;
+mod value;
+
+pub use self::value::PartialValue;
+
+use self::keys::KeyGroup;
+use self::value::Answer;
+use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
-use crate::protocol::text::{self, LongLine, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
-use crate::shared::Shared;
+use crate::protocol::text::{self, LongLine, Parsed};
+use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
 use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
-use std::mem;
+use std::ops::ControlFlow;
 
 /// Where a connection stands in what its client sends.
 #[derive(Debug, Default)]
@@ -30,19 +37,8 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
-}
-
-/// A value of which a part has arrived.
-#[derive(Debug)]
-pub struct PartialValue {
-    mode: Mode,
-    flags: u32,
-    exptime: i32,
-    quiet: bool,
-    key_bytes: usize,
-    /// Key, value and line end. It grows with what arrives: to announce costs a client nothing.
-    bytes: Vec<u8>,
-    total_bytes: usize,
+    /// A reply is under way that takes longer than a turn.
+    Stream(Box<Stream>),
 }
 
 /// The limits within which [`serve`] stays.
@@ -87,7 +83,8 @@ pub fn serve(
     output: &mut Vec<u8>,
     limits: &mut Limits,
 ) -> Served {
-    let mut serving = Serving { context, phase, input, position: 0, scanned, ahead: 0, output };
+    let mut serving =
+        Serving { context, phase, input, position: 0, scanned, ahead: 0, first: 0, output };
     let stop = serving.run(limits);
     Served { consumed: serving.position, scanned: serving.scanned, stop }
 }
@@ -101,13 +98,15 @@ struct Serving<'s, 'w> {
     scanned: usize,
     /// Requests whose keys the store was told of.
     ahead: usize,
+    /// Where the first request begins, or the first behind a stream.
+    first: usize,
     output: &'s mut Vec<u8>,
 }
 
 impl<'s> Serving<'s, '_> {
     fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -120,10 +119,20 @@ impl<'s> Serving<'s, '_> {
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
                 return stop;
             }
+        }
+    }
+
+    /// Serves requests at the start of the input that need no more than one look, if there are any.
+    fn lone_requests(&mut self, limits: &mut Limits) -> bool {
+        match self.rest().first() {
+            Some(b'g') => self.lone_gets(limits),
+            Some(b'm') => self.lone_fetches(limits),
+            _ => false,
         }
     }
 
@@ -135,8 +144,14 @@ impl<'s> Serving<'s, '_> {
             .then(|| KeyGroup::of_lone_gets(self.rest(), limits.requests));
         let keys = group.as_ref().map_or(std::slice::from_ref(&key), KeyGroup::keys);
         let mut encoder = Encoder::new(self.output, false);
-        let (keys, output_bytes) = (Keys::OfRequests(keys), limits.output_bytes);
-        let done = command::retrieve(self.context, retrieval, keys, output_bytes, &mut encoder);
+        let done = retrieve(
+            self.context,
+            retrieval,
+            keys,
+            limits.output_bytes,
+            &mut encoder,
+            Encoder::end,
+        );
         limits.requests -= done;
         let rest = group.map_or(rest, |group| group.rest_after(done));
         self.consume(self.rest().len() - rest.len());
@@ -175,7 +190,7 @@ impl<'s> Serving<'s, '_> {
     }
 
     fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
-        if self.scanned == 0 && self.lone_gets(limits) {
+        if self.scanned == 0 && self.lone_requests(limits) {
             return None;
         }
         let Some(line) = self.line() else {
@@ -190,20 +205,54 @@ impl<'s> Serving<'s, '_> {
                 self.position -= keys.len() + line.len() - text::without_end(line).len();
                 return self.keys(retrieval, Some(end), limits.output_bytes);
             }
-            Parsed::Request(Request::Store(storage), _) => return self.storage(&storage, quiet),
+            Parsed::Request(Request::Store(storage), _) => {
+                return self.storage(line, &storage, Answer::Classic { quiet });
+            }
+            Parsed::Request(Request::Manage { area, arguments }, _) => {
+                let is_first = self.position - line.len() == self.first;
+                let mut encoder = Encoder::new(self.output, quiet);
+                let stream = command::manage(self.context, area, arguments, is_first, &mut encoder);
+                self.begin(stream);
+            }
             Parsed::Request(request, _) => {
                 let mut encoder = Encoder::new(self.output, quiet);
-                if command::execute(self.context, request, &mut encoder) == Then::Close {
-                    return Some(Stop::Close);
+                match command::execute(self.context, request, &mut encoder) {
+                    Then::Continue => {}
+                    Then::Stream(stream) => self.begin(Some(stream)),
+                    Then::Close => return Some(Stop::Close),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
                 Encoder::new(self.output, quiet).fault(fault);
                 return self.swallow(swallow_bytes);
             }
+            Parsed::Meta => return self.meta(line),
             Parsed::Alien => return Some(Stop::Close),
         }
         None
+    }
+
+    fn begin(&mut self, stream: Option<Stream>) {
+        if let Some(stream) = stream {
+            *self.phase = Phase::Stream(Box::new(stream));
+        }
+    }
+
+    fn stream(&mut self, output_bytes: usize) -> Option<Stop> {
+        let Phase::Stream(stream) = &mut *self.phase else { return None };
+        match stream.advance(self.context, output_bytes, self.output) {
+            Progress::GoesOn => Some(Stop::Turn),
+            Progress::Waits => {
+                // Nothing that the client says can mean anything any more.
+                self.consume(self.rest().len());
+                Some(Stop::Input)
+            }
+            Progress::Ended => {
+                *self.phase = Phase::Command;
+                self.first = self.position;
+                None
+            }
+        }
     }
 
     fn unfinished_line(&mut self) -> Option<Stop> {
@@ -242,9 +291,8 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
-            let wanted = Keys::OfOneRequest(group.keys());
             let done =
-                command::retrieve(self.context, retrieval, wanted, output_bytes, &mut encoder);
+                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
@@ -304,61 +352,6 @@ impl<'s> Serving<'s, '_> {
         None
     }
 
-    fn storage(&mut self, storage: &Storage<'_>, quiet: bool) -> Option<Stop> {
-        let total_bytes = storage.value_bytes + VALUE_END.len();
-        if let Err(fault) = command::admit(self.context, storage) {
-            Encoder::new(self.output, quiet).fault(fault);
-            return self.swallow(total_bytes);
-        }
-        let rest = self.rest();
-        if let Some(value) = rest.get(..total_bytes) {
-            self.value(storage, value, quiet);
-            self.consume(total_bytes);
-        } else {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(storage, quiet)));
-        }
-        None
-    }
-
-    fn more_value(&mut self) -> Option<Stop> {
-        let rest = self.rest();
-        let Phase::Value(partial) = &mut *self.phase else {
-            return None;
-        };
-        let taken = rest.len().min(partial.missing_bytes());
-        let grown = partial.grow(&rest[..taken], self.context.shared);
-        if grown && partial.missing_bytes() > 0 {
-            self.consume(taken);
-            return None;
-        }
-        let Phase::Value(partial) = mem::take(self.phase) else {
-            return None;
-        };
-        let missing_bytes = partial.missing_bytes();
-        let (storage, value) = partial.split();
-        if !grown {
-            let fault = command::no_memory(self.context, &storage);
-            Encoder::new(self.output, partial.quiet).fault(fault);
-            return self.swallow(missing_bytes);
-        }
-        self.value(&storage, value, partial.quiet);
-        self.consume(taken);
-        None
-    }
-
-    /// Stores a value that has arrived together with its end.
-    fn value(&mut self, storage: &Storage<'_>, value: &[u8], quiet: bool) {
-        let mut encoder = Encoder::new(self.output, quiet);
-        let Some(value) = value.strip_suffix(VALUE_END) else {
-            encoder.fault(Fault::BadDataChunk);
-            return;
-        };
-        match command::store(self.context, storage, value) {
-            Ok(outcome) => encoder.outcome(outcome),
-            Err(fault) => encoder.fault(fault),
-        }
-    }
-
     fn swallow(&mut self, bytes: usize) -> Option<Stop> {
         let swallowed = bytes.min(self.rest().len());
         self.consume(swallowed);
@@ -367,72 +360,6 @@ impl<'s> Serving<'s, '_> {
             left => Phase::Swallow(left),
         };
         None
-    }
-}
-
-/// As many keys as are worth looking up together.
-struct KeyGroup<'k> {
-    line: &'k [u8],
-    keys: [&'k [u8]; PREFETCH_KEYS],
-    /// What of the line follows each key.
-    rests: [&'k [u8]; PREFETCH_KEYS],
-    count: usize,
-    /// The next one is longer than a key can be.
-    ends_too_long: bool,
-}
-
-impl<'k> KeyGroup<'k> {
-    fn new(line: &'k [u8]) -> Self {
-        let nothing: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        Self { line, keys: nothing, rests: nothing, count: 0, ends_too_long: false }
-    }
-
-    /// The keys of requests for one key each at the start of `input`, as far as they are alike.
-    fn of_lone_gets(input: &'k [u8], requests_max: usize) -> Self {
-        let mut group = Self::new(input);
-        let mut rest = input;
-        let mut alike = None;
-        while group.count < requests_max.min(PREFETCH_KEYS)
-            && let Some((retrieval, key, after)) = text::lone_get(rest)
-            && *alike.get_or_insert(retrieval) == retrieval
-        {
-            group.push(key, after);
-            rest = after;
-        }
-        group
-    }
-
-    fn push(&mut self, key: &'k [u8], rest: &'k [u8]) {
-        self.keys[self.count] = key;
-        self.rests[self.count] = rest;
-        self.count += 1;
-    }
-
-    fn take(line: &'k [u8]) -> Self {
-        let mut group = Self::new(line);
-        let mut tokens = Tokens::new(line);
-        while group.count < PREFETCH_KEYS
-            && let Some(key) = tokens.next()
-        {
-            if key.len() > KEY_BYTES_MAX {
-                group.ends_too_long = true;
-                break;
-            }
-            group.push(key, tokens.rest());
-        }
-        group
-    }
-
-    fn keys(&self) -> &[&'k [u8]] {
-        &self.keys[..self.count]
-    }
-
-    /// What of the line follows the first `done` keys.
-    fn rest_after(&self, done: usize) -> &'k [u8] {
-        match done.checked_sub(1) {
-            Some(last) => self.rests[last],
-            None => self.line,
-        }
     }
 }
 
@@ -446,45 +373,33 @@ impl Phase {
     /// Bytes of buffers that it holds.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.bytes.capacity() } else { 0 }
+        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
     }
 }
 
-impl PartialValue {
-    fn new(storage: &Storage<'_>, quiet: bool) -> Self {
-        let Storage { mode, key, flags, exptime, value_bytes } = *storage;
-        let total_bytes = key.len() + value_bytes + VALUE_END.len();
-        Self { mode, flags, exptime, quiet, key_bytes: key.len(), bytes: key.to_vec(), total_bytes }
-    }
-
-    fn missing_bytes(&self) -> usize {
-        self.total_bytes - self.bytes.len()
-    }
-
-    /// Takes over what has arrived, if there is memory for it. There is never room for more than
-    /// twice as much.
-    fn grow(&mut self, arrived: &[u8], shared: &Shared) -> bool {
-        let bytes = self.bytes.len() + arrived.len();
-        if bytes > self.bytes.capacity() {
-            let capacity = bytes.saturating_mul(2).min(self.total_bytes);
-            let additional_bytes = capacity - self.bytes.len();
-            if !shared.may_buffer(additional_bytes)
-                || self.bytes.try_reserve_exact(additional_bytes).is_err()
-            {
-                return false;
-            }
+/// Writes the items under keys ([`PREFETCH_KEYS`] at most), until the output has reached a length.
+/// `end_key` is called behind each, whether there was an item or not. Returns how many keys are
+/// done with.
+fn retrieve<'e>(
+    context: &mut Context<'_>,
+    retrieval: Retrieval,
+    keys: &[&[u8]],
+    output_bytes: usize,
+    encoder: &mut Encoder<'e>,
+    mut end_key: impl FnMut(&mut Encoder<'e>),
+) -> usize {
+    command::retrieve(context, retrieval.touch, keys, |number, hit| {
+        if let Some(hit) = hit {
+            let cas = retrieval.cas.then(|| hit.cas());
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
         }
-        self.bytes.extend_from_slice(arrived);
-        true
-    }
-
-    /// The request, and what is there of the value with its end.
-    fn split(&self) -> (Storage<'_>, &[u8]) {
-        let Self { mode, flags, exptime, .. } = *self;
-        let (key, value) = self.bytes.split_at(self.key_bytes);
-        let value_bytes = self.total_bytes - self.key_bytes - VALUE_END.len();
-        (Storage { mode, key, flags, exptime, value_bytes }, value)
-    }
+        end_key(encoder);
+        if encoder.written() < output_bytes {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })
 }
 
 fn before_last_blank(keys: &[u8]) -> &[u8] {

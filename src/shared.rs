@@ -3,10 +3,14 @@
 use crate::clock::{Clock, Seconds};
 use crate::config::Config;
 use crate::counter::Counter;
+use crate::crawler::{self, Crawler};
 use crate::log;
+use crate::prefixes::Prefixes;
 use crate::stats::{Counters, Sums};
 use crate::store::{Options, Store, Totals};
 use crate::sync::{Mutex, lock};
+use crate::tuning::Tuning;
+use crate::watch::{self, Event, Kind, Watchers};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +35,14 @@ pub struct Shared {
     pub workers: Vec<WorkerFigures>,
     /// The figures of the acceptor.
     pub acceptor: AcceptorFigures,
+    /// Clients that watch what goes on.
+    pub watchers: Arc<Watchers>,
+    /// Who walks over everything that is stored.
+    pub crawler: Arc<Crawler>,
+    /// Figures by the prefix of keys.
+    pub prefixes: Prefixes,
+    /// Settings of an engine that is not this one.
+    pub tuning: Tuning,
     verbosity: AtomicU32,
     baseline: Mutex<Baseline>,
     shutdown: Notify,
@@ -47,6 +59,10 @@ pub struct Baseline {
     pub accepted: u64,
     /// Connections refused.
     pub rejected: u64,
+    /// Lines for clients that watch.
+    pub lines: watch::Figures,
+    /// Walks over everything that is stored.
+    pub crawls: crawler::Figures,
 }
 
 /// Figures that the acceptor keeps.
@@ -105,6 +121,8 @@ pub enum ConnectionState {
     Swallowing,
     /// Waits for the client to read.
     Writing,
+    /// Waits for something to tell.
+    Watching,
 }
 
 impl Shared {
@@ -114,8 +132,15 @@ impl Shared {
     /// The store's memory cannot be had.
     pub fn new(config: Config, listening: Vec<(RawFd, SocketAddr)>) -> io::Result<Self> {
         let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
+        let clock = Clock::start();
+        let watchers = Arc::new(Watchers::new(config.watcher_buffer_bytes));
+        tell_of_evictions(&store, clock, &watchers);
         Ok(Self {
-            clock: Clock::start(),
+            clock,
+            watchers,
+            crawler: Arc::new(Crawler::new(true)),
+            prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
+            tuning: Tuning::default(),
             store,
             listening,
             workers: (0..config.threads).map(|_| WorkerFigures::default()).collect(),
@@ -170,6 +195,8 @@ impl Shared {
             totals: self.store.totals(),
             accepted: self.acceptor.accepted.get(),
             rejected: self.acceptor.rejected.get(),
+            lines: self.watchers.figures().0,
+            crawls: self.crawler.figures(),
         }
     }
 
@@ -182,6 +209,7 @@ impl Shared {
     /// Starts counting over.
     pub fn reset(&self) {
         *lock(&self.baseline) = self.counted();
+        self.prefixes.clear();
     }
 
     /// Asks for the server to be stopped.
@@ -235,6 +263,24 @@ impl ConnectionRecord {
             waker: OnceLock::new(),
         }
     }
+}
+
+/// The store knows no clients: it is told whom to tell.
+fn tell_of_evictions(store: &Store, clock: Clock, watchers: &Arc<Watchers>) {
+    let watchers = Arc::clone(watchers);
+    store.on_eviction(move |item, now| {
+        if watchers.kinds().contains(Kind::Evictions) {
+            let expiry = item.expiry();
+            let event = Event::Evicted {
+                key: item.key(),
+                fetched: item.is_fetched(),
+                ttl_seconds: (expiry != 0).then(|| i64::from(expiry) - i64::from(now)),
+                idle_seconds: now.saturating_sub(item.last_access()),
+                value_bytes: item.value_bytes(),
+            };
+            watchers.tell(clock.since_epoch(), &event);
+        }
+    });
 }
 
 const VERBOSITY_MAX: u32 = 2;

@@ -17,6 +17,7 @@ pub enum Count {
     TouchMisses,
     CmdSet,
     CmdFlush,
+    CmdMeta,
     DeleteHits,
     DeleteMisses,
     IncrHits,
@@ -30,6 +31,7 @@ pub enum Count {
     StoreNoMemory,
     BytesRead,
     BytesWritten,
+    IdleKicks,
     ConnYields,
 }
 

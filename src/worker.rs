@@ -2,14 +2,18 @@
 //! the store and figures.
 
 use crate::clock::Seconds;
-use crate::command::Context;
-use crate::connection::Connection;
+use crate::command::{Context, Observer};
+use crate::connection::Client;
+use crate::gather::{Gather, Gathering};
+use crate::idle;
 use crate::serve::{Limits, Phase, Served, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
+use crate::watch::{Event, Kind};
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +38,15 @@ pub(crate) struct Worker {
 pub(crate) struct Desk {
     /// What a socket is read into.
     pub(crate) scratch: Box<[u8]>,
+    pub(crate) gather: Gather,
     pub(crate) engine: Engine,
+}
+
+/// Whose input is served, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Occasion {
+    pub(crate) fd: RawFd,
+    pub(crate) now: Seconds,
 }
 
 /// What turns input into output.
@@ -54,6 +66,10 @@ pub(crate) fn run(
     arrivals: Receiver<TcpStream>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
+    let idle_timeout_seconds = worker.shared.config.idle_timeout_seconds;
+    if idle_timeout_seconds > 0 {
+        runtime.spawn_local(idle::watch(Rc::clone(&worker), idle_timeout_seconds));
+    }
     runtime.block_on(welcome(&worker, arrivals));
     worker.stop();
     // A client that does not read must not keep the server from stopping.
@@ -70,6 +86,7 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
 }
 
 async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
+    drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
     while let Some(stream) = arrivals.recv().await {
         match worker.connection(stream) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
@@ -83,6 +100,7 @@ impl Worker {
         let config = &shared.config;
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
+            gather: Gather::default(),
             engine: Engine { handle: shared.store.register(), output: Vec::new() },
         };
         Self {
@@ -110,11 +128,6 @@ impl Worker {
         }
     }
 
-    /// How much memory for output is kept for the next replies.
-    pub(crate) fn output_bytes_kept(&self) -> usize {
-        self.shared.config.output_limit_bytes.saturating_mul(2)
-    }
-
     pub(crate) fn now(&self) -> Seconds {
         self.shared.clock.now_seconds()
     }
@@ -123,10 +136,18 @@ impl Worker {
         self.stopping.get()
     }
 
-    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Connection> {
+    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Client> {
         let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
         let stream = tokio::net::TcpStream::from_std(stream)?;
-        Ok(Connection::new(stream, Rc::clone(self), record))
+        Ok(Client::new(stream, Rc::clone(self), record))
+    }
+
+    /// Tells those who watch of a connection.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        let watchers = &self.shared.watchers;
+        if watchers.kinds().contains(Kind::ConnectionEvents) {
+            watchers.tell(self.shared.clock.since_epoch(), event);
+        }
     }
 
     /// Takes leave of a connection.
@@ -156,22 +177,40 @@ impl Worker {
 }
 
 impl Engine {
-    /// Serves input at a moment; the replies are added to the output.
+    /// Serves input; the replies are added to the output.
     pub(crate) fn serve(
         &mut self,
         worker: &Worker,
-        now: Seconds,
+        Occasion { fd, now }: Occasion,
         phase: &mut Phase,
         input: &[u8],
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
-        let mut context = Context {
+        let (mut context, output) = self.begin(worker, now);
+        context.observer = context.observer.of(fd);
+        serve(&mut context, phase, input, scanned, output, limits)
+    }
+
+    /// Makes room for the next replies: these are sent, or somebody else's now.
+    pub(crate) fn clear_output(&mut self, worker: &Worker) {
+        self.output.clear();
+        self.output.shrink_to(worker.shared.config.output_limit_bytes.saturating_mul(2));
+    }
+
+    /// What commands need at a moment, and where replies go.
+    pub(crate) fn begin<'e>(
+        &'e mut self,
+        worker: &'e Worker,
+        now: Seconds,
+    ) -> (Context<'e>, &'e mut Vec<u8>) {
+        let context = Context {
             shared: &worker.shared,
             counters: &worker.figures().counters,
             batch: self.handle.batch(now),
+            observer: Observer::new(&worker.shared),
         };
-        serve(&mut context, phase, input, scanned, &mut self.output, limits)
+        (context, &mut self.output)
     }
 }
 

@@ -2,7 +2,7 @@
 //! allocation of this test's thread is counted by the allocator itself.
 
 use larder::clock::Seconds;
-use larder::command::Context;
+use larder::command::{Context, Observer};
 use larder::config::Config;
 use larder::serve::{Limits, Phase, Stop, serve};
 use larder::shared::Shared;
@@ -97,6 +97,7 @@ impl Connection<'_> {
             shared: self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(self.shared),
         };
         let mut phase = Phase::default();
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };

@@ -24,7 +24,7 @@ fn bare(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.args(line.split_whitespace());
     // What the caller's environment, or cargo's, says is not part of these command lines.
-    command.env_remove("MEMCACHED_PORT_FILENAME").env_remove("LARDER_USER");
+    command.env_clear();
     command
 }
 
@@ -167,6 +167,13 @@ fn bad_command_lines_end_with_memcacheds_codes() {
         ("-s /nowhere", 64, "not supported"),
         ("-U 11211", 64, "not supported"),
         ("-o ext_path=/nowhere:1G", 64, "not supported"),
+        ("-o hashpower=33", 1, "hashpower"),
+        ("-o idle_timeout", 1, "idle_timeout"),
+        ("-f 1", 1, "Factor must be greater than 1\n"),
+        ("-n 0", 1, "Chunk size must be greater than 0\n"),
+        ("-N 0", 1, "Maximum number of NAPI IDs must be greater than 0\n"),
+        ("-N 9 -t 2", 64, "Number of napi_ids(9) cannot be greater than number of threads(2)\n"),
+        ("-Z", 64, "This server is not built with TLS support.\n"),
         ("-l 127.0.0.1:abc", 71, "failed to listen on one of interface(s) 127.0.0.1:abc"),
         ("-l [::1", 71, "failed to listen on one of interface(s) [::1"),
         ("-p -1 -c 4000000000", 71, "failed to set rlimit for open files"),

@@ -1,10 +1,11 @@
-//! Real clients: the `memcache` crate, libmemcached's `memccapable`, and pymemcache's own
-//! integration tests.
+//! Real clients: the `memcache` crate, libmemcached's `memccapable`, pymemcache's own integration
+//! tests, meta-memcache, and nutcracker in between.
 //!
 //! Each runs against larder and against memcached 1.6.45, which proves the test.
-//! `scripts/setup-tests` installs the two that are not Rust; without them the tests fail and say
-//! so.
+//! `scripts/setup-tests` installs those that are not Rust; without them the tests fail and say so.
 
+#[path = "clients/nutcracker.rs"]
+mod nutcracker;
 mod support;
 
 use std::collections::HashMap;
@@ -58,6 +59,21 @@ fn pymemcache() {
         assert!(output.status.success(), "{report}");
         // Its three tests over TLS skip themselves where no certificate is.
         assert!(report.contains("100 passed, 3 skipped"), "{report}");
+    }
+}
+
+#[test]
+fn meta_memcache() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for server in servers() {
+        let output = run(Command::new(root.join("target/clients/venv/bin/python"))
+            .current_dir(root.join("tests/clients"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("MEMCACHED_ADDRESS", format!("127.0.0.1:{}", server.port()))
+            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_meta_memcache.py"]));
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{report}");
+        assert!(report.contains("20 passed"), "{report}");
     }
 }
 

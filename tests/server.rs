@@ -154,6 +154,92 @@ fn a_large_value_arrives_whole_and_its_memory_is_given_back() {
 }
 
 #[test]
+fn clients_with_one_get_each_get_their_own_reply() {
+    let server = start(Config { threads: 1, ..Config::tiny() });
+    let mut clients: Vec<_> = (0..50).map(|_| Client::greeted(&server)).collect();
+    for number in 0..50 {
+        let bytes = if number % 10 == 0 { 50_000 } else { number };
+        let value = format!("{number:02}").repeat(bytes / 2);
+        let stored = clients[0].ask(&format!("set key{number} 7 0 {}\r\n{value}", value.len()));
+        assert_eq!(stored, "STORED");
+    }
+    for round in 0..40 {
+        // Two kinds, which cannot be looked up together; some keys that are not there.
+        for (number, client) in clients.iter_mut().enumerate() {
+            let command = if (number + round) % 7 == 0 { "gets" } else { "get" };
+            client.send(format!("{command} key{}\r\n", number + round).as_bytes());
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let key = number + round;
+            if key < 50 {
+                let header = client.line();
+                let fields: Vec<_> = header.split(' ').collect();
+                assert_eq!(fields[..3], ["VALUE", format!("key{key}").as_str(), "7"]);
+                assert_eq!(fields.len(), if key % 7 == 0 { 5 } else { 4 });
+                let value = client.line();
+                assert_eq!(value.len(), fields[3].parse().expect("a length"));
+                assert!(
+                    value.as_bytes().chunks(2).all(|pair| pair == format!("{key:02}").as_bytes())
+                );
+            }
+            assert_eq!(client.line(), "END");
+        }
+    }
+    let gets = clients[0].stat("stats", "cmd_get");
+    assert_eq!(gets, 50 * 40);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_lone_gets_does_not_disturb_others() {
+    let server = start(Config { threads: 1, ..Config::tiny() });
+    let mut observer = Client::greeted(&server);
+    observer.store_large_value();
+    let mut slow = Client::greeted(&server);
+    let mut sent = 0;
+    // What the sockets take between the two is the system's to say.
+    observer.wait_until(|observer| {
+        slow.send(b"get big\r\n");
+        sent += 1;
+        assert_eq!(observer.ask("get missing"), "END");
+        observer.stat_lines("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
+    });
+    drop(Client::greeted(&server));
+    slow.send(b"quit\r\n");
+    let reply_bytes = VALUE_HEADER.len() + VALUE_BYTES + 2 + END.len();
+    assert_eq!(slow.rest().len(), sent * reply_bytes);
+    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+}
+
+#[test]
+fn whoever_leaves_without_his_reply_is_forgotten() {
+    let server = start(Config { threads: 1, backlog: 1024, ..Config::tiny() });
+    let mut observer = Client::greeted(&server);
+    observer.store_large_value();
+    for _ in 0..20 {
+        let mut clients: Vec<_> = (0..40).map(|_| Client::greeted(&server)).collect();
+        clients.iter_mut().for_each(|client| client.send(b"get big\r\n"));
+        drop(clients);
+        observer.wait_until(|client| client.stat("stats", "curr_connections") == 1);
+    }
+    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+}
+
+#[test]
+fn stopping_leaves_no_lone_get_half_answered() {
+    let server = start(Config { threads: 1, ..Config::tiny() });
+    let mut clients: Vec<_> = (0..40).map(|_| Client::greeted(&server)).collect();
+    clients[0].store_large_value();
+    clients.iter_mut().for_each(|client| client.send(b"get big\r\n"));
+    let stopping = thread::spawn(move || server.stop());
+    let whole_bytes = VALUE_HEADER.len() + VALUE_BYTES + 2 + END.len();
+    for mut client in clients {
+        let reply = client.rest();
+        assert!([0, whole_bytes].contains(&reply.len()), "{} bytes", reply.len());
+    }
+    stopping.join().expect("the server stops");
+}
+
+#[test]
 fn connections_leave_nothing_behind() {
     let server = start(Config { backlog: 1024, ..Config::tiny() });
     let mut client = Client::greeted(&server);

@@ -4,16 +4,17 @@
 //! their movements, is shown as 0; where a slab class is asked for, all items are in the one class
 //! 1.
 
-use super::Context;
-use crate::protocol::encode::Encoder;
+use super::stream::{Purpose, Stream, Walk};
+use super::{CLASS, CLASSES, Context};
 use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
-use crate::protocol::{COMPATIBLE_VERSION, Fault, Outcome};
-use crate::shared::{Baseline, WorkerFigures};
+use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
+use crate::shared::{Baseline, Shared, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -21,44 +22,87 @@ use std::sync::atomic::Ordering;
 
 mod settings;
 
-/// Writes the figures of a topic, or what became of the request.
+/// Writes the figures of a topic, or what became of the request. What is too long for one turn
+/// comes as a stream.
 pub(super) fn report(
     context: &Context<'_>,
     topic: &[u8],
     arguments: &[u8],
-    encoder: &mut Encoder<'_>,
-) {
+    encoder: &mut impl Encode,
+) -> Option<Stream> {
+    match reported(context, topic, arguments, encoder) {
+        Ok(Report::Figures) => encoder.end(),
+        Ok(Report::Done(outcome)) => encoder.outcome(outcome),
+        Ok(Report::Stream(stream)) => return Some(stream),
+        Err(fault) => encoder.fault(fault),
+    }
+    None
+}
+
+/// How a report ends.
+enum Report {
+    /// It is a list, which has an end.
+    Figures,
+    /// Something was done.
+    Done(Outcome),
+    /// It has not begun yet.
+    Stream(Stream),
+}
+
+/// Topics can be abbreviated, as far as memcached allows it, and the first that fits is meant.
+/// Resetting destroys, so it takes the whole word here.
+fn reported(
+    context: &Context<'_>,
+    topic: &[u8],
+    arguments: &[u8],
+    encoder: &mut impl Encode,
+) -> Result<Report, Fault> {
+    let shared = context.shared;
     match topic {
         b"" => general(context, encoder),
         b"items" => items(context, encoder),
         b"slabs" => slabs(context, encoder),
+        b"sizes" if shared.config.track_sizes => {
+            let sizes = Purpose::Sizes(BTreeMap::new());
+            return Ok(Report::Stream(Stream::Walk(Walk::new(sizes, true, None))));
+        }
         b"sizes" => encoder.stat("sizes_status", "disabled"),
         b"larder" => own(context, encoder),
-        // Resetting destroys, so it takes the whole word; what only shows can be abbreviated.
         b"reset" => {
-            context.shared.reset();
-            encoder.outcome(Outcome::Reset);
-            return;
+            shared.reset();
+            return Ok(Report::Done(Outcome::Reset));
         }
-        b"cachedump" => match dump(context, arguments, encoder) {
-            Ok(()) => {}
-            Err(fault) => return encoder.fault(fault),
-        },
-        b"detail" if !context.shared.config.dump_allowed => {
-            return encoder.fault(Fault::DetailNotAllowed);
-        }
-        b"detail" => return encoder.fault(Fault::DetailUsage),
-        _ if b"settings".starts_with(topic) => settings::settings(context.shared, encoder),
+        _ if b"detail".starts_with(topic) => return detail(context, arguments),
+        _ if b"settings".starts_with(topic) => settings::settings(shared, encoder),
+        _ if b"cachedump".starts_with(topic) => dump(context, arguments, encoder)?,
         _ if b"conns".starts_with(topic) => connections(context, encoder),
-        _ => {
-            encoder.fault(Fault::UnknownCommand);
-            return;
-        }
+        // What is not there has no figures.
+        _ if ABSENT.iter().any(|absent| absent.starts_with(topic)) => {}
+        _ => return Err(Fault::UnknownCommand),
     }
-    encoder.end();
+    Ok(Report::Figures)
 }
 
-fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+/// `detail on|off|dump`
+fn detail(context: &Context<'_>, arguments: &[u8]) -> Result<Report, Fault> {
+    if !context.shared.config.dump_allowed {
+        return Err(Fault::DetailNotAllowed);
+    }
+    let word = Tokens::new(arguments).next().ok_or(Fault::DetailUsage)?;
+    let prefixes = &context.shared.prefixes;
+    if b"on".starts_with(word) {
+        prefixes.enable(true);
+    } else if b"off".starts_with(word) {
+        prefixes.enable(false);
+    } else if b"dump".starts_with(word) {
+        return Ok(Report::Stream(Stream::Prefixes(0)));
+    } else {
+        return Err(Fault::DetailUsage);
+    }
+    Ok(Report::Done(Outcome::Ok))
+}
+
+fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     let counted = context.shared.counted();
     let baseline = context.shared.baseline();
     process(context, encoder);
@@ -70,18 +114,21 @@ fn general(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     encoder.stat("cmd_set", sums.get(Count::CmdSet));
     encoder.stat("cmd_flush", sums.get(Count::CmdFlush));
     encoder.stat("cmd_touch", touches);
-    encoder.stat("cmd_meta", 0);
+    encoder.stat("cmd_meta", sums.get(Count::CmdMeta));
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
     zeros(&["auth_cmds", "auth_errors"], encoder);
+    if context.shared.config.idle_timeout_seconds > 0 {
+        encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
+    }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
     threads(context, sums.get(Count::ConnYields), encoder);
-    engine(&counted.totals, &baseline.totals, encoder);
+    engine(context.shared, &counted, &baseline, encoder);
 }
 
-fn process(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn process(context: &Context<'_>, encoder: &mut impl Encode) {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let seconds = |time: Option<TimeVal>| {
         time.map_or_else(
@@ -103,7 +150,7 @@ fn traffic(
     context: &Context<'_>,
     counted: &Baseline,
     baseline: &Baseline,
-    encoder: &mut Encoder<'_>,
+    encoder: &mut impl Encode,
 ) {
     let config = &context.shared.config;
     let connections = context.shared.connections();
@@ -120,7 +167,7 @@ fn traffic(
     zeros(&["read_buf_oom", "reserved_fds"], encoder);
 }
 
-fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
+fn threads(context: &Context<'_>, yields: u64, encoder: &mut impl Encode) {
     let acceptor = &context.shared.acceptor;
     let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
     encoder.stat("limit_maxbytes", context.shared.store.memory_bytes());
@@ -131,24 +178,49 @@ fn threads(context: &Context<'_>, yields: u64, encoder: &mut Encoder<'_>) {
     encoder.stat("conn_yields", yields);
 }
 
-fn engine(totals: &Totals, baseline: &Totals, encoder: &mut Encoder<'_>) {
+fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mut impl Encode) {
+    let totals = &counted.totals;
     encoder.stat("hash_power_level", totals.index_power);
     encoder.stat("hash_bytes", totals.index_bytes);
     zeros(SLAB_NAMES, encoder);
     encoder.stat("slab_reassign_last_busy_status", "none");
-    zeros(MAINTENANCE_NAMES, encoder);
+    zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    maintenance(shared, counted, baseline, encoder);
     encoder.stat("bytes", totals.items_bytes);
     encoder.stat("curr_items", totals.items);
-    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.stored));
+    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.totals.stored));
     zeros(&["slab_global_page_pool"], encoder);
-    for (name, count) in losses(totals, baseline) {
+    for (name, count) in losses(totals, &baseline.totals) {
         encoder.stat(name, count);
     }
+    let (crawls, earlier) = (&counted.crawls, &baseline.crawls);
+    let swept = totals.swept.wrapping_sub(baseline.totals.swept);
+    let crawled = crawls.reclaimed.wrapping_sub(earlier.reclaimed);
+    encoder.stat("crawler_reclaimed", swept + crawled);
+    encoder.stat("crawler_items_checked", crawls.checked.wrapping_sub(earlier.checked));
     zeros(LRU_NAMES, encoder);
 }
 
+fn maintenance(
+    shared: &Shared,
+    counted: &Baseline,
+    baseline: &Baseline,
+    encoder: &mut impl Encode,
+) {
+    let starts = counted.crawls.starts.wrapping_sub(baseline.crawls.starts);
+    let (lines, earlier) = (&counted.lines, &baseline.lines);
+    encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
+    encoder.stat("lru_crawler_starts", starts);
+    zeros(&["lru_maintainer_juggles", "malloc_fails", "log_worker_dropped"], encoder);
+    encoder.stat("log_worker_written", lines.written.wrapping_sub(earlier.written));
+    encoder.stat("log_watcher_skipped", lines.skipped.wrapping_sub(earlier.skipped));
+    encoder.stat("log_watcher_sent", lines.sent.wrapping_sub(earlier.sent));
+    encoder.stat("log_watchers", shared.watchers.figures().1);
+    zeros(&["unexpected_napi_ids", "round_robin_fallback"], encoder);
+}
+
 /// Names and counts of items that are no more.
-fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 6] {
+fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
     let since = |now: u64, earlier: u64| now.wrapping_sub(earlier);
     [
         ("expired_unfetched", since(totals.expired_unfetched, baseline.expired_unfetched)),
@@ -156,11 +228,10 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 6] {
         ("evicted_active", 0),
         ("evictions", since(totals.evictions, baseline.evictions)),
         ("reclaimed", since(totals.reclaimed, baseline.reclaimed)),
-        ("crawler_reclaimed", since(totals.swept, baseline.swept)),
     ]
 }
 
-fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
     if totals.items == 0 {
         return;
@@ -180,7 +251,7 @@ fn items(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     }
 }
 
-fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
     let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
     let memory_bytes = context.shared.store.memory_bytes();
@@ -201,7 +272,7 @@ fn slabs(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     encoder.stat("total_malloced", memory_bytes);
 }
 
-fn connections(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
     for (fd, address) in &context.shared.listening {
         encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
@@ -233,7 +304,7 @@ impl Display for Endpoint {
 }
 
 /// `cachedump <class> <limit>`: some keys, with no limit (0) as many as fit.
-fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> Result<(), Fault> {
+fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> Result<(), Fault> {
     if !context.shared.config.dump_allowed {
         return Err(Fault::DumpNotAllowed);
     }
@@ -263,7 +334,7 @@ fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut Encoder<'_>) -> R
 }
 
 /// What memcached has no names for.
-fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
+fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     let shared = context.shared;
     let totals = shared.store.totals();
     encoder.stat("version", env!("CARGO_PKG_VERSION"));
@@ -282,24 +353,21 @@ fn own(context: &Context<'_>, encoder: &mut Encoder<'_>) {
     }
 }
 
-fn zeros(names: &[&str], encoder: &mut Encoder<'_>) {
+fn zeros(names: &[&str], encoder: &mut impl Encode) {
     for name in names {
         encoder.stat(name, 0);
     }
 }
 
-/// Where all items are when a slab class is asked for.
-const CLASS: u32 = 1;
-
-/// How many classes memcached can have.
-const CLASSES: u32 = 64;
-
 /// How long a list of keys may get.
 const DUMP_BYTES_MAX: usize = 2 << 20;
 
 /// By [`crate::shared::ConnectionState`].
-const CONNECTION_STATES: [&str; 5] =
-    ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite"];
+const CONNECTION_STATES: [&str; 6] =
+    ["conn_read", "conn_parse_cmd", "conn_nread", "conn_swallow", "conn_mwrite", "conn_watch"];
+
+/// Topics of what larder has not: memcached's disk and proxy.
+const ABSENT: [&[u8]; 4] = [b"extstore", b"proxy", b"proxyfuncs", b"proxybe"];
 
 const COMMAND_COUNTS: &[(&str, Count)] = &[
     ("get_hits", Count::GetHits),
@@ -331,24 +399,7 @@ const SLAB_NAMES: &[&str] = &[
     "slab_reassign_busy_nomem",
 ];
 
-const MAINTENANCE_NAMES: &[&str] = &[
-    "slab_reassign_running",
-    "slabs_moved",
-    "lru_crawler_running",
-    "lru_crawler_starts",
-    "lru_maintainer_juggles",
-    "malloc_fails",
-    "log_worker_dropped",
-    "log_worker_written",
-    "log_watcher_skipped",
-    "log_watcher_sent",
-    "log_watchers",
-    "unexpected_napi_ids",
-    "round_robin_fallback",
-];
-
 const LRU_NAMES: &[&str] = &[
-    "crawler_items_checked",
     "lrutail_reflocked",
     "moves_to_cold",
     "moves_to_warm",

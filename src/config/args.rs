@@ -7,7 +7,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+
+use super::generate::Artifact;
 
 /// The command line. A repeated option overrides itself, save those that add up (`-v`, `-l`, `-o`).
 #[derive(Clone, Debug, Parser)]
@@ -15,7 +17,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
     name = "larder",
     version = VERSION,
     about = "A cache server for memcached clients",
-    after_help = EXAMPLES,
+    after_help = after_help(),
     infer_long_args = true,
     args_override_self = true,
     disable_help_flag = true,
@@ -73,12 +75,18 @@ pub struct Args {
     /// Refuse commands that list keys
     #[arg(short = 'X', long, help_heading = SERVING)]
     pub disable_dumping: bool,
-    /// Refuse watch, which this version does anyway
+    /// Refuse watch
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
+    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go;
+    /// the others (modern, slab_*, lru_*, hash_algorithm=.. and the like) are accepted without
+    /// effect
+    #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
+    pub extended: Vec<String>,
+
     /// User to become; required when started as root
-    #[arg(short, long, value_name = "USER", env = "LARDER_USER", help_heading = PROCESS)]
+    #[arg(short, long, value_name = "USER", help_heading = PROCESS)]
     pub user: Option<String>,
     /// Write the process id to this file, and remove it on an orderly exit
     #[arg(short = 'P', long, value_name = "FILE", help_heading = PROCESS)]
@@ -108,9 +116,19 @@ pub struct Args {
     #[arg(short = 'V', long, action = ArgAction::Version, help_heading = PROCESS)]
     pub version: Option<bool>,
 
-    /// Comma separated options of memcached (modern, slab_*, lru_*, hash_algorithm=.. and the like)
-    #[arg(short = 'o', long, value_name = "LIST", help_heading = TUNING)]
-    pub extended: Vec<String>,
+    /// Take options from this file too, one a line, as /etc/memcached.conf has them
+    #[arg(long, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub config: Option<PathBuf>,
+    /// Say whether the server would start with this configuration, and exit: 0 if so, 64 if not
+    #[arg(long, help_heading = CONFIGURATION)]
+    pub check_config: bool,
+    /// Print the effective configuration, as a file that --config reads, and exit
+    #[arg(long, help_heading = CONFIGURATION)]
+    pub print_config: bool,
+    /// Print the man page (man), or completions for a shell (bash, zsh, fish), and exit
+    #[arg(long, value_name = "KIND", hide_possible_values = true, help_heading = CONFIGURATION)]
+    pub generate: Option<Artifact>,
+
     /// Growth factor of slab classes
     #[arg(short = 'f', long, value_name = "NUM", help_heading = TUNING)]
     pub slab_growth_factor: Option<String>,
@@ -123,8 +141,8 @@ pub struct Args {
     /// NAPI ids
     #[arg(short = 'N', long, value_name = "NUM", help_heading = TUNING)]
     pub napi_ids: Option<String>,
-    /// Delimiter of key prefixes
-    #[arg(short = 'D', value_name = "CHAR", help_heading = TUNING)]
+    /// Keep figures by prefix of keys, which ends before CHAR; shown by stats detail dump
+    #[arg(short = 'D', value_name = "CHAR", help_heading = SERVING)]
     pub prefix_delimiter: Option<String>,
     /// Access mask of a UNIX socket
     #[arg(short = 'a', long, value_name = "MASK", help_heading = TUNING)]
@@ -162,17 +180,7 @@ impl Args {
     where
         W: Into<OsString> + Clone,
     {
-        // As getopt has it, the word after an option that takes a value is its value, whatever it
-        // looks like: `-p -1`.
-        let command = Self::command().mut_args(|arg| {
-            let takes_next_word = arg.get_action().takes_values() && !arg.is_positional();
-            if takes_next_word && !arg.is_require_equals_set() {
-                arg.allow_hyphen_values(true)
-            } else {
-                arg
-            }
-        });
-        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+        Self::from_arg_matches(&matches(words)?)
     }
 
     /// How often verbosity was asked for, in either spelling.
@@ -183,6 +191,33 @@ impl Args {
     }
 }
 
+/// What is in `words`, the program's name first, by the options' ids.
+pub(super) fn matches<W>(words: impl IntoIterator<Item = W>) -> Result<ArgMatches, clap::Error>
+where
+    W: Into<OsString> + Clone,
+{
+    command().try_get_matches_from(words)
+}
+
+/// The grammar. As getopt has it, the word after an option that takes a value is its value,
+/// whatever it looks like: `-p -1`.
+pub(super) fn command() -> Command {
+    Args::command().mut_args(|arg| {
+        let takes_next_word = arg.get_action().takes_values() && !arg.is_positional();
+        if takes_next_word && !arg.is_require_equals_set() {
+            arg.allow_hyphen_values(true)
+        } else {
+            arg
+        }
+    })
+}
+
+/// What stands below the options in the help.
+fn after_help() -> String {
+    let examples = EXAMPLES.replace('\n', "\n  ");
+    format!("Examples:\n  {examples}\n\n{SIGNALS}\nExit codes: {EXIT_CODES}")
+}
+
 // Scripts look for memcached's version in what `-V` prints.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\n", "compatible with memcached 1.6.45");
 
@@ -190,15 +225,20 @@ const NETWORK: &str = "Network";
 const MEMORY: &str = "Memory";
 const SERVING: &str = "Serving";
 const PROCESS: &str = "Process";
+const CONFIGURATION: &str = "Configuration";
 const TUNING: &str = "Accepted for memcached's sake, without effect";
 
-const EXAMPLES: &str = "\
-Examples:
-  larder                              loopback, port 11211, 64 MB, one thread per core
-  larder -m 4g -c 10000 -l 10.0.0.5   4 GB, on one address of the network
-  larder -l 127.0.0.1,[::1]:11212     two listeners, the second on a port of its own
-  larder -d -u memcache -P /run/larder/larder.pid
-                                      in the background, as another user
+pub(super) const EXAMPLES: &str = "\
+larder                              loopback, port 11211, 64 MB, one thread per core
+larder -m 4g -c 10000 -l 10.0.0.5   4 GB, on one address of the network
+larder -l 127.0.0.1,[::1]:11212     two listeners, the second on a port of its own
+larder -d -u memcache -P /run/larder/larder.pid
+                                    in the background, as another user
+larder --config /etc/memcached.conf --check-config
+                                    would it start like this?";
 
-SIGTERM, SIGINT and SIGUSR1 stop in order; a second one stops at once.
-Exit codes: 0 stopped in order, 1 bad value, 64 usage, 67 no such user, 71 refused by the system.";
+pub(super) const SIGNALS: &str =
+    "SIGTERM, SIGINT and SIGUSR1 stop in order; a second one stops at once.";
+
+pub(super) const EXIT_CODES: &str = "0 stopped in order, 1 bad value, 64 usage, 67 no such user, \
+     71 refused by the system.";

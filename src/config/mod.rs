@@ -4,8 +4,13 @@
 //! memcached's, because scripts and unit files were written against them.
 
 mod args;
+mod environment;
+mod file;
+mod generate;
 mod listen;
+mod sources;
 mod suboptions;
+mod words;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -15,9 +20,11 @@ use std::thread;
 use crate::failure::Failure;
 
 pub use args::Args;
+pub use generate::Artifact;
+pub use sources::Sources;
 
 /// The validated configuration. Sizes are bytes, times seconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
     pub listen: Vec<SocketAddr>,
@@ -46,6 +53,16 @@ pub struct Config {
     pub flush_allowed: bool,
     /// `false` under `-X`.
     pub dump_allowed: bool,
+    /// `false` under `-W`.
+    pub watch_allowed: bool,
+    /// Ends the prefix of a key (`-D`).
+    pub prefix_delimiter: u8,
+    /// Figures by prefix are kept from the start.
+    pub prefix_figures: bool,
+    /// `stats sizes` is answered (`-o track_sizes`).
+    pub track_sizes: bool,
+    /// Lines that wait for a client that watches, beyond which it loses lines.
+    pub watcher_buffer_bytes: usize,
     /// `shutdown` is understood (`-A`).
     pub shutdown_allowed: bool,
     /// Number of `-v`.
@@ -60,6 +77,8 @@ pub struct Config {
     pub core_files: bool,
     /// Lock all pages into memory (`-k`).
     pub lock_memory: bool,
+    /// Seconds after which a connection that asks for nothing is closed; 0 for never.
+    pub idle_timeout_seconds: u32,
     /// Options as typed that mean nothing here, for one line in the log.
     pub without_effect: Vec<String>,
     /// Bytes read from a socket at a time; one buffer of this size per worker.
@@ -82,11 +101,13 @@ impl Config {
             None => Vec::new(),
         };
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
+        let threads = positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?;
+        let suboptions = suboptions::read(&args.extended)?;
         let config = Self {
             listen,
             tcp_port: port.unwrap_or(0),
             listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
-            threads: positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?,
+            threads,
             memory_bytes,
             item_bytes_max,
             connections_max: positive(
@@ -104,6 +125,11 @@ impl Config {
             cas: !args.disable_cas,
             flush_allowed: !args.disable_flush_all,
             dump_allowed: !args.disable_dumping,
+            watch_allowed: !args.disable_watch,
+            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref()),
+            prefix_figures: args.prefix_delimiter.is_some(),
+            track_sizes: suboptions.track_sizes,
+            watcher_buffer_bytes: WATCHER_BUFFER_BYTES,
             shutdown_allowed: args.enable_shutdown,
             verbosity: args.verbosity(),
             pid_file: args.pidfile.clone(),
@@ -111,7 +137,8 @@ impl Config {
             daemonize: args.daemon,
             core_files: args.enable_coredumps,
             lock_memory: args.lock_memory,
-            without_effect: without_effect(args)?,
+            idle_timeout_seconds: suboptions.idle_timeout_seconds,
+            without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
         };
@@ -137,6 +164,11 @@ impl Config {
             cas: true,
             flush_allowed: true,
             dump_allowed: true,
+            watch_allowed: true,
+            prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
+            prefix_figures: false,
+            track_sizes: false,
+            watcher_buffer_bytes: 4096,
             shutdown_allowed: true,
             verbosity: 0,
             pid_file: None,
@@ -144,12 +176,28 @@ impl Config {
             daemonize: false,
             core_files: false,
             lock_memory: false,
+            idle_timeout_seconds: 0,
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
             output_limit_bytes: 4096,
         };
         config.check();
         config
+    }
+
+    /// The values of options that were left out, under their names.
+    fn defaults(&self) -> Vec<(&'static str, String)> {
+        let listen = self.listen.iter().map(|address| ("--listen", address.to_string()));
+        let others = [
+            ("--port", self.tcp_port.to_string()),
+            ("--conn-limit", self.connections_max.to_string()),
+            ("--listen-backlog", self.backlog.to_string()),
+            ("--memory-limit", (self.memory_bytes / MIB).to_string()),
+            ("--max-item-size", self.item_bytes_max.to_string()),
+            ("--threads", self.threads.to_string()),
+            ("--max-reqs-per-event", self.requests_per_turn.to_string()),
+        ];
+        listen.chain(others).collect()
     }
 
     /// The relations between limits that every layer below relies on.
@@ -171,10 +219,12 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
         (args.enable_sasl, "-S (--enable-sasl)"),
         (args.auth_file.is_some(), "-Y (--auth-file)"),
         (args.memory_file.is_some(), "-e (--memory-file)"),
-        (args.enable_ssl, "-Z (--enable-ssl)"),
     ];
     if let Some((_, option)) = unsupported.iter().find(|(asked, _)| *asked) {
         return Err(Failure::usage(format!("{option} is not supported by this version")));
+    }
+    if args.enable_ssl {
+        return Err(Failure::usage("This server is not built with TLS support."));
     }
     match args.protocol.as_deref().map(str::trim) {
         None | Some("auto" | "ascii") => Ok(()),
@@ -186,21 +236,43 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn without_effect(args: &Args) -> Result<Vec<String>, Failure> {
+/// The names of what only tunes memcached's own engine, `suboptions` among it. It must be right all
+/// the same, as memcached has it.
+fn without_effect(
+    args: &Args,
+    suboptions: Vec<String>,
+    threads: usize,
+) -> Result<Vec<String>, Failure> {
+    check_tuning(args, threads)?;
     let options = [
         (args.slab_growth_factor.is_some(), "-f"),
         (args.slab_min_size.is_some(), "-n"),
         (args.enable_largepages, "-L"),
         (args.napi_ids.is_some(), "-N"),
-        (args.prefix_delimiter.is_some(), "-D"),
         (args.unix_mask.is_some(), "-a"),
     ];
     let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
     let mut names: Vec<String> = given.collect();
-    names.extend(suboptions::without_effect(&args.extended)?);
+    names.extend(suboptions);
     names.extend(args.stray.iter().map(|word| format!("{word:?}")));
     names.dedup();
     Ok(names)
+}
+
+fn check_tuning(args: &Args, threads: usize) -> Result<(), Failure> {
+    let factor = args.slab_growth_factor.as_deref().map(|typed| typed.trim().parse::<f64>());
+    if factor.is_some_and(|factor| !factor.is_ok_and(|factor| factor > 1.0)) {
+        return Err(Failure::value("Factor must be greater than 1"));
+    }
+    positive(args.slab_min_size.as_deref(), 1, "Chunk size must be greater than 0")?;
+    let ids =
+        positive(args.napi_ids.as_deref(), 1, "Maximum number of NAPI IDs must be greater than 0")?;
+    if ids > threads {
+        return Err(Failure::usage(format!(
+            "Number of napi_ids({ids}) cannot be greater than number of threads({threads})"
+        )));
+    }
+    Ok(())
 }
 
 /// `-m` and `-I` in bytes. They are read together because each limits the other.
@@ -261,6 +333,11 @@ fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
     })
 }
 
+/// The first byte of what was typed.
+fn prefix_delimiter(typed: Option<&str>) -> u8 {
+    typed.and_then(|typed| typed.bytes().next()).unwrap_or(PREFIX_DELIMITER_DEFAULT)
+}
+
 fn threads_default() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -278,6 +355,8 @@ const BACKLOG_DEFAULT: i32 = 1024;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+const WATCHER_BUFFER_BYTES: usize = 256 * KIB;
+const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";
 const CONNECTIONS_COMPLAINT: &str = "Maximum connections must be greater than 0";

@@ -1,29 +1,107 @@
 //! `-o name[=value],...`: memcached's extended options.
 //!
 //! Nearly all of them tune slabs, LRU lists and threads that larder does not have. They are
-//! accepted, since they stand in unit files everywhere, and handed back so that the log can name
-//! them. What would change what clients see is refused instead.
+//! accepted where memcached accepts them, since they stand in unit files everywhere, and handed
+//! back so that the log can name them. What would change what clients see is refused instead.
 
 use crate::failure::Failure;
 
-/// Checks the lists as typed and returns the names of the options that have no effect, in their
-/// order.
-pub(super) fn without_effect(lists: &[String]) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
+/// What the lists say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Suboptions {
+    /// Seconds after which an idle connection is closed; 0 for never.
+    pub(super) idle_timeout_seconds: u32,
+    /// `stats sizes` is to be answered.
+    pub(super) track_sizes: bool,
+    /// The names of the options that have no effect, in their order.
+    pub(super) without_effect: Vec<String>,
+}
+
+/// Reads the lists as typed.
+///
+/// # Errors
+///
+/// The first option that memcached would not take (exit code 1), or that cannot be served (64).
+pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
+    let mut read = Suboptions::default();
     for typed in lists.iter().flat_map(|list| list.split(',')).filter(|typed| !typed.is_empty()) {
-        let name = typed.split('=').next().unwrap_or(typed).trim();
+        let (name, value) = match typed.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (typed.trim(), None),
+        };
         if REFUSED.contains(&name) {
             return Err(Failure::usage(format!("-o {name} is not supported by this version")));
         }
-        if name == IMPLIED {
-            continue;
-        }
-        if !INERT.contains(&name) {
+        let Some((_, grammar)) = KNOWN.iter().find(|(known, _)| *known == name) else {
             return Err(Failure::value(format!("Illegal suboption \"{typed}\"")));
+        };
+        if !grammar.takes(value) {
+            let expected = grammar.describe();
+            return Err(Failure::value(format!("-o {name} takes {expected}: \"{typed}\"")));
         }
-        names.push(format!("-o {name}"));
+        match name {
+            IMPLIED => {}
+            "track_sizes" => read.track_sizes = true,
+            "idle_timeout" => {
+                read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
+            }
+            name => read.without_effect.push(format!("-o {name}")),
+        }
     }
-    Ok(names)
+    Ok(read)
+}
+
+/// What may follow a name.
+#[derive(Clone, Copy, Debug)]
+enum Grammar {
+    /// Nothing that would be looked at.
+    Flag,
+    /// Something.
+    Text,
+    /// A number between these, both included.
+    Number(u32, u32),
+    /// A number between these, or nothing.
+    NumberOrNone(u32, u32),
+    /// A number above 0, and not above this.
+    Factor(f64),
+    /// One of these.
+    Name(&'static [&'static str]),
+}
+
+impl Grammar {
+    fn takes(self, value: Option<&str>) -> bool {
+        let Some(value) = value else {
+            return matches!(self, Self::Flag | Self::NumberOrNone(..));
+        };
+        match self {
+            Self::Flag | Self::Text => true,
+            Self::Number(least, most) | Self::NumberOrNone(least, most) => {
+                number(value).is_some_and(|number| (least..=most).contains(&number))
+            }
+            Self::Factor(most) => {
+                value.parse::<f64>().is_ok_and(|factor| factor > 0.0 && factor <= most)
+            }
+            Self::Name(names) => names.contains(&value),
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Self::Flag => "no value".to_owned(),
+            Self::Text => "a value".to_owned(),
+            Self::Number(least, u32::MAX) => format!("a number of at least {least}"),
+            Self::Number(least, most) | Self::NumberOrNone(least, most) => {
+                format!("a number from {least} to {most}")
+            }
+            Self::Factor(f64::MAX) => "a number above 0".to_owned(),
+            Self::Factor(most) => format!("a number above 0, at most {most}"),
+            Self::Name(names) => format!("one of {}", names.join(", ")),
+        }
+    }
+}
+
+fn number(value: &str) -> Option<u32> {
+    value.parse().ok()
 }
 
 // Over the limit larder answers and closes: the option asks for what is done anyway.
@@ -31,91 +109,125 @@ const IMPLIED: &str = "maxconns_fast";
 
 const REFUSED: &[&str] = &["ext_path", "proxy_config"];
 
-const INERT: &[&str] = &[
-    "drop_privileges",
-    "ext_compact_under",
-    "ext_drop_under",
-    "ext_drop_unread",
-    "ext_io_depth",
-    "ext_item_age",
-    "ext_item_size",
-    "ext_low_ttl",
-    "ext_max_frag",
-    "ext_max_sleep",
-    "ext_page_size",
-    "ext_recache_rate",
-    "ext_threads",
-    "ext_wbuf_size",
-    "hash_algorithm",
-    "hashpower",
-    "hot_lru_pct",
-    "hot_max_factor",
-    "idle_timeout",
-    "inline_ascii_resp",
-    "lru_crawler",
-    "lru_crawler_sleep",
-    "lru_crawler_tocrawl",
-    "lru_maintainer",
-    "modern",
-    "no_chunked_items",
-    "no_drop_privileges",
-    "no_hashexpand",
-    "no_inline_ascii_resp",
-    "no_lru_crawler",
-    "no_lru_maintainer",
-    "no_maxconns_fast",
-    "no_modern",
-    "no_slab_automove",
-    "no_slab_reassign",
-    "proxy_arg",
-    "proxy_memprofile",
-    "proxy_uring",
-    "read_buf_mem_limit",
-    "resp_obj_mem_limit",
-    "slab_automove",
-    "slab_automove_freeratio",
-    "slab_automove_ratio",
-    "slab_automove_window",
-    "slab_chunk_max",
-    "slab_reassign",
-    "slab_sizes",
-    "sock_cookie_id",
-    "ssl_ca_cert",
-    "ssl_chain_cert",
-    "ssl_ciphers",
-    "ssl_kernel_tls",
-    "ssl_key",
-    "ssl_keyformat",
-    "ssl_min_version",
-    "ssl_session_cache",
-    "ssl_verify_mode",
-    "ssl_wbuf_size",
-    "tail_repair_time",
-    "temporary_ttl",
-    "track_sizes",
-    "warm_lru_pct",
-    "warm_max_factor",
-    "watcher_logbuf_size",
-    "worker_logbuf_size",
+const ANY: Grammar = Grammar::Number(0, u32::MAX);
+
+const KNOWN: &[(&str, Grammar)] = &[
+    ("drop_privileges", Grammar::Flag),
+    ("ext_compact_under", ANY),
+    ("ext_drop_under", ANY),
+    ("ext_drop_unread", Grammar::Flag),
+    ("ext_io_depth", ANY),
+    ("ext_item_age", ANY),
+    ("ext_item_size", ANY),
+    ("ext_low_ttl", ANY),
+    ("ext_max_frag", Grammar::Factor(f64::MAX)),
+    ("ext_max_sleep", ANY),
+    ("ext_page_size", ANY),
+    ("ext_recache_rate", ANY),
+    ("ext_threads", ANY),
+    ("ext_wbuf_size", ANY),
+    ("hash_algorithm", Grammar::Name(&["jenkins", "murmur3", "xxh3"])),
+    ("hashpower", Grammar::Number(12, 32)),
+    ("hot_lru_pct", Grammar::Number(1, 79)),
+    ("hot_max_factor", Grammar::Factor(f64::MAX)),
+    ("idle_timeout", ANY),
+    ("inline_ascii_resp", Grammar::Flag),
+    ("lru_crawler", Grammar::Flag),
+    ("lru_crawler_sleep", Grammar::Number(0, 1_000_000)),
+    ("lru_crawler_tocrawl", ANY),
+    ("lru_maintainer", Grammar::Flag),
+    (IMPLIED, Grammar::Flag),
+    ("modern", Grammar::Flag),
+    ("no_chunked_items", Grammar::Flag),
+    ("no_drop_privileges", Grammar::Flag),
+    ("no_hashexpand", Grammar::Flag),
+    ("no_inline_ascii_resp", Grammar::Flag),
+    ("no_lru_crawler", Grammar::Flag),
+    ("no_lru_maintainer", Grammar::Flag),
+    ("no_maxconns_fast", Grammar::Flag),
+    ("no_modern", Grammar::Flag),
+    ("no_slab_automove", Grammar::Flag),
+    ("no_slab_reassign", Grammar::Flag),
+    ("proxy_arg", Grammar::Text),
+    ("proxy_memprofile", Grammar::Flag),
+    ("proxy_uring", Grammar::Flag),
+    ("read_buf_mem_limit", ANY),
+    ("resp_obj_mem_limit", Grammar::Flag),
+    ("slab_automove", Grammar::NumberOrNone(0, 2)),
+    ("slab_automove_freeratio", Grammar::Factor(f64::MAX)),
+    ("slab_automove_ratio", Grammar::Factor(1.0)),
+    ("slab_automove_window", Grammar::Number(3, 1800)),
+    ("slab_chunk_max", Grammar::Number(1, 1024)),
+    ("slab_reassign", Grammar::Flag),
+    ("slab_sizes", Grammar::Text),
+    ("sock_cookie_id", Grammar::Text),
+    ("ssl_ca_cert", Grammar::Text),
+    ("ssl_chain_cert", Grammar::Text),
+    ("ssl_ciphers", Grammar::Text),
+    ("ssl_kernel_tls", Grammar::Flag),
+    ("ssl_key", Grammar::Text),
+    ("ssl_keyformat", ANY),
+    ("ssl_min_version", Grammar::Number(0, 3)),
+    ("ssl_session_cache", Grammar::Flag),
+    ("ssl_verify_mode", Grammar::Number(0, 3)),
+    ("ssl_wbuf_size", ANY),
+    ("tail_repair_time", Grammar::Number(10, u32::MAX)),
+    ("temporary_ttl", ANY),
+    ("track_sizes", Grammar::Flag),
+    ("warm_lru_pct", Grammar::Number(1, 79)),
+    ("warm_max_factor", Grammar::Factor(f64::MAX)),
+    ("watcher_logbuf_size", ANY),
+    ("worker_logbuf_size", ANY),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(list: &str) -> Result<Vec<String>, Failure> {
-        without_effect(&[list.to_owned()])
+    fn check(list: &str) -> Result<Suboptions, Failure> {
+        read(&[list.to_owned()])
     }
 
     #[test]
     fn names_what_has_no_effect_once_per_option() {
-        let names = check("modern,hash_algorithm=murmur3,maxconns_fast,").unwrap();
-        assert_eq!(names, ["-o modern", "-o hash_algorithm"]);
+        let read = check("modern,hash_algorithm=murmur3,maxconns_fast,").unwrap();
+        assert_eq!(read.without_effect, ["-o modern", "-o hash_algorithm"]);
+    }
+
+    #[test]
+    fn the_last_idle_timeout_counts() {
+        let lists = ["idle_timeout=5,modern".to_owned(), "idle_timeout=60".to_owned()];
+        let read = read(&lists).unwrap();
+        assert_eq!(read.idle_timeout_seconds, 60);
+        assert_eq!(read.without_effect, ["-o modern"]);
     }
 
     #[test]
     fn quotes_an_unknown_option_as_typed() {
         assert_eq!(check("modern,x=3"), Err(Failure::value("Illegal suboption \"x=3\"")));
+    }
+
+    #[test]
+    fn says_what_an_option_takes() {
+        let table = [
+            ("hashpower=33", "a number from 12 to 32"),
+            ("hashpower", "a number from 12 to 32"),
+            ("slab_automove=3", "a number from 0 to 2"),
+            ("slab_automove_ratio=1.5", "a number above 0, at most 1"),
+            ("hot_max_factor=nan", "a number above 0"),
+            ("hash_algorithm=md5", "one of jenkins, murmur3, xxh3"),
+            ("tail_repair_time=9", "a number of at least 10"),
+            ("idle_timeout=-1", "a number of at least 0"),
+            ("slab_sizes", "a value"),
+        ];
+        for (typed, expected) in table {
+            let name = typed.split('=').next().unwrap();
+            let message = format!("-o {name} takes {expected}: \"{typed}\"");
+            assert_eq!(check(typed), Err(Failure::value(message)));
+        }
+        for typed in ["slab_automove", "slab_automove=2", "hashpower=32", "modern=5"] {
+            assert!(check(typed).is_ok(), "{typed}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn args(line: &str) -> Args {
 
 /// Command lines as they stand in unit files, images and start scripts. `-l` is loopback where the
 /// original names a host that the machine running this test does not know.
-const CARRIED_OVER: &[&str] = &[
+pub(super) const CARRIED_OVER: &[&str] = &[
     "",
     // Debian: /etc/memcached.conf as its start script passes it on.
     "-d -m 64 -p 11211 -u memcache -l 127.0.0.1 -P /var/run/memcached/memcached.pid",
@@ -41,8 +41,8 @@ const CARRIED_OVER: &[&str] = &[
     "-o lru_maintainer,lru_crawler,hash_algorithm=murmur3 -o slab_reassign,slab_automove=2",
     "-o maxconns_fast,hashpower=20,hot_lru_pct=30,warm_lru_pct=30",
     "-o hot_max_factor=0.1,warm_max_factor=2.0",
-    "-o no_modern,no_hashexpand,no_lru_crawler,temporary_ttl=60,idle_timeout=0,tail_repair_time=0",
-    "-f 1.08 -n 72 -L -N 4 -D : -a 0777",
+    "-o no_modern,no_hashexpand,no_lru_crawler,temporary_ttl=60,idle_timeout=0,tail_repair_time=10",
+    "-f 1.08 -n 72 -L -N 4 -t 4 -D : -a 0777",
     "-c 65536 -l 127.0.0.1:11212;[::1]:11213",
 ];
 
@@ -126,6 +126,8 @@ fn bad_values_earn_memcacheds_complaints() {
         ("-m 4096 -I 1025m", "Cannot set item size limit higher than a gigabyte."),
         ("-I 512", "Item max size cannot be less than 1024 bytes."),
         ("-p 65536", "ERROR: Invalid port number 65536."),
+        ("-N 9 -t 2", "Number of napi_ids(9) cannot be greater than number of threads(2)"),
+        ("-Z", "This server is not built with TLS support."),
         (
             "-B foo",
             "Invalid value for binding protocol: foo\n -- should be one of auto, binary, or ascii",
@@ -141,6 +143,10 @@ fn bad_values_earn_memcacheds_complaints() {
         ("-c 0", CONNECTIONS_COMPLAINT),
         ("-c -5", CONNECTIONS_COMPLAINT),
         ("-R 0", REQUESTS_COMPLAINT),
+        ("-f 1", "Factor must be greater than 1"),
+        ("-f x", "Factor must be greater than 1"),
+        ("-n 0", "Chunk size must be greater than 0"),
+        ("-N 0", "Maximum number of NAPI IDs must be greater than 0"),
         ("-o modern,bogus", "Illegal suboption \"bogus\""),
     ];
     for (line, complaint) in value {
@@ -157,7 +163,7 @@ fn item_limits_are_inclusive() {
 
 #[test]
 fn refuses_what_it_cannot_serve() {
-    for line in ["-s /tmp/x", "-U 11211", "-S", "-Y users", "-e file", "-Z", "-B binary"] {
+    for line in ["-s /tmp/x", "-U 11211", "-S", "-Y users", "-e file", "-B binary"] {
         let failure = config(line).expect_err(line);
         assert!(failure.to_string().contains("not supported by this version"), "{line}: {failure}");
     }

@@ -3,8 +3,11 @@
 //! Parsing is pure and borrows from the line. It counts nothing and knows nothing of what was
 //! stored. Only blanks separate tokens: a tab, a NUL or any byte above 127 is part of a key.
 
+use super::manage::Area;
 use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
-use super::{Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage};
+use super::{
+    Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
+};
 use memchr::{memchr, memchr_iter, memchr2};
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
@@ -32,6 +35,8 @@ pub enum Parsed<'a> {
         /// Bytes behind the line that belong to it and are not to be taken for commands.
         swallow_bytes: usize,
     },
+    /// A meta command, for [`meta::parse`](super::meta::parse).
+    Meta,
     /// Not this protocol: a web browser that was led here must not make it further.
     Alien,
 }
@@ -67,8 +72,8 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"replace" => storage(Mode::Replace, rest),
         b"append" => storage(Mode::Append, rest),
         b"prepend" => storage(Mode::Prepend, rest),
-        b"cas" => storage(Mode::Cas(0), rest),
-        b"delete" => keyed(rest, 1, |key, _| Ok(Request::Delete { key })),
+        b"cas" => compared_storage(rest),
+        b"delete" => keyed(rest, 1, |key, _| Ok(Request::Delete(Deletion::plain(key)))),
         b"touch" => keyed(rest, 2, touch),
         b"incr" => keyed(rest, 2, |key, delta| count(Direction::Up, key, delta)),
         b"decr" => keyed(rest, 2, |key, delta| count(Direction::Down, key, delta)),
@@ -79,7 +84,10 @@ pub fn parse(line: &[u8]) -> Line<'_> {
         b"quit" => Line::request(Request::Quit, false),
         b"stats" => stats(rest),
         b"shutdown" => shutdown(rest),
-        _ => unknown(line),
+        b"mg" | b"ms" | b"md" | b"ma" | b"mn" | b"me" => {
+            Line { parsed: Parsed::Meta, quiet: false }
+        }
+        _ => managed(command, rest).unwrap_or_else(|| unknown(line)),
     }
 }
 
@@ -200,8 +208,22 @@ fn touched_keys(cas: bool, rest: &[u8]) -> Line<'_> {
     }
 }
 
-/// `set <key> <flags> <exptime> <bytes> [<cas>] [noreply]`
+/// `set <key> <flags> <exptime> <bytes> [noreply]`
 fn storage(mode: Mode, rest: &[u8]) -> Line<'_> {
+    conditional_storage(mode, |_| Some(None), rest)
+}
+
+/// `cas <key> <flags> <exptime> <bytes> <cas> [noreply]`
+fn compared_storage(rest: &[u8]) -> Line<'_> {
+    conditional_storage(Mode::Set, |cas| strict_u64(cas).map(Some), rest)
+}
+
+/// A storage line, of which `compare` understands what follows the length.
+fn conditional_storage(
+    mode: Mode,
+    compare: impl Fn(&[u8]) -> Option<Option<u64>>,
+    rest: &[u8],
+) -> Line<'_> {
     let mut tokens = Tokens::new(rest);
     let mut token = || tokens.next().unwrap_or_default();
     let (key, flags, exptime, value_bytes) = (token(), token(), token(), token());
@@ -217,10 +239,16 @@ fn storage(mode: Mode, rest: &[u8]) -> Line<'_> {
     let cas = tokens.next().unwrap_or_default();
     let quiet = asks_for_no_reply(tokens.last().unwrap_or(cas));
     let understood = || {
-        let mode = if let Mode::Cas(_) = mode { Mode::Cas(strict_u64(cas)?) } else { mode };
+        let compare = compare(cas)?;
         let flags = truncated_flags(lenient_u64(flags)?);
         let exptime = truncated_exptime(lenient_i64(exptime)?);
-        (key.len() <= KEY_BYTES_MAX).then_some(Storage { mode, key, flags, exptime, value_bytes })
+        (key.len() <= KEY_BYTES_MAX).then_some(Storage {
+            flags,
+            exptime,
+            compare,
+            replaces_or_removes: mode == Mode::Set && compare.is_none(),
+            ..Storage::plain(mode, key, value_bytes)
+        })
     };
     match understood() {
         Some(storage) => Line::request(Request::Store(storage), quiet),
@@ -263,7 +291,7 @@ fn touch<'a>(key: &'a [u8], exptime: &[u8]) -> Result<Request<'a>, Fault> {
 
 fn count<'a>(direction: Direction, key: &'a [u8], delta: &[u8]) -> Result<Request<'a>, Fault> {
     let delta = strict_u64(delta).ok_or(Fault::InvalidDelta)?;
-    Ok(Request::Count { key, direction, delta })
+    Ok(Request::Count(Counting::plain(key, direction, delta)))
 }
 
 /// `flush_all [<exptime>] [noreply]`
@@ -308,6 +336,13 @@ fn shutdown(rest: &[u8]) -> Line<'_> {
     Line::request(Request::Shutdown { manner: rest.trim_ascii() }, quiet)
 }
 
+/// `<command> [<argument>...]`, for commands that manage the server.
+fn managed<'a>(command: &[u8], rest: &'a [u8]) -> Option<Line<'a>> {
+    let area = Area::named(command)?;
+    let quiet = area.can_be_quiet() && asks_for_no_reply(last(rest));
+    Some(Line::request(Request::Manage { area, arguments: rest }, quiet))
+}
+
 fn unknown(line: &[u8]) -> Line<'_> {
     let last_token = last(line);
     let quiet = asks_for_no_reply(last_token);
@@ -344,7 +379,7 @@ fn truncated_exptime(exptime: i64) -> i32 {
 /// What follows every value.
 pub const VALUE_END: &[u8] = b"\r\n";
 /// The longest value that can be announced: with its end it is still a 31-bit length.
-const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
+pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 /// Two bytes of a command and a full line end: what is shorter is no command.
 const SHORTEST_LINE_BYTES: usize = 4;
 /// Blanks that a long retrieval may begin with.
@@ -363,14 +398,13 @@ mod tests {
 
     #[test]
     fn a_storage_line_is_read_field_by_field() {
-        let storage =
-            Storage { mode: Mode::Set, key: b"key", flags: 7, exptime: -1, value_bytes: 5 };
+        let storage = Storage { flags: 7, exptime: -1, ..Storage::plain(Mode::Set, b"key", 5) };
         for line in ["set key 7 -1 5\r\n", "set  key  +7 -1 5  \n", "set key 4294967303 -1 5 x\r\n"]
         {
             assert_eq!(request(line), Request::Store(storage), "{line:?}");
             assert!(!parse(line.as_bytes()).quiet);
         }
-        let storage = Storage { mode: Mode::Cas(9), ..storage };
+        let storage = Storage { compare: Some(9), replaces_or_removes: false, ..storage };
         assert_eq!(request("cas key 7 4294967295 5 9 noreply\r\n"), Request::Store(storage));
     }
 
@@ -394,7 +428,10 @@ mod tests {
 
     #[test]
     fn only_blanks_separate() {
-        assert_eq!(request("delete k\te\0y\rs\r\n"), Request::Delete { key: b"k\te\0y\rs" });
+        assert_eq!(
+            request("delete k\te\0y\rs\r\n"),
+            Request::Delete(Deletion::plain(b"k\te\0y\rs"))
+        );
         let tokens: Vec<_> = Tokens::new(b"  a  b\xff ").collect();
         assert_eq!(tokens, [b"a".as_slice(), b"b\xff"]);
     }

@@ -1,6 +1,7 @@
 //! Requests in any pieces, their replies, and what is kept in between.
 
 use super::*;
+use crate::command::Observer;
 use crate::config::Config;
 use crate::shared::Shared;
 use crate::store::Handle;
@@ -40,6 +41,7 @@ impl Harness {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
             batch: self.handle.batch(NOW),
+            observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
         let served = serve(

@@ -5,9 +5,9 @@
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
 use super::index::{Found, Hash, Locked, Slot, Stamp};
-use super::item::{self, Entry, Item};
+use super::item::{self, Entry, Item, Marks};
 use super::policy;
-use super::{Expected, Expiry, Removal, Store, Witness};
+use super::{Amendment, Expected, Expiry, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
 use crossbeam_epoch::Guard;
@@ -29,7 +29,7 @@ impl<'a> Change<'a> {
         &self,
         hash: Hash,
         draft: &Allocation,
-        expiry: Expiry,
+        traits: &Traits,
         expected: Expected,
     ) -> Result<u64, Unexpected> {
         let space = &self.store.space;
@@ -54,12 +54,18 @@ impl<'a> Change<'a> {
                 (slot, policy::stored(bytes, space.bytes_allowed()).max(remembered))
             }
         };
-        let expiry = match expiry {
+        // What is inherited is read under the lock, like whatever changes it: nothing is lost.
+        let expiry = match traits.expiry {
             Expiry::At(expiry) => expiry,
-            // Read under the lock, like a touch that changes it: neither is lost.
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        item.finish(sequence, expiry, self.now, false);
+        let inherited = old.map_or(0, |old| old.inherited(traits.marks));
+        let access = match old {
+            // To mark an item is not to use it.
+            Some(old) if traits.marks == Marks::Invalidated => old.last_access(),
+            _ => self.now,
+        };
+        item.finish(sequence, expiry, access, traits.marks.given() | inherited);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's
         // arena; segments are retired only when nothing in the index names them (`bury`,
         // `Clearing::clear`).
@@ -71,7 +77,7 @@ impl<'a> Change<'a> {
         if let Some(old) = old {
             self.bury(old);
         }
-        Ok(sequence)
+        Ok(item.cas())
     }
 
     /// Has an item live on with `copy` in the place of one of its entries, and with this frequency
@@ -133,6 +139,26 @@ impl<'a> Change<'a> {
         item.set_expiry(expiry);
         self.store.space.note_expiry(item.location(), expiry);
         Some(item)
+    }
+
+    /// Changes in place what may be changed of a key's item, if it is as expected.
+    pub(super) fn amend(
+        &self,
+        key: &[u8],
+        expected: Expected,
+        amendment: Amendment,
+    ) -> Result<bool, Unexpected> {
+        let hash = self.store.index.hash(key);
+        let locked = self.store.index.lock(hash, self.guard);
+        let found = locked.find(hash, key, &self.store.space.arena).map(|found| found.item);
+        let Some(item) = found.filter(|_| self.is_as_expected(found, expected)) else {
+            return Err(Unexpected);
+        };
+        if let Some(expiry) = amendment.expiry {
+            item.set_expiry(expiry);
+            self.store.space.note_expiry(item.location(), expiry);
+        }
+        Ok(amendment.lease && item.take_lease())
     }
 
     /// Takes an item out of the index, if it is still there, and leaves a ghost if there is a stamp

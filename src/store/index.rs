@@ -215,6 +215,26 @@ impl Index {
         ControlFlow::Continue(())
     }
 
+    /// Calls `visit` with every item of one shard; `false` if there is no such shard. It takes
+    /// no lock: what is replaced meanwhile is seen as it was or as it is, and what stays is seen
+    /// once.
+    pub(super) fn visit_shard(
+        &self,
+        number: usize,
+        arena: &Arena,
+        guard: &Guard,
+        mut visit: impl FnMut(Item<'_>),
+    ) -> bool {
+        let Some(shard) = self.shards.get(number) else { return false };
+        for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
+            let slot = slot.load(Ordering::Acquire);
+            if slot & LIVE != 0 {
+                visit(self.item(location_of(slot), arena, guard));
+            }
+        }
+        true
+    }
+
     /// The number of slots in all tables.
     pub(super) fn slots(&self) -> usize {
         self.table_bytes() / size_of::<u64>()

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  0       4        8      12         16            20
-//!  | expiry | access | bits | sequence | value bytes | [inline 4, next 8] [flags 4] key value-part
+//!  | expiry | access | bits | sequence | value bytes |
+//!  [inline 4, next 8] [cas 8] [flags 4] key value-part
 //!
 //!  bits: marks 8 | key length 8 | upper half of the sequence 16;  every entry is padded to 8
 //! ```
 //!
-//! Client flags are stored only where they are not zero. An item that does not fit what is left of
+//! Client flags are stored only where they are not zero, a cas only where the client chose it: else
+//! the sequence is the cas, too. An item that does not fit what is left of
 //! its segment is *split*: its head holds the first `inline` bytes of the value and `next` names a
 //! *fragment*, an entry elsewhere that holds more:
 //!
@@ -44,12 +46,51 @@ pub struct Item<'b> {
     at: Location,
 }
 
+/// What an item is marked with when it becomes its key's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Nothing: it is new.
+    New,
+    /// It only holds the place of what its creator, who has the lease, will bring.
+    Placeholder,
+    /// All that its predecessor was marked with: it is that item, changed in place.
+    Same,
+    /// It is new, and out of date from the beginning. The lease is to be had.
+    NewStale,
+    /// It is its predecessor, out of date as of now. The lease is to be had.
+    Invalidated,
+    /// It is as much out of date as its predecessor, whose lease stands.
+    StillStale,
+}
+
+impl Marks {
+    /// Those of its own.
+    pub(super) fn given(self) -> u32 {
+        match self {
+            Self::New | Self::Same => 0,
+            Self::Placeholder => MARK_LEASED,
+            Self::NewStale | Self::Invalidated | Self::StillStale => MARK_STALE,
+        }
+    }
+
+    fn inherited(self) -> u32 {
+        match self {
+            Self::New | Self::Placeholder | Self::NewStale => 0,
+            Self::Same => MARK_FETCHED | MARK_STALE | MARK_LEASED,
+            Self::Invalidated => MARK_FETCHED,
+            Self::StillStale => MARK_LEASED,
+        }
+    }
+}
+
 /// What must be known of an entry before it gets its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) key_bytes: usize,
     pub(super) value_bytes: usize,
     pub(super) flags: u32,
+    /// Where it is not the version.
+    pub(super) cas: Option<u64>,
 }
 
 #[repr(C)]
@@ -65,8 +106,9 @@ impl Shape {
     /// Bytes of the head with nothing of the value in it.
     pub(super) fn head_bytes(&self, split: bool) -> usize {
         let flags = if self.flags == 0 { 0 } else { FLAGS_BYTES };
+        let cas = if self.cas.is_none() { 0 } else { CAS_BYTES };
         let split = if split { SPLIT_BYTES } else { 0 };
-        HEADER_BYTES + flags + split + self.key_bytes
+        HEADER_BYTES + split + cas + flags + self.key_bytes
     }
 
     /// Bytes of the whole item in one piece, padding included.
@@ -91,7 +133,7 @@ impl<'b> Item<'b> {
     /// The key, 1 to 250 bytes.
     #[must_use]
     pub fn key(&self) -> &'b [u8] {
-        let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes();
+        let start = HEADER_BYTES + self.split_bytes() + self.options_bytes();
         // SAFETY: a head holds `key_bytes` bytes of key from there on, written before it was
         // published, never after.
         unsafe { slice::from_raw_parts(self.pointer().add(start), self.key_bytes()) }
@@ -103,9 +145,9 @@ impl<'b> Item<'b> {
         if self.marks() & MARK_FLAGS == 0 {
             return 0;
         }
-        let at = HEADER_BYTES + self.split_bytes();
-        // SAFETY: the mark says that four bytes of flags stand there; they never change after
-        // publication.
+        let at = HEADER_BYTES + self.split_bytes() + self.options_bytes() - FLAGS_BYTES;
+        // SAFETY: the mark says that four bytes of flags stand there, last before the key; they
+        // never change after publication.
         unsafe { ptr::read(self.pointer().add(at).cast::<u32>()) }
     }
 
@@ -118,7 +160,7 @@ impl<'b> Item<'b> {
     /// The value, in the pieces in which it lies: one, unless it is large.
     #[must_use]
     pub fn value_chunks(&self) -> Chunks<'b> {
-        let start = HEADER_BYTES + self.flags_bytes() + self.split_bytes() + self.key_bytes();
+        let start = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
         let (inline, next) = self.inline_and_next();
         // SAFETY: a head holds `inline` bytes of value behind its key, written before it was
         // published, never after.
@@ -126,9 +168,20 @@ impl<'b> Item<'b> {
         Chunks { arena: self.arena, first: Some(first), next }
     }
 
-    /// The version: unique in the store, growing from store to store, never 0.
+    /// What a client can compare: the version, unless the item was stored with another.
     #[must_use]
     pub fn cas(&self) -> u64 {
+        if self.marks() & MARK_CAS == 0 {
+            return self.version();
+        }
+        let at = HEADER_BYTES + self.split_bytes();
+        // SAFETY: the mark says that eight bytes of cas stand there, at any alignment; they never
+        // change after publication.
+        unsafe { ptr::read_unaligned(self.pointer().add(at).cast::<u64>()) }
+    }
+
+    /// Unique in the store, growing from store to store, never 0.
+    pub(super) fn version(&self) -> u64 {
         let header = self.header();
         let high = header.bits.load(Ordering::Relaxed) >> SEQUENCE_HIGH_SHIFT;
         (u64::from(high) << 32) | u64::from(header.sequence.load(Ordering::Relaxed))
@@ -152,6 +205,31 @@ impl<'b> Item<'b> {
         self.marks() & MARK_FETCHED != 0
     }
 
+    /// Whether it is out of date: good enough until somebody brings what is to replace it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.marks() & MARK_STALE != 0
+    }
+
+    /// Whether somebody was told to bring what is to replace it. That it is not may be out of date:
+    /// [`Batch::amend`](super::Batch::amend) knows.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.marks() & MARK_LEASED != 0
+    }
+
+    /// Gives the lease to the caller; `false` if it was given before. The caller holds the key's
+    /// shard lock, as everyone does who copies the marks to another item.
+    pub(super) fn take_lease(&self) -> bool {
+        let before = self.header().bits.fetch_or(MARK_LEASED, Ordering::Relaxed);
+        before & MARK_LEASED == 0
+    }
+
+    /// The marks that [`Marks`] gives to a successor of this item.
+    pub(super) fn inherited(&self, marks: Marks) -> u32 {
+        self.marks() & marks.inherited()
+    }
+
     /// Whether it was marked dead, or is a draft.
     pub(super) fn is_dead(&self) -> bool {
         self.marks() & MARK_DEAD != 0
@@ -159,7 +237,7 @@ impl<'b> Item<'b> {
 
     /// Records a use. Writes only what changes: a key that everybody reads stays in everybody's
     /// cache.
-    pub(super) fn mark_fetched(&self, now: Seconds) {
+    pub fn mark_fetched(&self, now: Seconds) {
         let header = self.header();
         if header.bits.load(Ordering::Relaxed) & MARK_FETCHED == 0 {
             header.bits.fetch_or(MARK_FETCHED, Ordering::Relaxed);
@@ -177,7 +255,7 @@ impl<'b> Item<'b> {
 
     /// Gives a draft what it gets last, under the shard lock, just before its location is
     /// published.
-    pub(super) fn finish(&self, sequence: u64, expiry: Seconds, access: Seconds, fetched: bool) {
+    pub(super) fn finish(&self, sequence: u64, expiry: Seconds, access: Seconds, marks: u32) {
         let header = self.header();
         let low = u32::try_from(sequence & u64::from(u32::MAX)).expect("masked");
         let high = u32::try_from(sequence >> 32).expect("shifted") << SEQUENCE_HIGH_SHIFT;
@@ -185,7 +263,7 @@ impl<'b> Item<'b> {
         header.expiry.store(expiry, Ordering::Relaxed);
         header.access.store(access, Ordering::Relaxed);
         header.sequence.store(low, Ordering::Relaxed);
-        header.bits.store(bits | high | if fetched { MARK_FETCHED } else { 0 }, Ordering::Relaxed);
+        header.bits.store(bits | high | marks, Ordering::Relaxed);
         self.for_each_fragment(|fragment| {
             // SAFETY: a draft's fragments are its owner's, and written.
             let header = unsafe { header_at(self.arena, fragment) };
@@ -242,7 +320,7 @@ impl<'b> Item<'b> {
     /// Calls `visit` with place and size in bytes of the head and of every fragment.
     pub(super) fn for_each_entry(&self, mut visit: impl FnMut(Location, usize)) {
         let (inline, mut next) = self.inline_and_next();
-        let head = HEADER_BYTES + self.flags_bytes() + self.split_bytes() + self.key_bytes();
+        let head = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
         visit(self.at, pad(head + inline));
         while next != Location::NONE {
             let at = next;
@@ -292,8 +370,9 @@ impl<'b> Item<'b> {
         ((self.marks() >> KEY_SHIFT) & 0xff) as usize
     }
 
-    fn flags_bytes(&self) -> usize {
-        if self.marks() & MARK_FLAGS == 0 { 0 } else { FLAGS_BYTES }
+    /// Bytes of cas and flags: each mark is as much as the bytes it stands for.
+    fn options_bytes(&self) -> usize {
+        (self.marks() & (MARK_CAS | MARK_FLAGS)) as usize
     }
 
     fn split_bytes(&self) -> usize {
@@ -376,6 +455,11 @@ pub(super) unsafe fn write_head(
             ptr::write(base.add(position).cast::<u32>(), inline);
             ptr::write(base.add(NEXT).cast::<AtomicU64>(), AtomicU64::new(0));
             position += SPLIT_BYTES;
+        }
+        if let Some(cas) = shape.cas {
+            marks |= MARK_CAS;
+            ptr::write_unaligned(base.add(position).cast::<u64>(), cas);
+            position += CAS_BYTES;
         }
         if shape.flags != 0 {
             marks |= MARK_FLAGS;
@@ -501,7 +585,7 @@ pub(super) unsafe fn entry_at(arena: &Arena, at: Location) -> Entry {
             return Entry { at, bytes, head, is_dead };
         }
         let item = Item::new(arena, at);
-        let head = HEADER_BYTES + item.flags_bytes() + item.split_bytes() + item.key_bytes();
+        let head = HEADER_BYTES + item.split_bytes() + item.options_bytes() + item.key_bytes();
         Entry { at, bytes: pad(head + item.inline_and_next().0), head: at, is_dead }
     }
 }
@@ -557,6 +641,7 @@ pub(super) const FRAGMENT_BYTES: usize = 40;
 
 const HEADER_BYTES: usize = 20;
 const FLAGS_BYTES: usize = 4;
+const CAS_BYTES: usize = 8;
 const SPLIT_BYTES: usize = 12;
 /// Where a split head and a fragment say where the item goes on.
 const NEXT: usize = 24;
@@ -566,9 +651,13 @@ const OWNER: usize = 32;
 const MARK_DEAD: u32 = 1;
 const MARK_FETCHED: u32 = 1 << 1;
 const MARK_FLAGS: u32 = 1 << 2;
-const MARK_SPLIT: u32 = 1 << 3;
-const MARK_FRAGMENT: u32 = 1 << 4;
+const MARK_CAS: u32 = 1 << 3;
+const MARK_SPLIT: u32 = 1 << 4;
+const MARK_FRAGMENT: u32 = 1 << 5;
+const MARK_STALE: u32 = 1 << 6;
+const MARK_LEASED: u32 = 1 << 7;
 const KEY_SHIFT: u32 = 8;
 const SEQUENCE_HIGH_SHIFT: u32 = 16;
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+const _: () = assert!(MARK_FLAGS as usize == FLAGS_BYTES && MARK_CAS as usize == CAS_BYTES);

@@ -9,6 +9,7 @@
 //!                                  policy.rs   which items may stay
 //!                                  reclaim.rs  how the others go
 //! Housekeeper  at most one         housekeeper.rs  what is done ahead of need
+//!                                  walk.rs     everything there is, piece by piece
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -35,13 +36,15 @@ mod policy;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+mod walk;
 
 pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
-pub use self::item::{Chunks, Item};
+pub use self::item::{Chunks, Item, Marks};
+pub use self::walk::{Cursor, Swept};
 
 use self::append::{Allocation, Appender};
-use self::change::Change;
+use self::change::{Change, Unexpected};
 use self::counters::{Counters, Held};
 use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
@@ -50,6 +53,7 @@ use self::segment::{ARENA_BYTES_MAX, SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -90,7 +94,13 @@ pub struct Store {
     counters: Mutex<Vec<Arc<Counters>>>,
     /// Who is woken when there is something to do ahead of need.
     housekeeper: OnceLock<Thread>,
+    eviction_listener: OnceLock<EvictionListener>,
 }
+
+/// See [`Store::on_eviction`].
+struct EvictionListener(Box<Listener>);
+
+type Listener = dyn Fn(&Item<'_>, Seconds) + Send + Sync;
 
 /// Every store writes it, while every look-up reads what lies beside it: they must not share a line
 /// of memory, nor the pair of lines that a processor may fetch together.
@@ -141,7 +151,7 @@ pub enum State<'b> {
 
 /// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live.
 /// Equal again means that nothing happened to the key in between, a change of expiry and the marks
-/// of use aside. It names the item by its cas, which is never used again, and not by its place,
+/// of use aside. It names the item by its version, which is never used again, and not by its place,
 /// which is: reserving room may let go of what the batch has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness(u64);
@@ -165,6 +175,40 @@ pub enum Expiry {
     Inherit,
 }
 
+/// What an item has besides key and value.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// The client's flags.
+    pub flags: u32,
+    /// When it ends.
+    pub expiry: Expiry,
+    /// The cas, where it is not to be a new one of the store's own.
+    pub cas: Option<u64>,
+    /// What it is marked with.
+    pub marks: Marks,
+}
+
+/// What can be changed of an item in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Amendment {
+    /// When it ends.
+    pub expiry: Option<Seconds>,
+    /// Give the lease to the caller, if nobody has it.
+    pub lease: bool,
+}
+
+/// What [`Batch::amend`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// As asked.
+    Done {
+        /// The caller has got the lease.
+        leased: bool,
+    },
+    /// Something else than expected was there, and still is.
+    Changed,
+}
+
 /// Space for an item that nobody else can see yet. It must be published or discarded in the batch
 /// that reserved it.
 #[derive(Debug)]
@@ -174,7 +218,7 @@ pub struct Draft {
     handle_id: u64,
     allocation: Allocation,
     hash: Hash,
-    expiry: Expiry,
+    traits: Traits,
 }
 
 /// No memory, and nothing that may be evicted for it.
@@ -235,7 +279,14 @@ impl Store {
             writers: AtomicU32::new(0),
             counters: Mutex::new(Vec::new()),
             housekeeper: OnceLock::new(),
+            eviction_listener: OnceLock::new(),
         }))
+    }
+
+    /// Has every eviction told, from now on, on the thread that evicts. Only the first call counts.
+    pub fn on_eviction(&self, listener: impl Fn(&Item<'_>, Seconds) + Send + Sync + 'static) {
+        // A second listener is a mistake that can only be made in this crate.
+        let _first = self.eviction_listener.set(EvictionListener(Box::new(listener)));
     }
 
     /// A handle for the calling thread.
@@ -355,7 +406,7 @@ impl Store {
     }
 
     fn is_flushed(&self, item: &Item<'_>) -> bool {
-        item.cas() <= self.flushed.load(Ordering::SeqCst)
+        item.version() <= self.flushed.load(Ordering::SeqCst)
     }
 
     fn is_live(&self, item: &Item<'_>, now: Seconds) -> bool {
@@ -368,10 +419,10 @@ impl Store {
         policy::is_remembered(ghost.age(evicted_count), self.held().items)
     }
 
-    /// Keeps a segment in reserve for each writer, and one more.
+    /// Keeps a segment in reserve for every second writer, and two more.
     fn reserve_for(&self, writers: u32) {
         let most = self.space.segments_allowed() / RESERVE_PART;
-        self.space.set_reserve((writers + 1).min(most).max(1));
+        self.space.set_reserve((writers / 2 + 2).min(most).max(1));
     }
 
     /// Carries out the pending flush if its time has come.
@@ -408,6 +459,12 @@ impl Store {
     }
 }
 
+impl fmt::Debug for EvictionListener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EvictionListener")
+    }
+}
+
 impl Handle {
     /// Starts a batch at `now`.
     pub fn batch(&mut self, now: Seconds) -> Batch<'_> {
@@ -439,16 +496,29 @@ impl Batch<'_> {
     #[must_use]
     pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
         let hash = self.store().index.hash(key);
-        self.fetched(hash, self.find(hash, key))
+        let lookup = self.looked_up(hash, self.find(hash, key));
+        if let State::Hit(item) = &lookup.state {
+            item.mark_fetched(self.now);
+        }
+        lookup
     }
 
-    /// Fetches several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
+    /// As [`Batch::fetch`], but leaves it to the caller to mark the item.
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Lookup<'_> {
+        let hash = self.store().index.hash(key);
+        self.looked_up(hash, self.find(hash, key))
+    }
+
+    /// Looks up several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
     /// What is there is seen at one time for all, some time during the call; `visit` is shown key
-    /// by key until it breaks off. Returns how many it was shown.
-    pub fn fetch_each<'k>(
+    /// by key, with the key's number, until it breaks off. Returns how many it was shown. It is
+    /// left to the caller to mark the items as fetched; what is found expired or flushed is
+    /// removed.
+    pub fn look_each(
         &self,
-        keys: &[&'k [u8]],
-        mut visit: impl FnMut(&'k [u8], Lookup<'_>) -> ControlFlow<()>,
+        keys: &[&[u8]],
+        mut visit: impl FnMut(usize, Lookup<'_>) -> ControlFlow<()>,
     ) -> usize {
         let Store { index, space, .. } = self.store();
         let mut hashes = [Hash::default(); PREFETCH_KEYS];
@@ -463,7 +533,7 @@ impl Batch<'_> {
                 Some(found) if found.item.key() != key => self.find(hash, key),
                 candidate => candidate,
             };
-            if visit(key, self.fetched(hash, found)).is_break() {
+            if visit(shown, self.looked_up(hash, found)).is_break() {
                 return shown + 1;
             }
         }
@@ -527,8 +597,26 @@ impl Batch<'_> {
         flags: u32,
         expiry: Expiry,
     ) -> Result<Draft, OutOfMemory> {
+        let traits = Traits { flags, expiry, cas: None, marks: Marks::New };
+        self.reserve_with(key, value_bytes, traits)
+    }
+
+    /// As [`Batch::reserve`], for an item that is more than its flags and its end.
+    ///
+    /// # Errors
+    /// See [`Batch::reserve`].
+    ///
+    /// # Panics
+    /// See [`Batch::reserve`].
+    pub fn reserve_with(
+        &mut self,
+        key: &[u8],
+        value_bytes: usize,
+        traits: Traits,
+    ) -> Result<Draft, OutOfMemory> {
         assert!(!self.handle.has_draft, "one draft at a time");
-        let shape = Shape { key_bytes: key.len(), value_bytes, flags };
+        let Traits { flags, cas, .. } = traits;
+        let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
         // What would not fit an empty store is not worth emptying it for.
         if shape.entry_bytes() > self.store().space.item_bytes_max() {
             return Err(OutOfMemory);
@@ -539,7 +627,7 @@ impl Batch<'_> {
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
         let hash = self.store().index.hash(key);
-        Ok(Draft { handle_id: self.handle.id, allocation, hash, expiry })
+        Ok(Draft { handle_id: self.handle.id, allocation, hash, traits })
     }
 
     /// Appends to the draft's value.
@@ -562,7 +650,7 @@ impl Batch<'_> {
         self.assert_own(&draft);
         assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
         let published =
-            self.change().publish(draft.hash, &draft.allocation, draft.expiry, expected);
+            self.change().publish(draft.hash, &draft.allocation, &draft.traits, expected);
         let Ok(cas) = published else { return Err(draft) };
         self.handle.has_draft = false;
         let Handle { store, appender, counters, .. } = &mut *self.handle;
@@ -599,6 +687,15 @@ impl Batch<'_> {
         let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
         item.mark_fetched(self.now);
         Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
+    }
+
+    /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
+    /// gets it.
+    pub fn amend(&self, key: &[u8], witness: Witness, amendment: Amendment) -> Amended {
+        match self.change().amend(key, Expected::Unchanged(witness), amendment) {
+            Ok(leased) => Amended::Done { leased },
+            Err(Unexpected) => Amended::Changed,
+        }
     }
 
     /// Kills everything that was published before this call: at once if `at` is 0 or not later than
@@ -650,14 +747,13 @@ impl Batch<'_> {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
 
-    /// What fetching finds where the index has what was `found`.
-    fn fetched<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
+    /// What a look-up finds where the index has what was `found`. A hit counts as a use.
+    fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
         let Some(found) = found else { return Lookup::NOTHING };
         let item = found.item;
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
             found.count_use();
-            item.mark_fetched(self.now);
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
         self.change().drop_dead(hash, item);
@@ -690,7 +786,7 @@ impl Lookup<'_> {
 
 impl Witness {
     fn of(item: Option<Item<'_>>) -> Self {
-        Self(item.map_or(0, |item| item.cas()))
+        Self(item.map_or(0, |item| item.version()))
     }
 }
 

@@ -9,8 +9,8 @@
 //!
 //! One thread clears at a time, and stops where it likes: what is being cleared, and how far, is
 //! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to what
-//! it stores, while less than half of the reserve is free, which is when nobody else keeps it
-//! (`housekeeper.rs`); it clears a whole segment only when there is none left.
+//! it stores, while less than the reserve is free, which is when the housekeeper, who keeps a little
+//! more, does not get along; it clears a whole segment only when there is none left.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
@@ -87,7 +87,7 @@ impl Supply for Foreground<'_> {
         let mut waits = 0;
         loop {
             if let Some(segment) = self.store.space.take() {
-                if self.store.space.spare() < self.store.space.reserve() {
+                if self.store.space.spare() <= self.store.space.reserve() {
                     self.store.wake_housekeeper();
                 }
                 return Ok(segment);
@@ -150,23 +150,26 @@ impl Foreground<'_> {
     /// moving things about may not gain it.
     pub(super) fn contribute(&mut self, stored_bytes: usize) {
         let space = &self.store.space;
-        let shortage = space.reserve().div_ceil(2).saturating_sub(space.spare()) as usize;
+        let shortage = space.reserve().saturating_sub(space.spare()) as usize;
         if shortage == 0 || !self.store.evict {
             return;
         }
         let Some(mut mover) = try_lock(&self.store.mover) else { return };
         let bytes = stored_bytes.saturating_mul(CLEARED_PER_STORED).saturating_mul(shortage);
         // If nothing can be cleared now, the next to need a segment will find out and say so.
-        let _nothing_to_clear = self.clear_bytes(bytes.min(CONTRIBUTION_MAX_BYTES), &mut mover);
+        let bytes = bytes.min(CONTRIBUTION_MAX_BYTES);
+        let _nothing_to_clear = self.clear_bytes(bytes, space.reserve(), &mut mover);
     }
 
-    /// Clears about so many bytes if less than the reserve is free. Returns `false` if there is
-    /// nothing to do.
+    /// Clears about so many bytes if less is free than the reserve and a little more. Returns
+    /// `false` if there is nothing to do.
     pub(super) fn refill_reserve(&self, bytes: usize) -> bool {
-        if !self.store.evict || self.store.space.spare() >= self.store.space.reserve() {
+        let space = &self.store.space;
+        let wanted = space.reserve() + AHEAD.min(space.segments_allowed() / AHEAD_PART);
+        if !self.store.evict || space.spare() >= wanted {
             return false;
         }
-        self.clear_bytes(bytes, &mut lock(&self.store.mover)).is_ok()
+        self.clear_bytes(bytes, wanted, &mut lock(&self.store.mover)).is_ok()
     }
 
     /// Clears about so many bytes of a segment if more is dead than should be. Returns `false` if
@@ -230,11 +233,11 @@ impl Foreground<'_> {
         Ok(())
     }
 
-    /// Clears until it has passed over so many bytes.
-    fn clear_bytes(&self, bytes: usize, mover: &mut Mover) -> Result<(), OutOfMemory> {
+    /// Clears until it has passed over so many bytes, or as many segments are spare as are wanted.
+    fn clear_bytes(&self, bytes: usize, wanted: u32, mover: &mut Mover) -> Result<(), OutOfMemory> {
         let space = &self.store.space;
         let mut left = bytes;
-        while left > 0 && space.spare() < space.reserve() {
+        while left > 0 && space.spare() < wanted {
             self.start(mover.owes_room(space), mover)?;
             left = left.saturating_sub(self.clear_entry(mover)?.max(1));
         }
@@ -400,6 +403,9 @@ impl Foreground<'_> {
             Stamp::new(mover.evicted_count)
         });
         if self.change().drop_item(hash, item, ghost) {
+            if let Some(listener) = self.store.eviction_listener.get() {
+                listener.0(&item, self.now);
+            }
             self.counters.evictions.add(1);
             self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
         } else {
@@ -424,6 +430,11 @@ const MOVES_MAX: usize = 16;
 /// So many clearings without one free segment to show for them, then a store that may not evict
 /// refuses.
 const CLEARINGS_MAX: usize = 32;
+
+/// How many segments the housekeeper keeps beyond the reserve, where there are many ...
+const AHEAD: u32 = 2;
+/// ... so many for each of them.
+const AHEAD_PART: u32 = 64;
 
 /// Rounds of waiting for readers before the processor is given to them.
 const WAITS_BEFORE_YIELD: u32 = 2;

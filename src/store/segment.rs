@@ -219,14 +219,7 @@ impl Space {
         let step = LIMIT_STEP_SEGMENTS * self.arena.segment_bytes();
         let next = present.min(taken).saturating_sub(step).max(limit);
         self.present_bytes.store(next, Ordering::Relaxed);
-        while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
-            let Some(segment) = pool.warm.pop() else { break };
-            // SAFETY: a free segment has no readers and no writer, and it is not free to others
-            // while we hold the lock.
-            unsafe { self.arena.release(segment) };
-            pool.segments[segment as usize].state = State::Released;
-            pool.cold.push(segment);
-        }
+        self.release_beyond_limit(&mut pool);
         true
     }
 
@@ -580,7 +573,20 @@ impl Space {
         // SAFETY: a free segment belongs to nobody; from here on it is the caller's.
         unsafe { self.arena.write_header(segment, opened) };
         self.note_taken(pool);
+        self.release_beyond_limit(pool);
         Some(segment)
+    }
+
+    /// Gives back the pages of free segments that the limit has no room for any more.
+    fn release_beyond_limit(&self, pool: &mut Pool) {
+        while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
+            let Some(segment) = pool.warm.pop() else { break };
+            // SAFETY: a free segment has no readers and no writer, and it is not free to others
+            // while we hold the lock.
+            unsafe { self.arena.release(segment) };
+            pool.segments[segment as usize].state = State::Released;
+            pool.cold.push(segment);
+        }
     }
 
     /// Lets a segment be cleared, or retires it if it is empty.

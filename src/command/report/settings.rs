@@ -1,11 +1,11 @@
 //! `stats settings`: what the server runs with, under memcached's names.
 
-use crate::protocol::encode::Encoder;
+use crate::protocol::Encode;
 use crate::shared::Shared;
 
 /// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
 /// memcached's default, so that tools which compare the two find nothing amiss.
-pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
+pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
     encoder.stat("maxbytes", shared.store.memory_bytes());
@@ -23,8 +23,8 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     encoder.stat("chunk_size", 48);
     encoder.stat("num_threads", config.threads);
     encoder.stat("num_threads_per_udp", config.threads);
-    encoder.stat("stat_key_prefix", ":");
-    encoder.stat("detail_enabled", "no");
+    encoder.stat("stat_key_prefix", char::from(shared.prefixes.delimiter()));
+    encoder.stat("detail_enabled", yes(shared.prefixes.enabled()));
     encoder.stat("reqs_per_event", config.requests_per_turn);
     encoder.stat("cas_enabled", yes(config.cas));
     encoder.stat("tcp_backlog", config.backlog);
@@ -34,31 +34,40 @@ pub(super) fn settings(shared: &Shared, encoder: &mut Encoder<'_>) {
     encoder.stat("item_size_max", config.item_bytes_max);
     encoder.stat("maxconns_fast", "yes");
     encoder.stat("hashpower_init", 0);
-    constants(&SLABS_AND_CRAWLER, encoder);
+    tunables(shared, &SLABS, encoder);
+    encoder.stat("lru_crawler", yes(shared.crawler.enabled()));
+    tunables(shared, &CRAWLER, encoder);
     encoder.stat("flush_enabled", yes(config.flush_allowed));
     encoder.stat("dump_enabled", yes(config.dump_allowed));
-    constants(&THE_REST, encoder);
+    tunables(shared, &LISTS, encoder);
+    encoder.stat("idle_timeout", config.idle_timeout_seconds);
+    encoder.stat("watcher_logbuf_size", config.watcher_buffer_bytes);
+    tunables(shared, &BUFFERS, encoder);
+    encoder.stat("track_sizes", yes(config.track_sizes));
+    tunables(shared, &THE_REST, encoder);
 }
 
-fn constants(settings: &[(&str, &str)], encoder: &mut Encoder<'_>) {
-    for (name, value) in settings {
-        encoder.stat(name, value);
+fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut impl Encode) {
+    for (name, default) in settings {
+        match shared.tuning.get(name) {
+            Some(value) => encoder.stat(name, value),
+            None => encoder.stat(name, default),
+        }
     }
 }
 
-const SLABS_AND_CRAWLER: [(&str, &str); 9] = [
+const SLABS: [(&str, &str); 5] = [
     ("slab_reassign", "yes"),
     ("slab_automove", "1"),
     ("slab_automove_ratio", "0.80"),
     ("slab_automove_window", "10"),
     ("slab_chunk_max", "524288"),
-    ("lru_crawler", "yes"),
-    ("lru_crawler_sleep", "100"),
-    ("lru_crawler_tocrawl", "0"),
-    ("tail_repair_time", "0"),
 ];
 
-const THE_REST: [(&str, &str); 42] = [
+const CRAWLER: [(&str, &str); 3] =
+    [("lru_crawler_sleep", "100"), ("lru_crawler_tocrawl", "0"), ("tail_repair_time", "0")];
+
+const LISTS: [(&str, &str); 9] = [
     ("hash_algorithm", "murmur3"),
     ("lru_maintainer_thread", "yes"),
     ("lru_segmented", "yes"),
@@ -68,11 +77,11 @@ const THE_REST: [(&str, &str); 42] = [
     ("warm_max_factor", "2.00"),
     ("temp_lru", "no"),
     ("temporary_ttl", "61"),
-    ("idle_timeout", "0"),
-    ("watcher_logbuf_size", "262144"),
-    ("worker_logbuf_size", "65536"),
-    ("read_buf_mem_limit", "0"),
-    ("track_sizes", "no"),
+];
+
+const BUFFERS: [(&str, &str); 2] = [("worker_logbuf_size", "65536"), ("read_buf_mem_limit", "0")];
+
+const THE_REST: [(&str, &str); 28] = [
     ("inline_ascii_response", "no"),
     ("ext_item_size", "512"),
     ("ext_item_age", "4294967295"),

@@ -1,0 +1,96 @@
+//! Closes connections that have asked for nothing for too long (`-o idle_timeout`).
+//!
+//! Nothing is done per request: a task of the worker's looks at the time of each connection's last
+//! input, which is kept anyway, as often as one could have become too old. It shuts the socket
+//! down; the connection then finds that its client has left, and ends as it always does.
+
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tracing::debug;
+
+use crate::clock::Seconds;
+use crate::shared::{ConnectionRecord, ConnectionState};
+use crate::stats::Count;
+use crate::worker::Worker;
+
+/// Watches over the connections of `worker`, for ever.
+pub(crate) async fn watch(worker: Rc<Worker>, timeout_seconds: Seconds) {
+    loop {
+        let records = worker.figures().records();
+        let (idle, wait_seconds) = sort(&records, worker.now(), timeout_seconds);
+        for fd in idle {
+            debug!("fd {fd} is closed: idle for more than {timeout_seconds} s");
+            // The connection is of this thread, so the descriptor is still its own. Where its
+            // client has left meanwhile there is nothing to shut down.
+            if shutdown(fd, Shutdown::Both).is_ok() {
+                worker.figures().counters.count(Count::IdleKicks);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(wait_seconds.into())).await;
+    }
+}
+
+/// The connections that wait for a request for more than `timeout_seconds`, and in how many seconds
+/// there may be another one.
+fn sort(
+    records: &[(RawFd, Arc<ConnectionRecord>)],
+    now: Seconds,
+    timeout_seconds: Seconds,
+) -> (Vec<RawFd>, Seconds) {
+    let mut idle = Vec::new();
+    let mut longest_seconds = 0;
+    for (fd, record) in records {
+        if record.state.load(Ordering::Relaxed) != ConnectionState::Reading as u8 {
+            continue;
+        }
+        let seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
+        if seconds > timeout_seconds {
+            idle.push(*fd);
+        } else {
+            longest_seconds = longest_seconds.max(seconds);
+        }
+    }
+    (idle, (timeout_seconds - longest_seconds).saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn record(last_request: Seconds, state: ConnectionState) -> Arc<ConnectionRecord> {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let record = ConnectionRecord::new(nowhere, nowhere, last_request);
+        record.state.store(state as u8, Ordering::Relaxed);
+        Arc::new(record)
+    }
+
+    #[test]
+    fn those_that_wait_too_long_go_and_the_next_one_says_when_to_look_again() {
+        use ConnectionState::{Reading, ReadingValue, Writing};
+        let records = [
+            (3, record(900, Reading)),
+            (4, record(989, Reading)),
+            (5, record(990, Reading)),
+            (6, record(996, Reading)),
+            (7, record(900, ReadingValue)),
+            (8, record(900, Writing)),
+        ];
+        assert_eq!(sort(&records, 1000, 10), (vec![3, 4], 1));
+        assert_eq!(sort(&records[3..], 1000, 10), (vec![], 7));
+        assert_eq!(sort(&[], 1000, 10), (vec![], 11));
+        assert_eq!(sort(&[], 1000, Seconds::MAX), (vec![], Seconds::MAX));
+    }
+
+    #[test]
+    fn a_clock_behind_a_connection_makes_nobody_idle() {
+        let records = [(3, record(1001, ConnectionState::Reading))];
+        assert_eq!(sort(&records, 1000, 0), (vec![], 1));
+    }
+}

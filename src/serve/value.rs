@@ -1,0 +1,160 @@
+//! Values on their way in.
+
+use super::{Phase, Serving, Stop};
+use crate::command;
+use crate::protocol::base64::{self, DecodedKey};
+use crate::protocol::encode::Encoder;
+use crate::protocol::text::{self, Parsed, VALUE_END};
+use crate::protocol::{Encode, Fault, Outcome, Request, Storage, meta};
+use crate::shared::Shared;
+use std::mem;
+
+/// A value of which a part has arrived.
+#[derive(Debug)]
+pub struct PartialValue {
+    line_bytes: usize,
+    /// The line of its command, value and line end. It grows with what arrives: to announce costs
+    /// a client nothing.
+    bytes: Vec<u8>,
+    total_bytes: usize,
+}
+
+impl PartialValue {
+    fn new(line: &[u8], value_bytes: usize) -> Self {
+        let total_bytes = line.len() + value_bytes + VALUE_END.len();
+        Self { line_bytes: line.len(), bytes: line.to_vec(), total_bytes }
+    }
+
+    fn missing_bytes(&self) -> usize {
+        self.total_bytes - self.bytes.len()
+    }
+
+    /// Takes over what has arrived, if there is memory for it. There is never room for more than
+    /// twice as much.
+    fn grow(&mut self, arrived: &[u8], shared: &Shared) -> bool {
+        let bytes = self.bytes.len() + arrived.len();
+        if bytes > self.bytes.capacity() {
+            let capacity = bytes.saturating_mul(2).min(self.total_bytes);
+            let additional_bytes = capacity - self.bytes.len();
+            if !shared.may_buffer(additional_bytes)
+                || self.bytes.try_reserve_exact(additional_bytes).is_err()
+            {
+                return false;
+            }
+        }
+        self.bytes.extend_from_slice(arrived);
+        true
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The line, and what is there of the value with its end.
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.line_bytes)
+    }
+}
+
+/// How the request wants to be answered that a value came with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer<'l> {
+    Classic { quiet: bool },
+    Meta(meta::Reply<'l>),
+}
+
+impl Serving<'_, '_> {
+    pub(super) fn storage(
+        &mut self,
+        line: &[u8],
+        storage: &Storage<'_>,
+        answer: Answer<'_>,
+    ) -> Option<Stop> {
+        let total_bytes = storage.value_bytes + VALUE_END.len();
+        if let Err(fault) = command::admit(self.context, storage) {
+            self.answer(answer, Err(fault));
+            return self.swallow(total_bytes);
+        }
+        let rest = self.rest();
+        if let Some(value) = rest.get(..total_bytes) {
+            self.value(storage, value, answer);
+            self.consume(total_bytes);
+        } else if self.context.shared.may_buffer(line.len()) {
+            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
+        } else {
+            let fault = command::no_memory(self.context, storage);
+            self.answer(answer, Err(fault));
+            return self.swallow(total_bytes);
+        }
+        None
+    }
+
+    pub(super) fn more_value(&mut self) -> Option<Stop> {
+        let rest = self.rest();
+        let Phase::Value(partial) = &mut *self.phase else {
+            return None;
+        };
+        let taken = rest.len().min(partial.missing_bytes());
+        let grown = partial.grow(&rest[..taken], self.context.shared);
+        if grown && partial.missing_bytes() > 0 {
+            self.consume(taken);
+            return None;
+        }
+        let Phase::Value(partial) = mem::take(self.phase) else {
+            return None;
+        };
+        let missing_bytes = partial.missing_bytes();
+        let (line, value) = partial.split();
+        let mut decoded = base64::NO_KEY;
+        let (storage, answer) =
+            understand(line, &mut decoded).expect("it was a storage line when it came");
+        if !grown {
+            let fault = command::no_memory(self.context, &storage);
+            self.answer(answer, Err(fault));
+            return self.swallow(missing_bytes);
+        }
+        self.value(&storage, value, answer);
+        self.consume(taken);
+        None
+    }
+
+    /// Stores a value that has arrived together with its end.
+    fn value(&mut self, storage: &Storage<'_>, value: &[u8], answer: Answer<'_>) {
+        let result = match value.strip_suffix(VALUE_END) {
+            Some(value) => command::store(self.context, storage, value),
+            None => Err(Fault::BadDataChunk),
+        };
+        self.answer(answer, result);
+    }
+
+    fn answer(&mut self, answer: Answer<'_>, result: Result<Outcome, Fault>) {
+        match answer {
+            Answer::Classic { quiet } => {
+                let mut encoder = Encoder::new(self.output, quiet);
+                match result {
+                    Ok(outcome) => encoder.outcome(outcome),
+                    Err(fault) => encoder.fault(fault),
+                }
+            }
+            Answer::Meta(reply) => self.meta_result(reply, result),
+        }
+    }
+}
+
+/// What a line said that a value follows.
+fn understand<'l>(
+    line: &'l [u8],
+    decoded: &'l mut DecodedKey,
+) -> Option<(Storage<'l>, Answer<'l>)> {
+    let text::Line { parsed, quiet } = text::parse(line);
+    match parsed {
+        Parsed::Request(Request::Store(storage), _) => Some((storage, Answer::Classic { quiet })),
+        Parsed::Meta => match meta::parse(line, decoded) {
+            meta::Line { parsed: meta::Parsed::Store(storage), reply } => {
+                Some((storage, Answer::Meta(reply)))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,98 @@
+//! What `stats` shows: the same names in the same order as memcached, and readable by its tools.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Client, programs};
+use crate::support::Server;
+
+#[test]
+fn fields_are_memcacheds() {
+    let topics = ["", " settings", " items", " slabs", " conns", " sizes", " extstore"];
+    let shown: Vec<_> = programs()
+        .iter()
+        .map(|program| {
+            let server = Server::start(program, &[]);
+            let mut client = Client::new(&server);
+            client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+            topics.map(|topic| names(&client.ask(format!("stats{topic}\r\n"), "END\r\n")))
+        })
+        .collect();
+    assert!(shown[0][0].len() > 90 && shown[0][1].len() > 70, "{shown:?}");
+    for program in &shown {
+        for (topic, (names, expected)) in topics.iter().zip(program.iter().zip(&shown[0])) {
+            assert_eq!(names, expected, "stats{topic}");
+        }
+    }
+}
+
+/// The perl script that comes with memcached.
+#[test]
+fn memcached_tool_reads_them() {
+    let tool = "target/reference/root/usr/share/memcached/scripts/memcached-tool";
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join(tool);
+    if !tool.exists() {
+        return;
+    }
+    for server in servers() {
+        let mut client = Client::new(&server);
+        client.ask("set key 7 0 5\r\nhello\r\n", "STORED\r\n");
+        let address = format!("127.0.0.1:{}", server.port());
+        let run = |mode: &str| run(Command::new("perl").arg(&tool).args([address.as_str(), mode]));
+        let display = run("display");
+        assert!(display.contains("Item_Size") && display.lines().count() == 2, "{display}");
+        assert!(run("stats").contains("limit_maxbytes"));
+        assert!(run("settings").contains("maxbytes"));
+        assert!(run("sizes").contains("disabled"));
+        let dump = run("dump");
+        assert!(dump.contains("add key 7 0 5\r\nhello"), "{dump}");
+    }
+}
+
+/// libmemcached's programs.
+#[test]
+fn memcstat_and_memcdump_read_them() {
+    for server in servers() {
+        let mut client = Client::new(&server);
+        client.ask("set key 7 0 5\r\nhello\r\n", "STORED\r\n");
+        let address = format!("--servers=127.0.0.1:{}", server.port());
+        let report = run(Command::new("memcstat").arg(&address));
+        assert!(report.contains("curr_items: 1"), "{report}");
+        assert_eq!(run(Command::new("memcdump").arg(&address)).trim(), "key");
+    }
+}
+
+fn servers() -> impl Iterator<Item = Server> {
+    let programs: Vec<PathBuf> = programs();
+    programs.into_iter().map(|program| Server::start(&program, &[]))
+}
+
+/// The names of figures, numbers in them struck out.
+fn names(lines: &[String]) -> Vec<String> {
+    let name = |line: &String| {
+        let name = line.strip_prefix("STAT ").and_then(|line| line.split(' ').next());
+        let name = name.unwrap_or_else(|| panic!("{line}"));
+        name.chars().map(|letter| if letter.is_ascii_digit() { '#' } else { letter }).collect()
+    };
+    let mut names: Vec<String> = lines.iter().map(name).collect();
+    for name in &mut names {
+        // A connection's number has one digit or several.
+        while name.contains("##") {
+            *name = name.replace("##", "#");
+        }
+    }
+    if names.iter().any(|name| name.starts_with("#:")) {
+        // Connections come in no particular order.
+        names.sort();
+    }
+    names
+}
+
+/// Runs a program to its end and returns what it prints.
+fn run(command: &mut Command) -> String {
+    let output = command.output();
+    let output = output
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup-tests installs it"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
