@@ -28,10 +28,10 @@
 //!
 //! # Growth
 //!
-//! A shard is small (some hundreds of items), so it grows by copying its whole table, an eighth
+//! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
 //! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
 //! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone. A step of an eighth, and no power of two, keeps tables full: 11.5 bytes an
+//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full: 11.5 bytes an
 //! item on average (simulated with random tags at 256 items a shard), while a table of doubling
 //! size that is grown at the same load would take up to twice as much.
 //!
@@ -43,11 +43,13 @@
 
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
+use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
 use ahash::RandomState;
 use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
 use std::ops::ControlFlow;
-use std::{ptr, slice};
+use std::sync::Arc;
+use std::{io, slice};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -58,6 +60,9 @@ pub(super) struct Index {
     locks: Box<[Mutex<()>]>,
     hasher: RandomState,
     collector: Collector,
+    memory: Arc<TableMemory>,
+    /// The class of a shard's first table.
+    first_class: usize,
     table_bytes: AtomicUsize,
 }
 
@@ -65,11 +70,6 @@ pub(super) struct Index {
 /// first item.
 #[derive(Debug, Default)]
 struct Shard(Atomic<Bucket>);
-
-/// One cache line of slots.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Bucket([AtomicU64; 8]);
 
 /// A key's hash: which shard, and the tag within it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,17 +85,23 @@ pub(super) struct Locked<'i> {
 }
 
 impl Index {
-    /// An index of `2^shards_log2` shards (at least 2).
-    pub(super) fn new(shards_log2: u32) -> Self {
+    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes.
+    ///
+    /// # Errors
+    /// The system refuses the addresses.
+    pub(super) fn new(shards_log2: u32, memory_bytes: usize) -> io::Result<Self> {
         assert!((1..=HASH_BITS - TAG_BITS).contains(&shards_log2));
-        Self {
+        let has_tiny_shards = memory_bytes >> shards_log2 < SHARD_BYTES_FOR_PAGES;
+        Ok(Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
             locks: (0..LOCKS.min(1 << shards_log2)).map(|_| Mutex::default()).collect(),
             hasher: random_state(),
             collector: Collector::new(),
+            memory: Arc::new(TableMemory::new(memory_bytes)?),
+            first_class: if has_tiny_shards { 0 } else { PAGE_CLASS },
             table_bytes: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Bytes that the shards take before the first item.
@@ -262,20 +268,6 @@ impl Index {
     }
 }
 
-impl Drop for Index {
-    fn drop(&mut self) {
-        for shard in &mut self.shards {
-            let table = std::mem::take(&mut shard.0);
-            // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this
-            // table.
-            unsafe {
-                let guard = crossbeam_epoch::unprotected();
-                drop_table(table.load(Ordering::Relaxed, guard));
-            }
-        }
-    }
-}
-
 impl Shard {
     /// The table as it is now.
     fn load<'g>(&self, guard: &'g Guard) -> &'g [Bucket] {
@@ -352,22 +344,33 @@ impl<'i> Locked<'i> {
     fn grow(&self, hash: Hash) -> Growth {
         let old = self.shard.0.load(Ordering::Relaxed, self.guard);
         let old_buckets = self.shard.load(self.guard);
-        let first_class = if old.is_null() { 0 } else { old.tag() + 1 };
+        let first_class = if old.is_null() { self.index.first_class } else { old.tag() + 1 };
+        let memory = &self.index.memory;
         for (class, &buckets) in TABLE_BUCKETS.iter().enumerate().skip(first_class) {
-            let new: Box<[Bucket]> = (0..buckets).map(|_| Bucket::default()).collect();
-            if !copy_slots(old_buckets, &new) || vacancy_in(&new, hash.tag()).is_none() {
+            let place = memory.allocate(class);
+            // SAFETY: the table is ours and `buckets` long.
+            let new = unsafe { slice::from_raw_parts(place, buckets) };
+            if !copy_slots(old_buckets, new) || vacancy_in(new, hash.tag()).is_none() {
+                // SAFETY: nobody else has seen it.
+                unsafe { memory.release(place, class) };
                 continue;
             }
             let growth =
-                Growth { bytes_added: size_of_val(&*new), bytes_removed: size_of_val(old_buckets) };
-            let new = Shared::from(Box::into_raw(new).cast_const().cast::<Bucket>());
+                Growth { bytes_added: size_of_val(new), bytes_removed: size_of_val(old_buckets) };
+            let new = Shared::from(place.cast_const());
             self.shard.0.store(new.with_tag(class), Ordering::Release);
             self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
             self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
-            // SAFETY: the old table was replaced just now, under the shard's lock, so no later load
-            // returns it; readers that hold it are pinned.
-            unsafe {
-                self.guard.defer_unchecked(move || drop_table(old));
+            if !old.is_null() {
+                let (memory, place, class) = (Arc::clone(memory), old.as_raw(), old.tag());
+                // SAFETY: the old table was replaced just now, under the shard's lock, so no later
+                // load returns it; readers that hold it are pinned. It came from this memory.
+                unsafe {
+                    let release = move || memory.release(place.cast_mut(), class);
+                    self.guard.defer_unchecked(release);
+                }
+                // Else dozens of them would wait in this thread's own list until that is full.
+                self.guard.flush();
             }
             return growth;
         }
@@ -510,17 +513,8 @@ fn frequency_of(slot: u64) -> u8 {
     u8::try_from(slot >> FREQUENCY_SHIFT & u64::from(FREQUENCY_MAX)).expect("masked")
 }
 
-/// # Safety
-/// The table came from `Locked::grow`, is in no shard any more, and nobody holds it.
-unsafe fn drop_table(table: Shared<'_, Bucket>) {
-    if table.is_null() {
-        return;
-    }
-    let buckets =
-        ptr::slice_from_raw_parts_mut(table.as_raw().cast_mut(), TABLE_BUCKETS[table.tag()]);
-    // SAFETY: `grow` made it of a `Box<[Bucket]>` of this length; the caller has it alone.
-    drop(unsafe { Box::from_raw(buckets) });
-}
+/// Where shards can have so much memory, their tables are of whole pages from the first on.
+const SHARD_BYTES_FOR_PAGES: usize = 4 << 20;
 
 /// Enough that two writers seldom want the same.
 const LOCKS: usize = 1024;
@@ -538,22 +532,5 @@ const LIVE: u64 = 1 << LIVE_SHIFT;
 const STAMP_MASK: u64 = LIVE - 1;
 const EMPTY: u64 = 0;
 
-/// Table sizes in buckets, each about an eighth larger than the one before. As many as the tag of a
-/// pointer to a 64-byte aligned bucket can number; the largest holds some 25,000 items, where the
-/// store plans for some hundreds.
-const TABLE_BUCKETS: [usize; 64] = table_buckets();
-
-const fn table_buckets() -> [usize; 64] {
-    let mut sizes = [2; 64];
-    let mut class = 1;
-    while class < sizes.len() {
-        let size = sizes[class - 1];
-        sizes[class] = size + if size < 8 { 1 } else { size / 8 };
-        class += 1;
-    }
-    sizes
-}
-
-const _: () = assert!(align_of::<Bucket>() >= TABLE_BUCKETS.len());
 // Shard bits and tag bits are different bits of the hash as long as there are at most 2^40 shards.
 const _: () = assert!(TAG_SHIFT + TAG_BITS == HASH_BITS);

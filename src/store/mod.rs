@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Store     shared by all          index.rs    key -> location
+//!                                  tables.rs   where the index lies
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
@@ -36,6 +37,8 @@ mod policy;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod tables;
 mod walk;
 
 pub use self::counters::Totals;
@@ -49,7 +52,7 @@ use self::counters::{Counters, Held};
 use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
-use self::segment::{ARENA_BYTES_MAX, SEGMENTS_MIN, Space};
+use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
@@ -266,7 +269,10 @@ impl Store {
         }
         let segment_log2 = options.segment_bytes.ilog2();
         Ok(Arc::new(Self {
-            index: Index::new(options.shards_log2),
+            index: Index::new(
+                options.shards_log2,
+                options.memory_bytes.saturating_mul(GROWTH_MAX),
+            )?,
             space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
             evict: options.evict,
             sequence: OwnLine(AtomicU64::new(0)),
@@ -805,6 +811,6 @@ const LARGE_MEMORY_BYTES: usize = 16 << 30;
 const RESERVE_PART: u32 = 16;
 /// At least a page, so that a segment's memory can be given back.
 const SEGMENT_BYTES_MIN: usize = 4096;
-/// A shard for so much memory: some hundreds of items, few enough that copying its table takes
-/// microseconds.
-const SHARD_BYTES: usize = 32 << 10;
+/// A shard for so much memory: some thousands of items, few enough that copying its table takes
+/// tens of microseconds, enough that a table of whole pages wastes little of the last one.
+const SHARD_BYTES: usize = 256 << 10;

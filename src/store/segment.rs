@@ -700,7 +700,7 @@ const SEGMENTS_BEYOND_LIMIT: u32 = 4;
 
 /// By how much a store can outgrow the limit that it started with: addresses are kept for so many
 /// times as much memory. A shard of the index can hold that many times its share of items.
-const GROWTH_MAX: usize = 16;
+pub(super) const GROWTH_MAX: usize = 16;
 
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
