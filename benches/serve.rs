@@ -6,10 +6,10 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use larder::clock::Seconds;
 use larder::command::{Context, Observer};
-use larder::config::Config;
+use larder::config::{Config, Dialects};
 use larder::protocol::text::{self, Parsed};
 use larder::protocol::{Mode, Request, Retrieval, Storage};
-use larder::serve::{Limits, Phase, Stop, serve};
+use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::Handle;
 use std::hint::black_box;
@@ -48,6 +48,13 @@ fn serving(criterion: &mut Criterion) {
     bench(&mut group, &mut server, "hit", 1, get, value);
     bench(&mut group, &mut server, "miss", 1, miss, |_| "END\r\n".to_owned());
     bench(&mut group, &mut server, "16 pipelined gets", PIPELINE as u64, gets, values);
+    let fetch = |number: usize| format!("mg {} v\r\n", key(number));
+    let fetched = |_| format!("VA 100\r\n{VALUE}\r\n");
+    let fetches =
+        |begin: usize| (begin..begin + PIPELINE).map(|number| fetch(number % KEYS)).collect();
+    let many_fetched = |begin: usize| (begin..begin + PIPELINE).map(fetched).collect();
+    bench(&mut group, &mut server, "meta hit", 1, fetch, fetched);
+    bench(&mut group, &mut server, "16 pipelined mg", PIPELINE as u64, fetches, many_fetched);
     group.finish();
 }
 
@@ -79,7 +86,7 @@ fn bench(
 struct Server {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     output: Vec<u8>,
 }
 
@@ -87,7 +94,8 @@ impl Server {
     fn new() -> Self {
         let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has the memory");
         let handle = shared.store.register();
-        Self { shared, handle, phase: Phase::default(), output: Vec::new() }
+        let session = Session::new(&shared.config, Dialects::Any);
+        Self { shared, handle, session, output: Vec::new() }
     }
 
     /// The answer to input that ends with a request.
@@ -100,7 +108,8 @@ impl Server {
             observer: Observer::new(&self.shared),
         };
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let served = serve(&mut context, &mut self.phase, input, 0, &mut self.output, &mut limits);
+        let served =
+            serve(&mut context, &mut self.session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
         &self.output
     }

@@ -4,6 +4,7 @@
 //! new item aside, and publish it on condition that the key still holds what was seen; where it
 //! does not, look again.
 
+mod authentication;
 mod change;
 mod manage;
 mod observe;
@@ -12,6 +13,7 @@ mod retrieval;
 mod storage;
 mod stream;
 
+pub use self::authentication::authenticate;
 pub use self::change::{count, delete, touch};
 pub use self::manage::manage;
 pub use self::observe::Observer;

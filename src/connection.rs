@@ -13,9 +13,10 @@
 //! the backpressure there is.
 
 use crate::command;
-use crate::serve::{Limits, Phase, Stop, serve};
+use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
+use crate::stream::Stream;
 use crate::watch::Event;
 use crate::worker::{Desk, Occasion, Worker};
 use std::cell::RefCell;
@@ -28,7 +29,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::{io, mem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Serves one client until it leaves or must. Errors of the socket end here.
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub(crate) struct Client(Rc<RefCell<Connection>>);
 #[derive(Debug)]
 pub(crate) struct Connection {
     itself: Weak<RefCell<Self>>,
-    stream: TcpStream,
+    stream: Stream,
     worker: Rc<Worker>,
     record: Arc<ConnectionRecord>,
-    phase: Phase,
+    session: Session,
     next: Next,
     /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
     input: Vec<u8>,
@@ -70,17 +70,22 @@ enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, record: ConnectionRecord) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        session: Session,
+        worker: Rc<Worker>,
+        record: ConnectionRecord,
+    ) -> Self {
         let record = Arc::new(record);
         worker.figures().remember(stream.as_raw_fd(), Arc::clone(&record));
-        worker.tell(&Event::Opened { peer: record.peer, fd: stream.as_raw_fd() });
+        worker.tell(&Event::Opened { peer: &record.peer, fd: stream.as_raw_fd() });
         Self(Rc::new_cyclic(|itself| {
             RefCell::new(Connection {
                 itself: Weak::clone(itself),
                 stream,
                 worker,
                 record,
-                phase: Phase::default(),
+                session,
                 next: Next::Read,
                 input: Vec::new(),
                 consumed: 0,
@@ -106,7 +111,7 @@ impl Connection {
         context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
         limits.output_bytes = limits.output_bytes.saturating_add(output.len());
-        let served = serve(context, &mut self.phase, input, 0, output, &mut limits);
+        let served = serve(context, &mut self.session, input, 0, output, &mut limits);
         self.keep(&input[served.consumed..], served.scanned);
         served.stop
     }
@@ -123,7 +128,7 @@ impl Connection {
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
-        let goes_on = self.next != Next::Read || matches!(self.phase, Phase::Stream(_));
+        let goes_on = self.next != Next::Read || self.session.stream().is_some();
         if woken || goes_on || !self.output.is_empty() || worker.stopping() {
             self.record.waker.get().expect("it was polled").wake_by_ref();
         }
@@ -174,7 +179,7 @@ impl Connection {
     /// else is begun.
     fn wind_up(&mut self, limits: &mut Limits) {
         limits.requests = 0;
-        let mid_reply = self.next == Next::Serve && self.phase.is_mid_reply();
+        let mid_reply = self.next == Next::Serve && self.session.is_mid_reply();
         if !mid_reply && self.next != Next::Part {
             self.next = Next::Close;
         }
@@ -198,7 +203,7 @@ impl Connection {
             return Poll::Ready(Ok(None));
         }
         worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
-        let may_be_gathered = self.input.is_empty() && matches!(self.phase, Phase::Command);
+        let may_be_gathered = self.input.is_empty() && self.session.awaits_command();
         if read_bytes <= GATHERED_BYTES_MAX
             && may_be_gathered
             && let Some(itself) = self.itself.upgrade()
@@ -213,7 +218,7 @@ impl Connection {
         self.record.last_request.store(now, Ordering::Relaxed);
         let occasion = Occasion { fd: self.stream.as_raw_fd(), now };
         let engine = &mut desk.engine;
-        let served = engine.serve(worker, occasion, &mut self.phase, input, self.scanned, limits);
+        let served = engine.serve(worker, occasion, &mut self.session, input, self.scanned, limits);
         self.keep(&input[served.consumed..], served.scanned);
         Poll::Ready(Ok(Some(served.stop)))
     }
@@ -224,7 +229,7 @@ impl Connection {
         let rest = &input[self.consumed..];
         let occasion = Occasion { fd: self.stream.as_raw_fd(), now: worker.now() };
         let engine = &mut desk.engine;
-        let served = engine.serve(worker, occasion, &mut self.phase, rest, self.scanned, limits);
+        let served = engine.serve(worker, occasion, &mut self.session, rest, self.scanned, limits);
         if served.stop == Stop::Input {
             self.keep(&rest[served.consumed..], served.scanned);
         } else {
@@ -243,8 +248,7 @@ impl Connection {
         task: &mut Context<'_>,
         limits: &mut Limits,
     ) -> Option<Stop> {
-        let Phase::Stream(stream) = &mut self.phase else { return None };
-        stream.wake_with(task.waker());
+        self.session.stream()?.wake_with(task.waker());
         let stop = self.serve_again(worker, desk, limits);
         (!desk.engine.output.is_empty()).then_some(stop)
     }
@@ -332,16 +336,16 @@ impl Connection {
 
     /// Makes known what the connection waits for, and with how much memory.
     fn account(&mut self, worker: &Worker) {
-        let state = match (&self.phase, self.next, self.output.is_empty()) {
-            (_, Next::Wait { .. }, _) => ConnectionState::Serving,
-            (_, _, false) => ConnectionState::Writing,
-            (Phase::Value(_), ..) => ConnectionState::ReadingValue,
-            (Phase::Swallow(_), ..) => ConnectionState::Swallowing,
-            (Phase::Stream(_), ..) => ConnectionState::Watching,
+        let state = match (self.next, self.output.is_empty()) {
+            (Next::Wait { .. }, _) => ConnectionState::Serving,
+            (_, false) => ConnectionState::Writing,
+            _ if self.session.awaits_value() => ConnectionState::ReadingValue,
+            _ if self.session.swallows() => ConnectionState::Swallowing,
+            _ if self.session.stream().is_some() => ConnectionState::Watching,
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.phase.buffered_bytes();
+        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;
@@ -378,9 +382,10 @@ impl Future for Client {
             let reason = match result {
                 Err(_) => "error",
                 Ok(()) if worker.stopping() => "shutdown",
+                Ok(()) if connection.record.kicked.load(Ordering::Relaxed) => "idle_timeout",
                 Ok(()) => "normal",
             };
-            let (peer, fd) = (connection.record.peer, connection.stream.as_raw_fd());
+            let (peer, fd) = (&connection.record.peer, connection.stream.as_raw_fd());
             worker.tell(&Event::Closed { peer, reason, fd });
         }
         polled.map(drop)

@@ -9,8 +9,7 @@
 
 use crate::clock::Seconds;
 use crate::connection::Connection;
-use crate::protocol::text;
-use crate::serve::Stop;
+use crate::serve::{Stop, first_key};
 use crate::store::PREFETCH_KEYS;
 use crate::worker::{Desk, Engine, Worker};
 use std::cell::RefCell;
@@ -94,10 +93,8 @@ impl Gather {
         now: Seconds,
     ) -> [Option<Reply>; PREFETCH_KEYS] {
         let (mut context, output) = engine.begin(worker, now);
-        context.batch.prefetch(self.from(first).filter_map(|(input, _)| {
-            // Whoever sends more than one request has them announced in his turn.
-            text::keys_ahead(input).next()
-        }));
+        // Whoever sends more than one request has them announced in his turn.
+        context.batch.prefetch(self.from(first).filter_map(|(input, _)| first_key(input)));
         let mut replies = [const { None }; PREFETCH_KEYS];
         for (place, (input, connection)) in replies.iter_mut().zip(self.from(first)) {
             let mut running = connection.borrow_mut();

@@ -18,16 +18,20 @@ use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::worker::Worker;
 
+/// A connection, by its descriptor.
+type Known = (RawFd, Arc<ConnectionRecord>);
+
 /// Watches over the connections of `worker`, for ever.
 pub(crate) async fn watch(worker: Rc<Worker>, timeout_seconds: Seconds) {
     loop {
         let records = worker.figures().records();
         let (idle, wait_seconds) = sort(&records, worker.now(), timeout_seconds);
-        for fd in idle {
+        for (fd, record) in idle {
             debug!("fd {fd} is closed: idle for more than {timeout_seconds} s");
+            record.kicked.store(true, Ordering::Relaxed);
             // The connection is of this thread, so the descriptor is still its own. Where its
             // client has left meanwhile there is nothing to shut down.
-            if shutdown(fd, Shutdown::Both).is_ok() {
+            if shutdown(*fd, Shutdown::Both).is_ok() {
                 worker.figures().counters.count(Count::IdleKicks);
             }
         }
@@ -37,20 +41,17 @@ pub(crate) async fn watch(worker: Rc<Worker>, timeout_seconds: Seconds) {
 
 /// The connections that wait for a request for more than `timeout_seconds`, and in how many seconds
 /// there may be another one.
-fn sort(
-    records: &[(RawFd, Arc<ConnectionRecord>)],
-    now: Seconds,
-    timeout_seconds: Seconds,
-) -> (Vec<RawFd>, Seconds) {
+fn sort(records: &[Known], now: Seconds, timeout_seconds: Seconds) -> (Vec<&Known>, Seconds) {
     let mut idle = Vec::new();
     let mut longest_seconds = 0;
-    for (fd, record) in records {
+    for known in records {
+        let (_, record) = known;
         if record.state.load(Ordering::Relaxed) != ConnectionState::Reading as u8 {
             continue;
         }
         let seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
         if seconds > timeout_seconds {
-            idle.push(*fd);
+            idle.push(known);
         } else {
             longest_seconds = longest_seconds.max(seconds);
         }
@@ -60,15 +61,18 @@ fn sort(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
+    use crate::stream::Endpoint;
 
     fn record(last_request: Seconds, state: ConnectionState) -> Arc<ConnectionRecord> {
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let record = ConnectionRecord::new(nowhere, nowhere, last_request);
+        let record = ConnectionRecord::new(Endpoint::Unnamed, Endpoint::Unnamed, last_request);
         record.state.store(state as u8, Ordering::Relaxed);
         Arc::new(record)
+    }
+
+    fn sorted(records: &[Known], now: Seconds, timeout_seconds: Seconds) -> (Vec<RawFd>, Seconds) {
+        let (idle, wait_seconds) = sort(records, now, timeout_seconds);
+        (idle.iter().map(|(fd, _)| *fd).collect(), wait_seconds)
     }
 
     #[test]
@@ -82,15 +86,15 @@ mod tests {
             (7, record(900, ReadingValue)),
             (8, record(900, Writing)),
         ];
-        assert_eq!(sort(&records, 1000, 10), (vec![3, 4], 1));
-        assert_eq!(sort(&records[3..], 1000, 10), (vec![], 7));
-        assert_eq!(sort(&[], 1000, 10), (vec![], 11));
-        assert_eq!(sort(&[], 1000, Seconds::MAX), (vec![], Seconds::MAX));
+        assert_eq!(sorted(&records, 1000, 10), (vec![3, 4], 1));
+        assert_eq!(sorted(&records[3..], 1000, 10), (vec![], 7));
+        assert_eq!(sorted(&[], 1000, 10), (vec![], 11));
+        assert_eq!(sorted(&[], 1000, Seconds::MAX), (vec![], Seconds::MAX));
     }
 
     #[test]
     fn a_clock_behind_a_connection_makes_nobody_idle() {
         let records = [(3, record(1001, ConnectionState::Reading))];
-        assert_eq!(sort(&records, 1000, 0), (vec![], 1));
+        assert_eq!(sorted(&records, 1000, 0), (vec![], 1));
     }
 }

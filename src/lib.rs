@@ -34,6 +34,9 @@ pub mod server;
 mod worker;
 mod housekeeper;
 mod connection;
+mod listener;
+pub mod stream;
+mod udp;
 mod idle;
 mod gather;
 pub mod serve;
@@ -41,6 +44,7 @@ pub mod protocol;
 pub mod command;
 pub mod store;
 
+pub mod auth;
 pub mod clock;
 pub mod counter;
 pub mod crawler;

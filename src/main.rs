@@ -13,6 +13,7 @@ use larder::config::{Args, Config, Sources};
 use larder::failure::{Failure, describe};
 use larder::log::{self, BANNER};
 use larder::server::Server;
+use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,9 +35,9 @@ fn main() -> ExitCode {
     } else if args.check_config {
         configuration().map(drop).map_err(Failure::into_usage)
     } else if args.print_config {
-        configuration().and_then(|(sources, config)| print(sources.print(&config)?))
+        configuration().and_then(|(sources, config)| print(sources.render(&config)?))
     } else {
-        configuration().and_then(|(_, config)| run(config))
+        configuration().and_then(|(sources, config)| run(&sources, config))
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +65,7 @@ fn configuration() -> Result<(Sources, Config), Failure> {
 }
 
 /// Serves until told to stop.
-fn run(mut config: Config) -> Result<(), Failure> {
+fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
     log::start(config.verbosity);
     let user = system::user_to_become(config.user.as_deref(), nix::unistd::geteuid().is_root())?;
     if config.core_files {
@@ -79,17 +80,21 @@ fn run(mut config: Config) -> Result<(), Failure> {
     })?;
     let server = Server::start(config.clone()).map_err(|error| start_failure(&config, &error))?;
 
-    write_port_file(&server);
+    write_port_file(&config, &server);
     if config.lock_memory
         && let Err(errno) = system::lock_memory()
     {
         warn!("-k has no effect, mlockall() failed: {}", errno.desc());
     }
     if let Some(user) = user {
+        if let Some(path) = &config.unix_socket {
+            system::give_to(&user, path)?;
+        }
         system::become_user(&user)?;
     }
     let _pid_file = config.pid_file.as_deref().and_then(write_pid_file);
-    announce(&config, &server);
+    announce(sources, &config, &server);
+    tell_manager("READY=1");
     let outcome = serve(&runtime, signals, server);
     // What stops in order may still be at it when that takes too long.
     runtime.shutdown_background();
@@ -98,12 +103,19 @@ fn run(mut config: Config) -> Result<(), Failure> {
 
 /// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
 /// long.
-fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<(), Failure> {
+fn serve(runtime: &Runtime, signals: Signals, server: Server) -> Result<(), Failure> {
+    let Signals { stop: mut signals, mut hang_up } = signals;
     runtime.block_on(async {
-        tokio::select! {
-            name = signals.next() => info!("{name}: stopping"),
-            () = server.shutdown_requested() => info!("a client asked for shutdown: stopping"),
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => server.reload(),
+                name = signals.next() => break info!("{name}: stopping"),
+                () = server.shutdown_requested() => {
+                    break info!("a client asked for shutdown: stopping");
+                }
+            }
         }
+        tell_manager("STOPPING=1");
         let stopped = tokio::task::spawn_blocking(move || server.stop());
         tokio::select! {
             done = stopped => {
@@ -114,6 +126,13 @@ fn serve(runtime: &Runtime, mut signals: StopSignals, server: Server) -> Result<
             }
         }
     })
+}
+
+/// What the server is told by signals.
+struct Signals {
+    stop: StopSignals,
+    /// Some of what was read at start is to be read again.
+    hang_up: Signal,
 }
 
 /// The signals that stop the server.
@@ -134,18 +153,17 @@ impl StopSignals {
     }
 }
 
-fn listen_for_signals() -> io::Result<(Runtime, StopSignals)> {
+fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let inside = runtime.enter();
-    let signals = StopSignals {
+    let stop = StopSignals {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
         user: signal(SignalKind::user_defined1())?,
     };
-    // Listening once is enough to make a hang-up harmless from then on.
-    drop(signal(SignalKind::hangup())?);
+    let hang_up = signal(SignalKind::hangup())?;
     drop(inside);
-    Ok((runtime, signals))
+    Ok((runtime, Signals { stop, hang_up }))
 }
 
 /// Sees to it that every connection has a descriptor, and says so where the system grants fewer.
@@ -168,6 +186,10 @@ fn limit_connections(config: &mut Config) -> Result<(), Failure> {
 fn start_failure(config: &Config, error: &io::Error) -> Failure {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let reason = describe(error);
+    if let Some(path) = &config.unix_socket {
+        let path = path.display();
+        return Failure::system(format!("failed to listen on UNIX socket: {path}: {reason}"));
+    }
     match (error.kind(), &config.listen_typed) {
         (AddrInUse | AddrNotAvailable | PermissionDenied, Some(typed)) => {
             Failure::system(format!("failed to listen on one of interface(s) {typed}: {reason}"))
@@ -179,11 +201,23 @@ fn start_failure(config: &Config, error: &io::Error) -> Failure {
     }
 }
 
-fn write_port_file(server: &Server) {
+/// Says which ports the system chose, unless there are none by intent.
+fn write_port_file(config: &Config, server: &Server) {
+    if config.unix_socket.is_some() {
+        return;
+    }
     let Some(path) = env::var_os(PORT_FILE_VARIABLE) else { return };
     let path = Path::new(&path);
-    if let Err(error) = system::write_port_file(path, server.addresses()) {
+    if let Err(error) = system::write_port_file(path, server.endpoints()) {
         warn!("failed to write \"{}\": {}", path.display(), describe(&error));
+    }
+}
+
+/// For a service manager that asked to be told.
+fn tell_manager(state: &str) {
+    let Some(socket) = env::var_os(MANAGER_VARIABLE) else { return };
+    if let Err(error) = system::notify(&socket, state) {
+        warn!("failed to notify \"{}\": {}", socket.display(), describe(&error));
     }
 }
 
@@ -197,7 +231,7 @@ fn write_pid_file(path: &Path) -> Option<PidFile> {
 }
 
 /// Says what the server is, what it may use and where it can be reached.
-fn announce(config: &Config, server: &Server) {
+fn announce(sources: &Sources, config: &Config, server: &Server) {
     info!(target: BANNER, "larder {} serving memcached clients", env!("CARGO_PKG_VERSION"));
     info!(
         target: BANNER,
@@ -208,13 +242,11 @@ fn announce(config: &Config, server: &Server) {
         config.threads,
         config.connections_max,
     );
-    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-    let addresses = addresses.join(", ");
-    match &config.listen_typed {
-        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
-        Some(_) => info!(target: BANNER, "listening on {addresses}"),
-        None => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
+    let others = sources.names();
+    if !others.is_empty() {
+        info!(target: BANNER, "options from {} besides the command line", others.join(", "));
     }
+    announce_reach(config, server);
     if config.threads > THREADS_SENSIBLE {
         warn!("{} threads are more than any machine is known to gain from", config.threads);
     }
@@ -223,7 +255,31 @@ fn announce(config: &Config, server: &Server) {
     }
 }
 
+/// Says from where the server can be reached, and by whom.
+fn announce_reach(config: &Config, server: &Server) {
+    let listing =
+        |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(", ");
+    let addresses = listing(&mut server.addresses().iter().map(ToString::to_string));
+    match (&config.unix_socket, &config.listen_typed) {
+        (Some(path), _) => info!(target: BANNER, "listening on {} (Unix socket)", path.display()),
+        _ if addresses.is_empty() => info!(target: BANNER, "listening nowhere: TCP is off"),
+        (None, Some(_)) => info!(target: BANNER, "listening on {addresses}"),
+        (None, None) => info!(target: BANNER, "listening on {addresses} (loopback; -l opens more)"),
+    }
+    let datagrams = server.endpoints().filter(|endpoint| matches!(endpoint, Endpoint::Udp(_)));
+    let datagrams = listing(&mut datagrams.map(ToString::to_string));
+    if !datagrams.is_empty() {
+        let rate_bytes = config.udp_bytes_per_second;
+        info!(target: BANNER, "datagrams on {datagrams}, {rate_bytes} bytes/s to an address");
+    }
+    if let Some(authentication) = &config.authentication {
+        let path = authentication.path().display();
+        info!(target: BANNER, "clients must authenticate, as users of {path}");
+    }
+}
+
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+const MANAGER_VARIABLE: &str = "NOTIFY_SOCKET";
 const LICENSE: &str = include_str!("../LICENSE-MIT");
 
 // The event loop, its waker and the clock's or a listener's copy; generous, since running out stops

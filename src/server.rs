@@ -2,12 +2,13 @@
 //! order.
 
 use crate::config::Config;
+use crate::listener::{self, Accepting, Arrival, Datagrams, Listening};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
+use crate::stream::Endpoint;
 use crate::{housekeeper, worker};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,6 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
     stop_accepting: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     housekeeper: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
@@ -40,21 +40,21 @@ impl Server {
         assert!(config.requests_per_turn > 0, "a turn must get on");
         assert!(config.output_limit_bytes > 0, "so must a retrieval");
         assert!(config.input_buffer_bytes > LINE_BYTES_MAX, "an unfinished line must leave room");
-        let listeners = config
-            .listen
-            .iter()
-            .map(|address| listen(*address, config.backlog))
-            .collect::<io::Result<Vec<_>>>()?;
-        let addresses =
-            listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-        let listening = listeners.iter().map(AsRawFd::as_raw_fd).zip(addresses.iter().copied());
-        let shared = Arc::new(Shared::new(config, listening.collect())?);
+        let listeners = listener::bind_streams(&config)?;
+        let datagrams = listener::bind_udp(&config)?;
+        let of_stream = |socket: &Listening| Ok((socket.as_raw_fd(), socket.endpoint()?));
+        let of_udp = |socket: &Datagrams| Ok((socket.as_raw_fd(), socket.endpoint()?));
+        let listening = listeners.iter().map(of_stream).chain(datagrams.iter().map(of_udp));
+        let listening = listening.collect::<io::Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared::new(config, listening)?);
         let mut threads = Vec::new();
         let mut workers = Vec::new();
+        let mut datagrams = spread(datagrams, shared.config.threads).into_iter();
         for number in 0..shared.config.threads {
             let (sender, arrivals) = mpsc::channel(shared.config.connections_max.max(1));
             workers.push(sender);
-            threads.push(start_worker(Arc::clone(&shared), number, arrivals)?);
+            let datagrams = datagrams.next().unwrap_or_default();
+            threads.push(start_worker(Arc::clone(&shared), number, arrivals, datagrams)?);
         }
         let (stop_accepting, stopped) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -64,13 +64,30 @@ impl Server {
         })?);
         let housekeeper = Some(start_housekeeper(&shared)?);
         let stop_accepting = Some(stop_accepting);
-        Ok(Self { shared, addresses, stop_accepting, threads, housekeeper })
+        Ok(Self { shared, stop_accepting, threads, housekeeper })
     }
 
-    /// The addresses it listens on, in the order of the configuration.
+    /// The addresses it listens on for TCP, in the order of the configuration.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let endpoints = self.endpoints();
+        let address = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(*address),
+            _ => None,
+        };
+        endpoints.filter_map(address).collect()
+    }
+
+    /// Where it can be reached, in the order of the configuration.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shared.listening.iter().map(|(_, endpoint)| endpoint)
+    }
+
+    /// Reads again what may change while the server runs: who may use it.
+    pub fn reload(&self) {
+        if let Some(authentication) = &self.shared.config.authentication {
+            authentication.reload();
+        }
     }
 
     /// Waits until a client asks for the server to be stopped.
@@ -107,32 +124,35 @@ impl Drop for Server {
 #[derive(Debug)]
 struct Acceptor {
     shared: Arc<Shared>,
-    workers: Vec<Sender<TcpStream>>,
+    workers: Vec<Sender<Arrival>>,
 }
 
 impl Acceptor {
-    async fn accept_all(self: Arc<Self>, listener: tokio::net::TcpListener) {
+    async fn accept_all(self: Arc<Self>, listener: Accepting) {
         loop {
-            let accepted = listener.accept().await;
-            match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => self.hand_out(stream),
+            if !self.shared.config.refuse_over_limit && self.is_full() {
+                self.pause_while(|| self.is_full()).await;
+            }
+            match listener.accept().await {
+                Ok(arrival) => self.hand_out(arrival),
                 Err(error) if concerns_one_connection(&error) => {}
-                Err(_) => self.pause().await,
+                // Out of file descriptors or memory: accepting again at once would fail again.
+                Err(_) => self.pause_while(|| false).await,
             }
         }
     }
 
     /// Gives a connection to the worker that has the fewest. A connection that is already broken is
     /// dropped.
-    fn hand_out(&self, stream: TcpStream) {
+    fn hand_out(&self, arrival: Arrival) {
         let figures = &self.shared.acceptor;
-        if self.shared.connections() >= self.shared.config.connections_max {
+        if self.is_full() {
             figures.rejected.add(1);
-            let _ = (&stream).write_all(REJECTION);
+            arrival.refuse(REJECTION);
             return;
         }
         figures.accepted.add(1);
-        if prepare(&stream).is_err() {
+        if arrival.prepare().is_err() {
             return;
         }
         let connections = |worker: &WorkerFigures| worker.connections.load(Ordering::Relaxed);
@@ -140,33 +160,53 @@ impl Acceptor {
             .min_by_key(|&number| connections(&self.shared.workers[number]))
             .expect("there is a worker");
         self.shared.workers[least].enter();
-        if self.workers[least].try_send(stream).is_err() {
+        if self.workers[least].try_send(arrival).is_err() {
             self.shared.workers[least].leave();
         }
     }
 
-    /// Out of file descriptors or memory: accepting again at once would fail again at once.
-    async fn pause(&self) {
+    fn is_full(&self) -> bool {
+        self.shared.connections() >= self.shared.config.connections_max
+    }
+
+    /// Accepts nothing for a while, and for as long as `reason` holds.
+    async fn pause_while(&self, reason: impl Fn() -> bool) {
         let figures = &self.shared.acceptor;
         figures.pauses.add(1);
         figures.paused.store(true, Ordering::Relaxed);
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+        loop {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
+            if !reason() {
+                break;
+            }
+        }
         figures.paused.store(false, Ordering::Relaxed);
-        figures.pause_micros.add(u64::try_from(ACCEPT_PAUSE.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+/// Deals sockets out to workers. A socket stays with one, which alone knows what its senders have
+/// been sent.
+fn spread(datagrams: Vec<Datagrams>, workers: usize) -> Vec<Vec<Datagrams>> {
+    let mut hands: Vec<Vec<Datagrams>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, socket) in datagrams.into_iter().enumerate() {
+        hands[number % workers].push(socket);
+    }
+    hands
 }
 
 /// Starts a worker and waits until it runs.
 fn start_worker(
     shared: Arc<Shared>,
     number: usize,
-    arrivals: Receiver<TcpStream>,
+    arrivals: Receiver<Arrival>,
+    datagrams: Vec<Datagrams>,
 ) -> io::Result<JoinHandle<()>> {
     let (started, starting) = std::sync::mpsc::channel();
     let thread = spawn(format!("worker {number}"), move || match worker::event_loop() {
         Ok(runtime) => {
             let _ = started.send(Ok(()));
-            worker::run(shared, number, &runtime, arrivals);
+            worker::run(shared, number, &runtime, arrivals, datagrams);
         }
         Err(error) => {
             let _ = started.send(Err(error));
@@ -193,35 +233,16 @@ fn join(thread: JoinHandle<()>) {
 fn accept_until(
     runtime: &Runtime,
     acceptor: &Arc<Acceptor>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listening>,
     stopped: oneshot::Receiver<()>,
 ) {
     runtime.block_on(async {
-        for listener in listeners {
-            let listener =
-                tokio::net::TcpListener::from_std(listener).expect("a listener can be waited for");
+        for listening in listeners {
+            let listener = listening.into_acceptor().expect("a listener can be waited for");
             tokio::spawn(Arc::clone(acceptor).accept_all(listener));
         }
         let _ = stopped.await;
     });
-}
-
-fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // The same port on 0.0.0.0 is a listener of its own.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    SockRef::from(stream).set_keepalive(true)
 }
 
 /// The next connection may well be fine.

@@ -8,12 +8,12 @@ use crate::log;
 use crate::prefixes::Prefixes;
 use crate::stats::{Counters, Sums};
 use crate::store::{Options, Store, Totals};
+use crate::stream::Endpoint;
 use crate::sync::{Mutex, lock};
 use crate::tuning::Tuning;
 use crate::watch::{self, Event, Kind, Watchers};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,7 +30,7 @@ pub struct Shared {
     /// The items.
     pub store: Arc<Store>,
     /// The listening sockets and where they listen.
-    pub listening: Vec<(RawFd, SocketAddr)>,
+    pub listening: Vec<(RawFd, Endpoint)>,
     /// The figures of the workers.
     pub workers: Vec<WorkerFigures>,
     /// The figures of the acceptor.
@@ -96,13 +96,15 @@ pub struct WorkerFigures {
 #[derive(Debug)]
 pub struct ConnectionRecord {
     /// The client's end.
-    pub peer: SocketAddr,
+    pub peer: Endpoint,
     /// The server's end.
-    pub local: SocketAddr,
+    pub local: Endpoint,
     /// What it waits for.
     pub state: AtomicU8,
     /// The second of the last request.
     pub last_request: AtomicU32,
+    /// It is closed because it asked for nothing for too long.
+    pub kicked: AtomicBool,
     /// Wakes its task. All wakers of a task are equal, so the first serves for good.
     pub waker: OnceLock<Waker>,
 }
@@ -130,7 +132,7 @@ impl Shared {
     ///
     /// # Errors
     /// The store's memory cannot be had.
-    pub fn new(config: Config, listening: Vec<(RawFd, SocketAddr)>) -> io::Result<Self> {
+    pub fn new(config: Config, listening: Vec<(RawFd, Endpoint)>) -> io::Result<Self> {
         let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
         let clock = Clock::start();
         let watchers = Arc::new(Watchers::new(config.watcher_buffer_bytes));
@@ -138,7 +140,7 @@ impl Shared {
         Ok(Self {
             clock,
             watchers,
-            crawler: Arc::new(Crawler::new(true)),
+            crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
             tuning: Tuning::default(),
             store,
@@ -254,12 +256,13 @@ impl WorkerFigures {
 impl ConnectionRecord {
     /// Of a connection that was accepted at `now`.
     #[must_use]
-    pub fn new(peer: SocketAddr, local: SocketAddr, now: Seconds) -> Self {
+    pub fn new(peer: Endpoint, local: Endpoint, now: Seconds) -> Self {
         Self {
             peer,
             local,
             state: AtomicU8::default(),
             last_request: AtomicU32::new(now),
+            kicked: AtomicBool::default(),
             waker: OnceLock::new(),
         }
     }

@@ -31,7 +31,10 @@ pub enum Count {
     StoreNoMemory,
     BytesRead,
     BytesWritten,
+    AuthCmds,
+    AuthErrors,
     IdleKicks,
+    UdpDropped,
     ConnYields,
 }
 

@@ -1,10 +1,12 @@
 //! What the program asks of the operating system besides sockets: limits, locked pages, another
 //! user, the background, and the two files that tell others where it is.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as SocketAddrUnix, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,6 +15,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd::{self, User};
 
 use crate::failure::Failure;
+use crate::stream::Endpoint;
 
 /// Makes room for `connections` sockets and `others` descriptors, raising the limit on open files
 /// where it may.
@@ -102,6 +105,19 @@ pub fn become_user(user: &User) -> Result<(), Failure> {
     })
 }
 
+/// Gives a file to the user that the server will become, who could otherwise neither use nor remove
+/// it.
+///
+/// # Errors
+///
+/// Where the system refuses.
+pub fn give_to(user: &User, path: &Path) -> Result<(), Failure> {
+    unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|errno| {
+        let (path, name) = (path.display(), &user.name);
+        Failure::system(format!("failed to give {path} to user {name}: {}", errno.desc()))
+    })
+}
+
 /// Goes into the background. To be called before there are threads, which a fork would leave
 /// behind.
 ///
@@ -140,22 +156,44 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes the ports bound to `path`, one `TCP INET: port` or `TCP INET6: port` a line, for scripts
+/// Tells the service manager that listens on `socket` how the server stands, in the words of
+/// sd_notify(3). A name that begins with `@` is not a file's.
+///
+/// # Errors
+///
+/// Where nobody listens there.
+pub fn notify(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::from_abstract_name(name)?,
+        None => SocketAddrUnix::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+/// Writes the ports bound to `path`, one `TCP INET: port` or `UDP INET6: port` a line, for scripts
 /// that ask for any port.
 ///
 /// # Errors
 ///
 /// Where the file cannot be written.
-pub fn write_port_file(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
-    replace(path, ".lck", port_lines(addresses).as_bytes())
+pub fn write_port_file<'e>(
+    path: &Path,
+    endpoints: impl Iterator<Item = &'e Endpoint>,
+) -> io::Result<()> {
+    replace(path, ".lck", port_lines(endpoints).as_bytes())
 }
 
-fn port_lines(addresses: &[SocketAddr]) -> String {
-    let line = |address: &SocketAddr| {
+fn port_lines<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> String {
+    let line = |endpoint: &Endpoint| {
+        let (transport, address) = match endpoint {
+            Endpoint::Tcp(address) => ("TCP", address),
+            Endpoint::Udp(address) => ("UDP", address),
+            Endpoint::Unix(_) | Endpoint::Unnamed => return None,
+        };
         let family = if address.is_ipv4() { "INET" } else { "INET6" };
-        format!("TCP {family}: {}\n", address.port())
+        Some(format!("{transport} {family}: {}\n", address.port()))
     };
-    addresses.iter().map(line).collect()
+    endpoints.filter_map(line).collect()
 }
 
 /// Writes beside `path` and renames, so that who waits for the file never reads half of it.
@@ -210,9 +248,14 @@ mod tests {
 
     #[test]
     fn ports_are_written_as_memcached_writes_them() {
-        let addresses = ["127.0.0.1:5", "[::1]:6"].map(|address| address.parse().unwrap());
-        assert_eq!(port_lines(&addresses), "TCP INET: 5\nTCP INET6: 6\n");
-        assert_eq!(port_lines(&[]), "");
+        let endpoints = [
+            Endpoint::Tcp("127.0.0.1:5".parse().unwrap()),
+            Endpoint::Tcp("[::1]:6".parse().unwrap()),
+            Endpoint::Udp("127.0.0.1:7".parse().unwrap()),
+        ];
+        let lines = "TCP INET: 5\nTCP INET6: 6\nUDP INET: 7\n";
+        assert_eq!(port_lines(endpoints.iter()), lines);
+        assert_eq!(port_lines([].iter()), "");
     }
 
     #[test]

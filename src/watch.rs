@@ -7,9 +7,9 @@
 //! ([`Watchers::kinds`]).
 
 use crate::protocol::uri::Encoded;
+use crate::stream::Endpoint;
 use crate::sync::{Mutex, lock};
 use std::fmt::{self, Display, Write};
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -150,14 +150,14 @@ pub enum Event<'e> {
     /// A connection was accepted.
     Opened {
         /// The client's address.
-        peer: SocketAddr,
+        peer: &'e Endpoint,
         /// The connection.
         fd: RawFd,
     },
     /// A connection is over.
     Closed {
         /// The client's address.
-        peer: SocketAddr,
+        peer: &'e Endpoint,
         /// Why: `normal`, `error`, ...
         reason: &'static str,
         /// The connection.
@@ -330,16 +330,29 @@ impl Display for Event<'_> {
                 write!(formatter, "clsid={class} size={value_bytes}")
             }
             Self::Opened { peer, fd } => {
-                let (address, port) = (peer.ip(), peer.port());
-                write!(formatter, "type=conn_new rip={address} rport={port} ")?;
-                write!(formatter, "transport=tcp cfd={fd}")
+                write!(formatter, "type=conn_new {} cfd={fd}", Remote(peer))
             }
             Self::Closed { peer, reason, fd } => {
-                let (address, port) = (peer.ip(), peer.port());
-                write!(formatter, "type=conn_close rip={address} rport={port} ")?;
-                write!(formatter, "transport=tcp reason={reason} cfd={fd}")
+                write!(formatter, "type=conn_close {} reason={reason} cfd={fd}", Remote(peer))
             }
         }
+    }
+}
+
+/// The client's end of a connection.
+struct Remote<'e>(&'e Endpoint);
+
+impl Display for Remote<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, transport) = match self.0 {
+            Endpoint::Tcp(address) => (address, "tcp"),
+            Endpoint::Udp(address) => (address, "udp"),
+            Endpoint::Unix(_) | Endpoint::Unnamed => {
+                return formatter.write_str("rip=unix rport=0 transport=local");
+            }
+        };
+        let (ip, port) = (address.ip(), address.port());
+        write!(formatter, "rip={ip} rport={port} transport={transport}")
     }
 }
 

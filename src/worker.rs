@@ -3,16 +3,18 @@
 
 use crate::clock::Seconds;
 use crate::command::{Context, Observer};
+use crate::config::Config;
 use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
 use crate::idle;
-use crate::serve::{Limits, Phase, Served, serve};
+use crate::listener::{Arrival, Datagrams};
+use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
+use crate::udp;
 use crate::watch::{Event, Kind};
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,14 +65,15 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
     runtime: &LocalRuntime,
-    arrivals: Receiver<TcpStream>,
+    arrivals: Receiver<Arrival>,
+    datagrams: Vec<Datagrams>,
 ) {
     let worker = Rc::new(Worker::new(shared, number));
     let idle_timeout_seconds = worker.shared.config.idle_timeout_seconds;
     if idle_timeout_seconds > 0 {
         runtime.spawn_local(idle::watch(Rc::clone(&worker), idle_timeout_seconds));
     }
-    runtime.block_on(welcome(&worker, arrivals));
+    runtime.block_on(welcome(&worker, arrivals, datagrams));
     worker.stop();
     // A client that does not read must not keep the server from stopping.
     let _ = runtime.block_on(async { tokio::time::timeout(STOP_GRACE, worker.deserted()).await });
@@ -85,10 +88,14 @@ pub(crate) fn event_loop() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
-async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<TcpStream>) {
+async fn welcome(worker: &Rc<Worker>, mut arrivals: Receiver<Arrival>, datagrams: Vec<Datagrams>) {
     drop(tokio::task::spawn_local(Gathering(Rc::clone(worker))));
-    while let Some(stream) = arrivals.recv().await {
-        match worker.connection(stream) {
+    for socket in datagrams {
+        let service = udp::Service::new(socket, Rc::clone(worker));
+        drop(tokio::task::spawn_local(service.expect("a socket can be waited for").run()));
+    }
+    while let Some(arrival) = arrivals.recv().await {
+        match worker.connection(arrival) {
             Ok(connection) => drop(tokio::task::spawn_local(connection)),
             Err(_) => worker.figures().leave(),
         }
@@ -112,6 +119,10 @@ impl Worker {
         }
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     pub(crate) fn figures(&self) -> &WorkerFigures {
         &self.shared.workers[self.number]
     }
@@ -132,14 +143,19 @@ impl Worker {
         self.shared.clock.now_seconds()
     }
 
+    pub(crate) fn uptime(&self) -> Duration {
+        self.shared.clock.uptime()
+    }
+
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.get()
     }
 
-    fn connection(self: &Rc<Self>, stream: TcpStream) -> io::Result<Client> {
-        let record = ConnectionRecord::new(stream.peer_addr()?, stream.local_addr()?, self.now());
-        let stream = tokio::net::TcpStream::from_std(stream)?;
-        Ok(Client::new(stream, Rc::clone(self), record))
+    fn connection(self: &Rc<Self>, arrival: Arrival) -> io::Result<Client> {
+        let (peer, local) = arrival.endpoints()?;
+        let record = ConnectionRecord::new(peer, local, self.now());
+        let session = Session::new(&self.shared.config, arrival.dialects);
+        Ok(Client::new(arrival.into_stream()?, session, Rc::clone(self), record))
     }
 
     /// Tells those who watch of a connection.
@@ -182,14 +198,14 @@ impl Engine {
         &mut self,
         worker: &Worker,
         Occasion { fd, now }: Occasion,
-        phase: &mut Phase,
+        session: &mut Session,
         input: &[u8],
         scanned: usize,
         limits: &mut Limits,
     ) -> Served {
         let (mut context, output) = self.begin(worker, now);
         context.observer = context.observer.of(fd);
-        serve(&mut context, phase, input, scanned, output, limits)
+        serve(&mut context, session, input, scanned, output, limits)
     }
 
     /// Makes room for the next replies: these are sent, or somebody else's now.

@@ -3,8 +3,8 @@
 
 use larder::clock::Seconds;
 use larder::command::{Context, Observer};
-use larder::config::Config;
-use larder::serve::{Limits, Phase, Stop, serve};
+use larder::config::{Config, Dialects};
+use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -51,13 +51,51 @@ fn serving_a_get_allocates_nothing() {
     let single = ("get key-3\r\n".to_owned(), "VALUE key-3 7 3\r\nvvv\r\nEND\r\n".to_owned());
     let pipelined = (single.0.repeat(16), single.1.repeat(16));
     let many = (format!("get {} missing\r\n", keys.join(" ")), format!("{items}END\r\n"));
-    for (input, answer) in [many, single, pipelined] {
-        // The first answer may make the output grow.
-        assert_eq!(server.serve(input.as_bytes()), answer.as_bytes());
-        let before = allocations();
-        assert_eq!(server.serve(input.as_bytes()), answer.as_bytes());
-        assert_eq!(allocations() - before, 0, "{input}");
+    let meta = ("mg key-3 v k O1\r\n".to_owned(), "VA 3 kkey-3 O1\r\nvvv\r\n".to_owned());
+    let metas = (meta.0.repeat(16), meta.1.repeat(16));
+    let touching =
+        ("mg a2V5LTM= b v t T0 R5 N9 C1\r\n".to_owned(), "VA 3 t-1\r\nvvv\r\n".to_owned());
+    let large = ("mg key-50 s v q\r\n".to_owned(), {
+        format!("VA 100000 s100000\r\n{}\r\n", "v".repeat(100_000))
+    });
+    let missing = ("mg missing v\r\nmg missing q\r\n".to_owned(), "EN\r\n".to_owned());
+    for (input, answer) in [many, single, pipelined, meta, metas, touching, large, missing] {
+        server.assert_allocates_nothing(input.as_bytes(), answer.as_bytes());
     }
+}
+
+#[test]
+fn serving_a_binary_get_allocates_nothing() {
+    let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has this much memory");
+    let mut server =
+        Connection { handle: shared.store.register(), output: Vec::new(), shared: &shared };
+    let setting = packet(0x80, 0x11, (0, 0), &[0, 0, 0, 7, 0, 0, 0, 0], b"key", b"value");
+    assert_eq!(server.serve(&setting), b"");
+    let get = packet(0x80, 0x0d, (0, 0), b"", b"key", b"");
+    let hit = packet(0x81, 0x0d, (0, 1), &[0, 0, 0, 7], b"key", b"value");
+    let miss = packet(0x80, 0x0c, (0, 0), b"", b"missing", b"");
+    let missed = packet(0x81, 0x0c, (1, 0), b"", b"missing", b"");
+    for times in [1, 16, 100] {
+        server.assert_allocates_nothing(&get.repeat(times), &hit.repeat(times));
+        server.assert_allocates_nothing(&miss.repeat(times), &missed.repeat(times));
+    }
+}
+
+/// A packet of the binary protocol, with this status and cas.
+fn packet(
+    magic: u8,
+    opcode: u8,
+    (status, cas): (u8, u8),
+    extras: &[u8],
+    key: &[u8],
+    value: &[u8],
+) -> Vec<u8> {
+    let length = |bytes: usize| u8::try_from(bytes).expect("a short packet");
+    let (key_bytes, extras_bytes) = (length(key.len()), length(extras.len()));
+    let body_bytes = length(extras.len() + key.len() + value.len());
+    let mut packet = vec![magic, opcode, 0, key_bytes, extras_bytes, 0, 0, status];
+    packet.extend([0, 0, 0, body_bytes, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, cas]);
+    [&packet, extras, key, value].concat()
 }
 
 #[test]
@@ -99,11 +137,19 @@ impl Connection<'_> {
             batch: self.handle.batch(NOW),
             observer: Observer::new(self.shared),
         };
-        let mut phase = Phase::default();
+        let mut session = Session::new(&self.shared.config, Dialects::Any);
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let served = serve(&mut context, &mut phase, input, 0, &mut self.output, &mut limits);
+        let served = serve(&mut context, &mut session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
         &self.output
+    }
+
+    fn assert_allocates_nothing(&mut self, input: &[u8], answer: &[u8]) {
+        // The first answer may make the output grow.
+        assert_eq!(self.serve(input), answer);
+        let before = allocations();
+        assert_eq!(self.serve(input), answer);
+        assert_eq!(allocations() - before, 0, "{}", input.escape_ascii());
     }
 }
 

@@ -3,9 +3,13 @@
 //! Every server here listens on a port the system chose and is waited for by reading its log, so
 //! that nothing sleeps and nothing collides.
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as SocketAddrUnix, UnixDatagram};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -139,6 +143,33 @@ fn help_is_grouped_and_ends_with_examples() {
 }
 
 #[test]
+fn every_option_in_memcacheds_help_is_known() {
+    let Some(reference) = support::reference() else { return };
+    let help = Command::new(reference).arg("-h").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let options: Vec<&str> = help
+        .lines()
+        .map(|line| line.split([' ', ',', '=']).filter(|word| !word.is_empty()))
+        .flat_map(|words| words.take_while(|word| word.starts_with('-')))
+        // How the help misspells --napi-ids; a dash that begins a line of another list.
+        .filter(|&option| option != "--napi_ids" && option != "-")
+        .collect();
+    assert!(options.len() > 70, "{options:?}");
+    for option in options.iter().filter(|option| !ENDING.contains(option)) {
+        let (_, _, stderr) = outcome(&bare("--check-config").arg(option).output().unwrap());
+        assert!(!stderr.contains("unexpected"), "{option}: {stderr}");
+    }
+    let named = help.lines().filter_map(|line| line.trim_start().strip_prefix("- "));
+    let suboptions: Vec<&str> =
+        named.filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert!(suboptions.len() > 40, "{suboptions:?}");
+    for name in suboptions.iter().filter(|name| !name.contains(' ')) {
+        let (_, _, stderr) = run(&format!("--check-config -o {name}=1"));
+        assert!(!stderr.contains("Illegal suboption"), "{name}: {stderr}");
+    }
+}
+
+#[test]
 fn license_is_printed() {
     let (code, stdout, _) = run("-i");
     assert_eq!(code, 0);
@@ -157,31 +188,52 @@ fn bad_command_lines_end_with_memcacheds_codes() {
         ("-c 0", 1, "Maximum connections must be greater than 0\n"),
         ("-R 0", 1, "Number of requests per event must be greater than 0\n"),
         ("-o bogus", 1, "Illegal suboption \"bogus\"\n"),
+        ("-o hashpower=33", 1, ""),
+        ("-o idle_timeout", 1, "idle_timeout"),
+        ("-f 1", 1, "Factor must be greater than 1\n"),
+        ("-n 0", 1, "Chunk size must be greater than 0\n"),
+        ("-N 0", 1, "Maximum number of NAPI IDs must be greater than 0\n"),
+        ("-N 9 -t 2", 64, "Number of napi_ids(9) cannot be greater than number of threads(2)\n"),
         ("-m 1", 64, half),
         ("-I 33m", 64, half),
         ("-I 512", 64, "Item max size cannot be less than 1024 bytes.\n"),
         ("-m 4096 -I 1025m", 64, "Cannot set item size limit higher than a gigabyte.\n"),
         ("-p 65536", 64, "ERROR: Invalid port number 65536.\n"),
         ("-B foo", 64, "Invalid value for binding protocol: foo\n"),
-        ("-S", 64, "not supported"),
-        ("-s /nowhere", 64, "not supported"),
-        ("-U 11211", 64, "not supported"),
-        ("-o ext_path=/nowhere:1G", 64, "not supported"),
-        ("-o hashpower=33", 1, "hashpower"),
-        ("-o idle_timeout", 1, "idle_timeout"),
-        ("-f 1", 1, "Factor must be greater than 1\n"),
-        ("-n 0", 1, "Chunk size must be greater than 0\n"),
-        ("-N 0", 1, "Maximum number of NAPI IDs must be greater than 0\n"),
-        ("-N 9 -t 2", 64, "Number of napi_ids(9) cannot be greater than number of threads(2)\n"),
-        ("-Z", 64, "This server is not built with TLS support.\n"),
+        ("-Z", 64, ""),
         ("-l 127.0.0.1:abc", 71, "failed to listen on one of interface(s) 127.0.0.1:abc"),
         ("-l [::1", 71, "failed to listen on one of interface(s) [::1"),
+    ];
+    let reference = support::reference();
+    for (line, code, complaint) in table {
+        let (actual, stdout, stderr) = run(line);
+        assert_eq!((actual, stdout.as_str()), (code, ""), "{line}: {stderr}");
+        assert!(stderr.contains(complaint) && !stderr.is_empty(), "{line}: {stderr}");
+        if let Some(reference) = &reference {
+            let mut command = Command::new(reference);
+            command.args(["-u", "root"]).args(line.split(' ')).stdin(Stdio::null());
+            let (actual, _, stderr) = outcome(&command.output().unwrap());
+            assert_eq!(actual, code, "memcached {line}: {stderr}");
+            assert!(stderr.contains(complaint), "memcached {line}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let table = [
+        ("-S", 64, "not supported"),
+        ("-Y /no/where", 1, "Could not open authfile [/no/where] for reading"),
+        ("-s /no/where", 71, "failed to listen on UNIX socket: /no/where: No such file"),
+        ("-U 11211 -l 0.0.0.0", 64, "or say --public-udp as well"),
+        ("-o ext_path=/nowhere:1G", 64, "not supported"),
+        ("-Z", 64, "This server is not built with TLS support.\n"),
         ("-p -1 -c 4000000000", 71, "failed to set rlimit for open files"),
     ];
     for (line, code, complaint) in table {
         let (actual, stdout, stderr) = run(line);
         assert_eq!((actual, stdout.as_str()), (code, ""), "{line}: {stderr}");
-        assert!(stderr.contains(complaint) && !stderr.is_empty(), "{line}: {stderr}");
+        assert!(stderr.contains(complaint), "{line}: {stderr}");
     }
 }
 
@@ -210,6 +262,21 @@ fn the_banner_gives_the_effective_limits() {
 }
 
 #[test]
+fn the_banner_says_where_else_options_come_from() {
+    let directory = Directory::new("banner");
+    let path = directory.file("conf");
+    fs::write(&path, "-p -1\n-t 3\n").unwrap();
+    let mut command = larder(&format!("--config {}", path.display()));
+    command.env("MEMCACHED_CACHE_SIZE", "100");
+    let server = Running::start(command);
+    let named =
+        format!("options from MEMCACHED_CACHE_SIZE, {} besides the command line", path.display());
+    assert!(server.banner.contains(&named), "{}", server.banner);
+    assert!(server.banner.contains("memory 100 MiB"), "{}", server.banner);
+    assert!(server.banner.contains("3 threads"), "{}", server.banner);
+}
+
+#[test]
 fn options_without_effect_are_named_in_one_line() {
     let server = Running::start(larder("-p -1 -l 127.0.0.1 -f 1.1 -o modern,slab_automove=1 -L"));
     let (code, rest) = server.stop(Signal::SIGTERM);
@@ -230,6 +297,31 @@ fn the_port_file_holds_what_was_bound() {
     assert_ne!(port, 0);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("TCP INET: {port}\n"));
     assert!(!directory.file("ports.lck").exists());
+}
+
+#[test]
+fn a_service_manager_is_told_when_the_server_listens_and_when_it_stops() {
+    let directory = Directory::new("service_manager");
+    let path = directory.file("notify");
+    let abstract_name = format!("larder-test-{}", std::process::id());
+    let by_name = SocketAddrUnix::from_abstract_name(&abstract_name).unwrap();
+    for (manager, name) in [
+        (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
+        (UnixDatagram::bind_addr(&by_name).unwrap(), format!("@{abstract_name}")),
+    ] {
+        manager.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let told = || {
+            let mut state = [0; 64];
+            let length = manager.recv(&mut state).expect("the manager is told");
+            String::from_utf8(state[..length].to_vec()).unwrap()
+        };
+        let mut command = larder("-p -1");
+        command.env("NOTIFY_SOCKET", &name);
+        let server = Running::start(command);
+        assert_eq!(told(), "READY=1", "{name}");
+        assert_eq!(server.stop(Signal::SIGTERM).0, Some(0));
+        assert_eq!(told(), "STOPPING=1", "{name}");
+    }
 }
 
 #[test]
@@ -333,3 +425,6 @@ fn has_become(nobody: &User, server: &Running) {
         assert!(status.contains(&ids("Gid", nobody.gid.as_raw())), "{status}");
     }
 }
+
+/// Options after which the program ends, so that nothing is checked.
+const ENDING: [&str; 6] = ["-h", "--help", "-i", "--license", "-V", "--version"];

@@ -4,6 +4,8 @@
 //! Each runs against larder and against memcached 1.6.45, which proves the test.
 //! `scripts/setup-tests` installs those that are not Rust; without them the tests fail and say so.
 
+#[path = "clients/binary.rs"]
+mod binary;
 #[path = "clients/nutcracker.rs"]
 mod nutcracker;
 mod support;
@@ -30,19 +32,12 @@ fn the_memcache_crate() {
 #[test]
 fn memccapable() {
     for server in servers() {
-        let port = server.port().to_string();
-        let arguments = ["-a", "-t", "10", "-h", "127.0.0.1", "-p", &port];
-        let output = run(Command::new("memccapable").args(arguments));
-        let report = String::from_utf8_lossy(&output.stdout);
-        let fields: Vec<&str> =
-            report.split([' ', '\n']).filter(|field| !field.is_empty()).collect();
-        // Each test prints its name, of words, and the verdict if that is good.
-        let verdicts = fields.join(" ").replace("[pass]", "[pass]\n").replace("ascii", "\nascii");
-        let lines = verdicts.lines().map(str::trim).filter(|line| line.starts_with("ascii"));
-        let (passed, failed): (Vec<&str>, Vec<&str>) =
-            lines.partition(|line| line.ends_with("[pass]"));
+        let (passed, failed, report) = capabilities(&server, "-a", "ascii");
         assert_eq!(failed, OUTDATED_EXPECTATIONS, "{report}");
-        assert_eq!(passed.len(), 25, "{report}");
+        assert_eq!(passed, 25, "{report}");
+        let (passed, failed, report) = capabilities(&server, "-b", "binary");
+        assert!(failed.is_empty(), "{report}");
+        assert_eq!(passed, 27, "{report}");
     }
 }
 
@@ -88,6 +83,22 @@ fn servers() -> impl Iterator<Item = Server> {
 fn run(command: &mut Command) -> Output {
     let output = command.output();
     output.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup-tests installs it"))
+}
+
+/// How many of memccapable's tests of a protocol pass, which of them do not, and what it says.
+fn capabilities(server: &Server, option: &str, protocol: &str) -> (usize, Vec<String>, String) {
+    let port = server.port().to_string();
+    let arguments = [option, "-t", "10", "-h", "127.0.0.1", "-p", &port];
+    let output = run(Command::new("memccapable").args(arguments));
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    let fields: Vec<&str> = report.split([' ', '\n']).filter(|field| !field.is_empty()).collect();
+    // Each test prints its name, of words, and the verdict if that is good.
+    let verdicts = fields.join(" ").replace("[pass]", "[pass]\n");
+    let verdicts = verdicts.replace(protocol, &format!("\n{protocol}"));
+    let lines = verdicts.lines().map(|line| line.trim().to_owned());
+    let (passed, failed): (Vec<String>, Vec<String>) =
+        lines.filter(|line| line.starts_with(protocol)).partition(|line| line.ends_with("[pass]"));
+    (passed.len(), failed, report)
 }
 
 fn stores(client: &Client) -> Result<(), MemcacheError> {

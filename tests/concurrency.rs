@@ -6,11 +6,14 @@
 mod random;
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Chores, Expected, Expiry, Handle, Item, Options, State, Store};
+use larder::store::{
+    Amended, Amendment, Batch, Chores, Expected, Expiry, Handle, Item, Lookup, Marks, Options,
+    State, Store, Traits,
+};
 use random::Random;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 /// Each key has one writer at a time; a reader must see the version that was acknowledged last
@@ -159,6 +162,95 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
         }
     }
     successes
+}
+
+/// Ten thousand readers see that a stale item's lease is to be had before the first of them asks for
+/// it: one gets it.
+#[test]
+fn a_lease_has_one_winner_among_ten_thousand_readers() {
+    let store = store(8 << 20, true);
+    put_stale(&mut store.register());
+    let all_have_looked = Barrier::new(usize::try_from(THREADS).expect("few"));
+    let winners: usize = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                    let mut handles: Vec<Handle> =
+                        (0..READERS / THREADS).map(|_| store.register()).collect();
+                    let batches: Vec<Batch<'_>> =
+                        handles.iter_mut().map(|handle| handle.batch(START)).collect();
+                    let seen: Vec<Lookup<'_>> =
+                        batches.iter().map(|batch| batch.look(b"key")).collect();
+                    let may_have_it = |lookup: &Lookup<'_>| matches!(
+                        lookup.state, State::Hit(item) if item.is_stale() && !item.is_leased()
+                    );
+                    assert!(seen.iter().all(may_have_it));
+                    all_have_looked.wait();
+                    let asked = batches.iter().zip(&seen).map(|(batch, seen)| {
+                        batch.amend(b"key", seen.witness(), ASK_FOR_LEASE)
+                    });
+                    asked.filter(|&amended| amended == Amended::Done { leased: true }).count()
+                })
+                })
+                .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    assert_eq!(winners, 1);
+}
+
+/// The same while the item moves from place to place, again and again: a mark that was set in one
+/// place must not be lost in the next.
+#[test]
+fn a_lease_has_one_winner_while_its_item_moves() {
+    let store = store(256 << 10, true);
+    let mut rounds_won = 0;
+    for round in 0..LEASES {
+        put_stale(&mut store.register());
+        let winners: usize = thread::scope(|scope| {
+            let stirring = scope.spawn(|| stir(&mut store.register(), &mut Random(round)));
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| scope.spawn(|| ask_repeatedly(&mut store.register())))
+                .collect();
+            stirring.join().expect("no panic");
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        });
+        assert!(winners <= 1, "{winners} winners");
+        rounds_won += u64::try_from(winners).expect("few");
+    }
+    assert!(rounds_won > LEASES / 2, "mostly it was not evicted before: {rounds_won}");
+    assert!(store.totals().moved > 0, "something was moved");
+    store.check();
+}
+
+/// Returns how often the lease was got.
+fn ask_repeatedly(handle: &mut Handle) -> usize {
+    let mut won = 0;
+    for _ in 0..20 {
+        let batch = handle.batch(START);
+        let lookup = batch.look(b"key");
+        if let State::Hit(item) = lookup.state
+            && !item.is_leased()
+        {
+            let amended = batch.amend(b"key", lookup.witness(), ASK_FOR_LEASE);
+            won += usize::from(amended == Amended::Done { leased: true });
+        }
+    }
+    won
+}
+
+/// Overwrites keys at random, so that parts of all segments are dead and what lives in them moves.
+fn stir(handle: &mut Handle, random: &mut Random) {
+    for _ in 0..300 {
+        put(&mut handle.batch(START), &random.below(150).to_le_bytes(), &[0; 900]);
+    }
+}
+
+fn put_stale(handle: &mut Handle) {
+    let traits = Traits { flags: 0, expiry: Expiry::At(0), cas: None, marks: Marks::NewStale };
+    let mut batch = handle.batch(START);
+    let draft = batch.reserve_with(b"key", 0, traits).expect("there is room");
+    batch.publish(draft, Expected::Any).expect("there is no condition");
 }
 
 /// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other
@@ -532,5 +624,11 @@ const OPERATIONS: u64 = 4000;
 const LARGE_KEYS: u64 = 12;
 
 const CHANGES: u64 = 1000;
+
+const READERS: u64 = 10_000;
+
+const LEASES: u64 = 50;
+
+const ASK_FOR_LEASE: Amendment = Amendment { expiry: None, lease: true };
 
 const START: Seconds = 1000;

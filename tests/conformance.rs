@@ -1,4 +1,4 @@
-//! The conformance table: exact bytes for every rule of the classic text protocol.
+//! The conformance table: exact bytes for every rule of the protocols.
 //!
 //! Every case runs whole, byte by byte, between other commands, and as part of one long pipeline,
 //! against larder and against memcached 1.6.45 itself, so that the table is proven as well as the
@@ -6,6 +6,8 @@
 
 #[path = "conformance/expectation.rs"]
 mod expectation;
+#[path = "conformance/packet.rs"]
+mod packet;
 #[path = "conformance/runner.rs"]
 mod runner;
 mod support;
@@ -80,8 +82,9 @@ fn faults_of(peer: Peer, program: &Path, table: &Table) -> Vec<String> {
     let mut server = Server::start(program, &flags);
     let mut faults = Vec::new();
     for case in &table.cases {
-        for &delivery in deliveries(peer, case) {
-            if let Err(fault) = runner::run(&server, peer, case, delivery) {
+        let deliveries = deliveries(peer, case).iter();
+        for &delivery in deliveries.filter(|delivery| !table.alone || !delivery.needs_others()) {
+            if let Err(fault) = runner::run(&server, peer, table, case, delivery) {
                 faults.push(format!("{} ({delivery:?}): {fault}", case.name));
             }
             if table.restart {
@@ -89,7 +92,9 @@ fn faults_of(peer: Peer, program: &Path, table: &Table) -> Vec<String> {
             }
         }
     }
-    if let Err(fault) = runner::run_as_one(&server, peer, table) {
+    if !table.alone
+        && let Err(fault) = runner::run_as_one(&server, peer, table)
+    {
         faults.push(format!("all of them in one pipeline: {fault}"));
     }
     if let Some(status) = server.process().try_wait().expect("a child can be asked") {

@@ -13,6 +13,8 @@ use support::{PATIENCE, Server};
 fn connections_that_ask_for_nothing_are_closed_and_counted() {
     for program in std::iter::once(support::larder()).chain(support::reference()) {
         let server = Server::start(&program, &["-o", "idle_timeout=1"]);
+        let mut watcher = BufReader::new(server.connect());
+        assert_eq!(ask(&mut watcher, "watch connevents"), "OK\r\n");
         let mut busy = BufReader::new(server.connect());
         let mut silent = server.connect();
         let mut stuck_in_a_line = server.connect();
@@ -32,6 +34,9 @@ fn connections_that_ask_for_nothing_are_closed_and_counted() {
         let stats = busy.lines().map(|line| line.expect("the server answers"));
         let stats: Vec<String> = stats.take_while(|line| line != "END").collect();
         assert!(stats.contains(&"STAT idle_kicks 2".to_owned()), "{stats:?}");
+        // Nor is one who watches.
+        let told = watcher.lines().map(|line| line.expect("the server tells"));
+        assert_eq!(told.filter(|line| line.contains("reason=idle_timeout")).take(2).count(), 2);
     }
 }
 

@@ -38,6 +38,27 @@ fn accepting_pauses_while_files_run_out_and_goes_on() {
 }
 
 #[test]
+fn connections_over_the_limit_wait_for_others_to_leave_where_that_is_asked_for() {
+    let server = Server::start(&support::larder(), &["-c", "3", "-o", "no_maxconns_fast"]);
+    let mut observer = Client::connect(&server);
+    let mut served: Vec<_> = (0..2).map(|_| Client::connect(&server)).collect();
+    let mut waiting: Vec<_> = (0..2).map(|_| Client::connect(&server)).collect();
+    for client in served.iter_mut().chain(&mut waiting) {
+        client.send("version");
+    }
+    for client in &mut served {
+        assert_eq!(client.line(), "VERSION 1.6.45");
+    }
+    observer.wait_for_pauses(1);
+    assert_eq!((observer.stat("curr_connections"), observer.stat("accepting_conns")), (3, 0));
+    served.clear();
+    for client in &mut waiting {
+        assert_eq!(client.line(), "VERSION 1.6.45");
+    }
+    assert_eq!(observer.stat("curr_connections"), 3);
+}
+
+#[test]
 fn a_value_that_memory_does_not_suffice_for_is_refused_as_it_comes() {
     let mut server = Server::start(&support::larder(), &["-t", "1", "-m", "2048", "-I", "1g"]);
     let mut client = Client::connect(&server);

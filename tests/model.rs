@@ -79,12 +79,14 @@ fn nothing_is_missed_while_evicting_is_forbidden_and_values_are_large() {
 #[test]
 fn the_oracle_catches_a_store_that_lies() {
     let plan = Plan { memory_bytes: 384 << 10, value_bytes_max: 9_000, ..Plan::SMALL };
-    let lies: [(&str, Lie); 6] = [
+    let lies: [(&str, Lie); 8] = [
         ("a bit of a value", |hit| hit.value.first_mut().map(|byte| *byte ^= 1).is_some()),
         ("a value that is too short", |hit| hit.value.pop().is_some()),
         ("flags", |hit| std::mem::replace(&mut hit.flags, 7) != 7),
         ("an expiry", |hit| std::mem::replace(&mut hit.expiry, 0) != 0),
         ("a cas", |hit| std::mem::replace(&mut hit.cas, 0) != 0),
+        ("staleness", |hit| std::mem::replace(&mut hit.is_stale, false)),
+        ("a lease", |hit| std::mem::replace(&mut hit.is_leased, false)),
         ("an access time", |hit| std::mem::replace(&mut hit.last_access, 1) != 1),
     ];
     for (what, lie) in lies {
@@ -274,11 +276,14 @@ impl Oracle {
     /// Compares an answer with the right one. Returns 1 if they agree only when the key is taken to
     /// have been evicted.
     fn compare(&mut self, op: &Op, reply: &Reply) -> Result<u64, String> {
-        let cas = if let Reply::Stored { cas } = reply { *cas } else { 0 };
-        if cas != 0 && cas <= self.cas {
+        let mut cas = if let Reply::Stored { cas } = reply { *cas } else { 0 };
+        if let Op::Invalidate { cas: Some(chosen), .. } = op {
+            cas = *chosen;
+        } else if cas != 0 && cas <= self.cas {
             return Err(format!("cas {cas} after {}", self.cas));
+        } else {
+            self.cas = self.cas.max(cas);
         }
-        self.cas = self.cas.max(cas);
         let before = op.key().and_then(|key| self.items.get(key)).cloned();
         let expected = self.apply(op, cas);
         if expected == *reply {
@@ -316,7 +321,9 @@ impl Oracle {
                 None => Reply::NotANumber,
                 Some(number) => {
                     let value = number.wrapping_add(*by).to_string().into_bytes();
-                    self.put(key, value, old.flags, old.expiry, cas)
+                    let item = Hit { value, cas, last_access: self.now, ..old };
+                    self.items.insert(key.clone(), item);
+                    Reply::Stored { cas }
                 }
             },
             (Op::Get { key }, Some(old)) => {
@@ -330,6 +337,15 @@ impl Oracle {
             (Op::Touch { key, expiry }, Some(_)) => {
                 self.fetched(key, *expiry);
                 Reply::Done
+            }
+            (Op::Invalidate { key, .. }, Some(old)) => {
+                let item = Hit { cas, is_stale: true, is_leased: false, ..old };
+                self.items.insert(key.clone(), item);
+                Reply::Stored { cas }
+            }
+            (Op::Lease { key }, Some(old)) => {
+                self.items.insert(key.clone(), Hit { is_leased: true, ..old.clone() });
+                Reply::Leased(!old.is_leased)
             }
             (Op::Delete { key }, Some(_)) => {
                 self.items.remove(key);
@@ -348,7 +364,16 @@ impl Oracle {
     }
 
     fn put(&mut self, key: &[u8], value: Vec<u8>, flags: u32, expiry: Seconds, cas: u64) -> Reply {
-        let item = Hit { value, flags, expiry, cas, last_access: self.now, is_fetched: false };
+        let item = Hit {
+            value,
+            flags,
+            expiry,
+            cas,
+            last_access: self.now,
+            is_fetched: false,
+            is_stale: false,
+            is_leased: false,
+        };
         self.items.insert(key.to_vec(), item);
         Reply::Stored { cas }
     }
@@ -401,6 +426,11 @@ impl Random {
                 let when = When::Cas(if self.below(3) == 0 { right + 1 } else { right });
                 Op::Store { when, key, value, flags, expiry }
             }
+            53 if self.below(2) == 0 => {
+                let cas = (self.below(2) == 0).then(|| self.next());
+                Op::Invalidate { key, cas }
+            }
+            54 => Op::Lease { key },
             53..=56 => Op::Append { key, value: small(value) },
             57..=59 => Op::Prepend { key, value: small(value) },
             60..=64 => Op::Increment { key, by: self.next() },

@@ -1,25 +1,39 @@
 //! What has broken memcached over the years, as one named test for each kind of fault.
 //!
 //! Each asks for what was fatal then and expects an answer, a close, and a server that goes on;
-//! answers are pinned against memcached 1.6.45 where it survives the question. Where the kind is
-//! covered elsewhere, this list says where:
+//! answers are pinned against memcached 1.6.45 where it survives the question. Tests whose names
+//! begin with a CVE's number are found by it; this is where all of them are:
 //!
-//! | fault | test |
+//! | fault | where |
 //! |---|---|
-//! | CVE-2011-4971: a negative length | `cve_2011_4971_*` |
-//! | CVE-2013-0179, -7290, -7291: keys in the log | `cve_2013_0179_*` |
-//! | CVE-2016-8704, -8705: lengths that overflow in append, prepend, set | `cve_2016_8704_*` |
-//! | CVE-2017-9951: more key announced than sent | `cve_2017_9951_*` |
-//! | CVE-2018-1000115: amplification over UDP | `cve_2018_1000115_*` |
-//! | CVE-2018-1000127: a count of readers that overflows | `cve_2018_1000127_*` |
-//! | CVE-2019-11596: management commands without arguments | `cve_2019_11596_*` |
-//! | CVE-2020-22570: meta commands without a key or with malformed flags | `cve_2020_22570_*` |
-//! | CVE-2021-37519: files with lines that are too long | `cve_2021_37519_*` |
-//! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | `cve_2023_46853_*` |
-//! | lines without a word (fixed in 1.6.44 and 1.6.45) | `lines_without_a_word_*` |
-//! | a data block without its end (memcached issue 1306, open) | `a_block_without_its_end_*` |
-//! | no memory left to read into (fixed in 1.6.44) | `tests/limits.rs` |
+//! | CVE-2011-4971: a negative length | here, `regressions/binary.rs` |
+//! | CVE-2013-0179, -7290, -7291: keys in the log | here |
+//! | CVE-2013-7239: a failed login lets the next command in | `src/serve/tests/login.rs` |
+//! | CVE-2016-8704, -8705, -8706: lengths that overflow a sum | here, `regressions/binary.rs` |
+//! | CVE-2017-9951: more key announced than sent | here, `regressions/binary.rs` |
+//! | CVE-2018-1000115: amplification over UDP | here, `udp.rs`, `src/udp/allowance.rs` |
+//! | CVE-2018-1000127: a count of readers that overflows | here, `regressions/binary.rs` |
+//! | CVE-2019-11596: management commands without arguments | here |
+//! | CVE-2019-15026: the name of a Unix socket in `stats conns` | `unix_socket.rs` |
+//! | CVE-2020-10931: more extras than any command has | `regressions/binary.rs` |
+//! | CVE-2020-22570: meta commands without a key or with malformed flags | here |
+//! | CVE-2021-37519: files with lines that are too long | here, `src/auth/tests.rs` |
+//! | CVE-2022-48571: a request of several datagrams | `udp.rs` |
+//! | CVE-2024-2169: two servers that take each other for clients | `udp.rs` |
+//! | CVE-2023-46852, -46853: multigets of any form, line feeds alone | here |
+//! | CVE-2026-47783: comparing passwords took as long as they were right | `src/auth/tests.rs` |
+//! | ways round `-Y` by way of a protocol (fixed in 1.6.43) | `authentication.rs` |
+//! | empty lines before a login (fixed by 1.6.45) | `conformance/auth.txt` |
+//! | a dump to a client that does not read (fixed by 1.6.45) | `management/dump.rs` |
+//! | figures by prefix without an end (fixed by 1.6.45) | here |
+//! | lines without a word (fixed by 1.6.45) | here |
+//! | no memory left to read into (fixed by 1.6.45) | `limits.rs` |
+//! | a data block without its end (memcached issue 1306, open) | here |
+//!
+//! A corrupt file for a restart is no way in: there is no restart from a file yet.
 
+#[path = "regressions/binary.rs"]
+mod binary;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -205,10 +219,10 @@ fn cve_2020_22570_malformed_meta_commands() {
 fn cve_2021_37519_files_of_any_bytes() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cve_2021_37519");
     let mut random = Random(2021);
-    let long = [b"-l ".as_slice(), &[b'1'; 900_000]].concat();
-    let quoted = [b"-P '".as_slice(), &[b'\\'; 100_000]].concat();
+    let long = [b"-l ".as_slice(), &[b'1'; 60_000]].concat();
+    let quoted = [b"-P '".as_slice(), &[b'\\'; 60_000]].concat();
     let noise = iter::repeat_with(|| random.bytes(3000)).take(40);
-    for text in [long, quoted, vec![b'\n'; 500_000], vec![0; 1 << 20]].into_iter().chain(noise) {
+    for text in [long, quoted, vec![b'\n'; 60_000], vec![0; 1 << 20]].into_iter().chain(noise) {
         fs::write(&path, &text).expect("the target folder is writable");
         let output = Command::new(support::larder())
             .args(["--check-config", "--config"])
@@ -261,6 +275,19 @@ fn lines_without_a_word_are_errors() {
                 assert!(errors.contains("ERROR"), "{line:?}{end:?}: {answer}");
             }
         }
+    }
+}
+
+/// Every prefix that a client made up was remembered.
+#[test]
+fn figures_by_prefix_are_bounded() {
+    for server in servers(&["-D", ":"]) {
+        for some in 0..70 {
+            let names = (0..1000).map(|number| format!(" {some}-{number}:key"));
+            assert_eq!(ask(&server, &format!("get{}\r\n", names.collect::<String>())), "END\r\n");
+        }
+        let listed = ask(&server, "stats detail dump\r\n").lines().count() - 1;
+        assert!((1000..=1 << 16).contains(&listed), "{listed}");
     }
 }
 

@@ -14,7 +14,9 @@
 #![cfg(shuttle)]
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Expected, Expiry, Handle, Item, Options, State, Store};
+use larder::store::{
+    Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Options, State, Store,
+};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
@@ -130,6 +132,35 @@ fn no_conditional_change_is_lost_while_items_move() {
         adding.into_iter().for_each(|thread| thread.join().expect("no panic"));
         disturbing.join().expect("no panic");
         assert_eq!(get(&store, b"count", NOW), Some(6));
+        store.check();
+        moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+    });
+    assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
+}
+
+/// The lease of an item that moves meanwhile: of those who ask, one gets it.
+#[test]
+fn a_lease_is_given_once_while_its_item_moves() {
+    let moved = Arc::new(AtomicU64::new(0));
+    let moved_in_all = Arc::clone(&moved);
+    explore(move || {
+        let store = store(48 << 10, false);
+        let mut handle = store.register();
+        (0..24).for_each(|n| put_1(&mut handle, n));
+        set(&store, b"leased", 0);
+        for n in (0_u8..24).filter(|n| !n.is_multiple_of(3)) {
+            handle.batch(NOW).remove(&[n], Expected::Any);
+        }
+        drop(handle);
+        let asking = [(); 3].map(|()| spawn(&store, ask_for_lease));
+        let disturbing = spawn(&store, |store| {
+            let mut handle = store.register();
+            (100..124).for_each(|n| put_1(&mut handle, n % 5 + 100));
+        });
+        let winners = asking.map(|thread| usize::from(thread.join().expect("no panic")));
+        disturbing.join().expect("no panic");
+        assert_eq!(winners.iter().sum::<usize>(), 1);
+        assert!(!ask_for_lease(&store), "it is given");
         store.check();
         moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
     });
@@ -316,10 +347,10 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(move || scenario());
 }
 
-fn spawn(
+fn spawn<T: Send + 'static>(
     store: &Arc<Store>,
-    work: impl FnOnce(&Arc<Store>) + Send + 'static,
-) -> thread::JoinHandle<()> {
+    work: impl FnOnce(&Arc<Store>) -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
     let store = Arc::clone(store);
     thread::spawn(move || work(&store))
 }
@@ -338,6 +369,18 @@ fn get(store: &Arc<Store>, key: &[u8], now: Seconds) -> Option<u64> {
         State::Hit(item) => Some(version(&item)),
         _ => None,
     }
+}
+
+/// Whether this was the one who got it.
+fn ask_for_lease(store: &Arc<Store>) -> bool {
+    let mut handle = store.register();
+    let batch = handle.batch(NOW);
+    let lookup = batch.look(b"leased");
+    let State::Hit(item) = lookup.state else { panic!("it is never removed") };
+    thread::yield_now();
+    let amendment = Amendment { expiry: None, lease: true };
+    !item.is_leased()
+        && batch.amend(b"leased", lookup.witness(), amendment) == Amended::Done { leased: true }
 }
 
 /// Adds 1 to the version, if the key is there.

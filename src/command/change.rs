@@ -18,8 +18,13 @@ pub fn delete(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<Outc
     let observer = context.observer;
     let seen_bytes = observer.deleting(&context.batch, key);
     let result = delete_or_keep(context, deletion);
-    if result == Ok(Outcome::Deleted) && !deletion.keep.is_some_and(|keep| keep.stale) {
-        observer.deleted(key, seen_bytes);
+    if result == Ok(Outcome::Deleted) {
+        if deletion.keep.is_some_and(|keep| keep.emptied.is_some()) {
+            observer.emptied(&context.batch, key);
+        }
+        if !deletion.keep.is_some_and(|keep| keep.stale) {
+            observer.deleted(key, seen_bytes);
+        }
     }
     result
 }
@@ -96,7 +101,10 @@ pub fn count(context: &mut Context<'_>, counting: &Counting<'_>) -> Result<Outco
                 return Ok(Outcome::NotFound);
             };
             match create(context, counting, creation, seen)? {
-                Some(counted) => return Ok(Outcome::Counted(counted)),
+                Some(counted) => {
+                    context.observer.created(&context.batch, key);
+                    return Ok(Outcome::Counted(counted));
+                }
                 None => continue,
             }
         };

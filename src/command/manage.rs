@@ -4,7 +4,7 @@
 use super::stream::{Purpose, Stream, Walk};
 use super::{CLASS, CLASSES, Context};
 use crate::protocol::manage::{Area, Refusal};
-use crate::protocol::number::{strict_i32, strict_u32};
+use crate::protocol::number::{lenient_u64, strict_i32, strict_u32};
 use crate::protocol::text::Tokens;
 use crate::protocol::{Encode, Fault, Outcome};
 use crate::watch::{Kind, Kinds};
@@ -155,8 +155,8 @@ fn crawl(
 fn names_class_with_items(classes: &[u8]) -> Result<bool, Refusal> {
     let mut named = classes.split(|&byte| byte == b',').filter(|class| !class.is_empty());
     let mut classes = Vec::new();
-    named.try_for_each(|class| match strict_u32(class) {
-        Some(class @ 1..CLASSES) => {
+    named.try_for_each(|class| match lenient_u64(class).map(u32::try_from) {
+        Some(Ok(class @ 1..CLASSES)) => {
             classes.push(class);
             Ok(())
         }

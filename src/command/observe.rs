@@ -15,6 +15,8 @@ use std::os::fd::RawFd;
 pub struct Observer<'w> {
     shared: &'w Shared,
     fd: RawFd,
+    /// The request is a meta command: it has names of its own, and no part in figures by prefix.
+    meta: bool,
     kinds: Kinds,
     prefixes: bool,
 }
@@ -24,13 +26,19 @@ impl<'w> Observer<'w> {
     #[must_use]
     pub fn new(shared: &'w Shared) -> Self {
         let (kinds, prefixes) = (shared.watchers.kinds(), shared.prefixes.enabled());
-        Self { shared, fd: NO_FD, kinds, prefixes }
+        Self { shared, fd: NO_FD, meta: false, kinds, prefixes }
     }
 
     /// For the requests of a connection.
     #[must_use]
     pub fn of(self, fd: RawFd) -> Self {
         Self { fd, ..self }
+    }
+
+    /// For a meta command, or any other.
+    #[must_use]
+    pub fn of_meta(self, meta: bool) -> Self {
+        Self { meta, ..self }
     }
 
     /// With those who look on now.
@@ -40,11 +48,8 @@ impl<'w> Observer<'w> {
 
     /// A client asked for a key's value.
     pub(super) fn retrieved(&self, key: &[u8], state: &State<'_>) {
-        if self.prefixes {
-            self.shared.prefixes.count(key, |figures| {
-                figures.gets += 1;
-                figures.hits += u64::from(matches!(state, State::Hit(_)));
-            });
+        if self.prefixes && !self.meta {
+            self.count_retrieved(key, matches!(state, State::Hit(_)));
         }
         self.fetched(key, state);
     }
@@ -52,13 +57,7 @@ impl<'w> Observer<'w> {
     /// A key was looked up.
     pub(super) fn fetched(&self, key: &[u8], state: &State<'_>) {
         if self.kinds.contains(Kind::Fetchers) {
-            let (status, value_bytes) = match state {
-                State::Hit(item) => ("found", Some(item.value_bytes())),
-                State::Missing => ("not_found", None),
-                State::Expired => ("expired", None),
-                State::Flushed => ("flushed", None),
-            };
-            self.tell(&Event::Fetched { key, status, value_bytes, fd: self.fd });
+            self.tell_fetched(key, state);
         }
     }
 
@@ -71,7 +70,7 @@ impl<'w> Observer<'w> {
 
     /// A client asked for something to be stored.
     pub(super) fn storing(&self, key: &[u8]) {
-        if self.prefixes {
+        if self.prefixes && !self.meta {
             self.shared.prefixes.count(key, |figures| figures.sets += 1);
         }
     }
@@ -121,10 +120,32 @@ impl<'w> Observer<'w> {
         });
     }
 
+    /// A counter was created.
+    pub(super) fn created(&self, batch: &Batch<'_>, key: &[u8]) {
+        self.changed(batch, key, "add");
+    }
+
+    /// A value was taken out of its item.
+    pub(super) fn emptied(&self, batch: &Batch<'_>, key: &[u8]) {
+        self.changed(batch, key, "set");
+    }
+
+    /// Something was stored without a client's having asked for just that.
+    fn changed(&self, batch: &Batch<'_>, key: &[u8], command: &'static str) {
+        if self.kinds.contains(Kind::Mutations)
+            && let State::Hit(item) = batch.peek(key).state
+        {
+            let ttl_seconds = time_to_live(item.expiry(), batch.now());
+            let (value_bytes, fd) = (Some(item.value_bytes()), self.fd);
+            let status = "stored";
+            self.tell(&Event::Stored { key, status, command, ttl_seconds, value_bytes, fd });
+        }
+    }
+
     /// A client asked for a key to be deleted. The length of what is there, if anybody wants to
     /// know.
     pub(super) fn deleting(&self, batch: &Batch<'_>, key: &[u8]) -> Option<usize> {
-        if self.prefixes {
+        if self.prefixes && !self.meta {
             self.shared.prefixes.count(key, |figures| figures.deletes += 1);
         }
         self.looking_up(batch, key);
@@ -140,8 +161,28 @@ impl<'w> Observer<'w> {
     /// A key was deleted, whose value was so long.
     pub(super) fn deleted(&self, key: &[u8], value_bytes: Option<usize>) {
         if let Some(value_bytes) = value_bytes {
-            self.tell(&Event::Deleted { key, command: "delete", value_bytes });
+            let command = if self.meta { "md" } else { "delete" };
+            self.tell(&Event::Deleted { key, command, value_bytes });
         }
+    }
+
+    #[cold]
+    fn count_retrieved(&self, key: &[u8], hit: bool) {
+        self.shared.prefixes.count(key, |figures| {
+            figures.gets += 1;
+            figures.hits += u64::from(hit);
+        });
+    }
+
+    #[cold]
+    fn tell_fetched(&self, key: &[u8], state: &State<'_>) {
+        let (status, value_bytes) = match state {
+            State::Hit(item) => ("found", Some(item.value_bytes())),
+            State::Missing => ("not_found", None),
+            State::Expired => ("expired", None),
+            State::Flushed => ("flushed", None),
+        };
+        self.tell(&Event::Fetched { key, status, value_bytes, fd: self.fd });
     }
 
     fn tell(&self, event: &Event<'_>) {

@@ -12,12 +12,10 @@ use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, Shared, WorkerFigures};
 use crate::stats::Count;
 use crate::store::Totals;
+use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -74,7 +72,7 @@ fn reported(
         }
         _ if b"detail".starts_with(topic) => return detail(context, arguments),
         _ if b"settings".starts_with(topic) => settings::settings(shared, encoder),
-        _ if b"cachedump".starts_with(topic) => dump(context, arguments, encoder)?,
+        _ if b"cachedump".starts_with(topic) => return dump(context, arguments),
         _ if b"conns".starts_with(topic) => connections(context, encoder),
         // What is not there has no figures.
         _ if ABSENT.iter().any(|absent| absent.starts_with(topic)) => {}
@@ -118,7 +116,8 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     for (name, count) in COMMAND_COUNTS {
         encoder.stat(name, sums.get(*count));
     }
-    zeros(&["auth_cmds", "auth_errors"], encoder);
+    encoder.stat("auth_cmds", sums.get(Count::AuthCmds));
+    encoder.stat("auth_errors", sums.get(Count::AuthErrors));
     if context.shared.config.idle_timeout_seconds > 0 {
         encoder.stat("idle_kicks", sums.get(Count::IdleKicks));
     }
@@ -158,7 +157,9 @@ fn traffic(
     encoder.stat("max_connections", config.connections_max);
     encoder.stat("curr_connections", connections);
     encoder.stat("total_connections", counted.accepted.wrapping_sub(baseline.accepted));
-    encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    if config.refuse_over_limit {
+        encoder.stat("rejected_connections", counted.rejected.wrapping_sub(baseline.rejected));
+    }
     encoder.stat("connection_structures", connections);
     zeros(&["response_obj_oom", "response_obj_count", "response_obj_bytes"], encoder);
     encoder.stat("read_buf_count", config.threads);
@@ -274,9 +275,15 @@ fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
 
 fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
     let now = context.batch.now();
-    for (fd, address) in &context.shared.listening {
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(*address));
-        encoder.stat(format_args!("{fd}:state"), "conn_listening");
+    for (fd, endpoint) in &context.shared.listening {
+        let state = if let Endpoint::Udp(_) = endpoint {
+            encoder.stat(format_args!("{fd}:UDP"), "UDP");
+            "conn_read"
+        } else {
+            "conn_listening"
+        };
+        encoder.stat(format_args!("{fd}:addr"), endpoint);
+        encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(
             format_args!("{fd}:secs_since_last_cmd"),
             context.shared.clock.uptime().as_secs(),
@@ -286,25 +293,15 @@ fn connections(context: &Context<'_>, encoder: &mut impl Encode) {
         let idle_seconds = now.saturating_sub(record.last_request.load(Ordering::Relaxed));
         let state = usize::from(record.state.load(Ordering::Relaxed));
         let state = CONNECTION_STATES.get(state).copied().unwrap_or_default();
-        encoder.stat(format_args!("{fd}:addr"), Endpoint(record.peer));
-        encoder.stat(format_args!("{fd}:listen_addr"), Endpoint(record.local));
+        encoder.stat(format_args!("{fd}:addr"), &record.peer);
+        encoder.stat(format_args!("{fd}:listen_addr"), &record.local);
         encoder.stat(format_args!("{fd}:state"), state);
         encoder.stat(format_args!("{fd}:secs_since_last_cmd"), idle_seconds);
     }
 }
 
-/// An address as memcached writes it, with its family.
-struct Endpoint(SocketAddr);
-
-impl Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = if self.0.is_ipv6() { "tcp6" } else { "tcp" };
-        write!(formatter, "{family}:{}", self.0)
-    }
-}
-
 /// `cachedump <class> <limit>`: some keys, with no limit (0) as many as fit.
-fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> Result<(), Fault> {
+fn dump(context: &Context<'_>, arguments: &[u8]) -> Result<Report, Fault> {
     if !context.shared.config.dump_allowed {
         return Err(Fault::DumpNotAllowed);
     }
@@ -317,20 +314,9 @@ fn dump(context: &Context<'_>, arguments: &[u8], encoder: &mut impl Encode) -> R
     if class >= CLASSES {
         return Err(Fault::IllegalClass);
     }
-    if class != CLASS {
-        return Ok(());
-    }
-    let output_bytes = encoder.written() + DUMP_BYTES_MAX;
-    let mut left = if limit == 0 { u32::MAX } else { limit };
-    context.batch.visit(|item| {
-        if left == 0 || encoder.written() > output_bytes {
-            return ControlFlow::Break(());
-        }
-        left -= 1;
-        encoder.listed(item.key(), item.value_bytes(), item.expiry());
-        ControlFlow::Continue(())
-    });
-    Ok(())
+    let items_left = if limit == 0 { u32::MAX } else { limit };
+    let purpose = Purpose::List { items_left, bytes_left: DUMP_BYTES_MAX };
+    Ok(Report::Stream(Stream::Walk(Walk::new(purpose, class == CLASS, None))))
 }
 
 /// What memcached has no names for.
@@ -347,6 +333,7 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
+    encoder.stat("udp_dropped", shared.counted().sums.get(Count::UdpDropped));
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);

@@ -11,7 +11,7 @@ use crate::prefixes::PrefixFigures;
 use crate::protocol::encode::Encoder;
 use crate::protocol::listing::Facts;
 use crate::protocol::manage::Refusal;
-use crate::protocol::{Encode, Fault};
+use crate::protocol::{Encode, Fault, is_text_key};
 use crate::store::{Cursor, Item};
 use crate::watch::Watching;
 use std::collections::BTreeMap;
@@ -62,6 +62,13 @@ pub enum Purpose {
     Metadump,
     /// List requests for all keys.
     KeyDump,
+    /// List some items for people.
+    List {
+        /// So many.
+        items_left: u32,
+        /// In so many bytes and a shard's more.
+        bytes_left: usize,
+    },
     /// Count items by size.
     Sizes(BTreeMap<usize, u64>),
 }
@@ -163,6 +170,20 @@ impl Walk {
                 *checked += 1;
                 encoder.request_for(item.key());
             }),
+            Purpose::List { items_left, bytes_left } => {
+                if *items_left == 0 || *bytes_left == 0 {
+                    return false;
+                }
+                let before = encoder.written();
+                let walked = batch.visit_next(cursor, |item| {
+                    if *items_left > 0 && is_text_key(item.key()) {
+                        *items_left -= 1;
+                        encoder.listed(item.key(), item.value_bytes(), item.expiry());
+                    }
+                });
+                *bytes_left = bytes_left.saturating_sub(encoder.written() - before);
+                walked
+            }
             Purpose::Sizes(sizes) => batch.visit_next(cursor, |item| {
                 *sizes.entry(bytes_of(item).next_multiple_of(SIZE_STEP_BYTES)).or_default() += 1;
             }),
@@ -175,7 +196,7 @@ impl Purpose {
     fn finish(&self, encoder: &mut Encoder<'_>) {
         match self {
             Self::Reclaim => {}
-            Self::Metadump => encoder.end(),
+            Self::Metadump | Self::List { .. } => encoder.end(),
             Self::KeyDump => encoder.end_of_requests(),
             Self::Sizes(sizes) => {
                 for (bytes, count) in sizes {

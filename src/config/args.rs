@@ -37,12 +37,26 @@ pub struct Args {
     /// Connections the kernel may keep waiting [default: 1024]
     #[arg(short = 'b', long, value_name = "NUM", help_heading = NETWORK)]
     pub listen_backlog: Option<String>,
-    /// Protocol: auto or ascii [default: auto]
+    /// Protocol: ascii, binary, or auto, which tells them by the first byte [default: auto]
     #[arg(short = 'B', long, value_name = "NAME", help_heading = NETWORK)]
     pub protocol: Option<String>,
-    /// UDP port; only 0, which is off, is supported
+    /// Listen on this Unix socket, and on no network
+    #[arg(short = 's', long, value_name = "FILE", help_heading = NETWORK)]
+    pub unix_socket: Option<PathBuf>,
+    /// Access mask of the Unix socket, in octal [default: 700]
+    #[arg(short = 'a', long, value_name = "MASK", help_heading = NETWORK)]
+    pub unix_mask: Option<String>,
+    /// UDP port; -1 lets the system choose, 0 is off; without authentication only, and on private
+    /// addresses [default: 0]
     #[arg(short = 'U', long, value_name = "NUM", help_heading = NETWORK)]
     pub udp_port: Option<String>,
+    /// Bytes a second that one address is sent by UDP, or with a unit [default: 1m]
+    #[arg(long, value_name = "SIZE", help_heading = NETWORK)]
+    pub udp_rate: Option<String>,
+    /// Let -U serve addresses that may be public: others can then be sent replies they did not ask
+    /// for
+    #[arg(long, help_heading = NETWORK)]
+    pub public_udp: bool,
 
     /// Memory for items and their index, in megabytes, or with a unit such as 4g [default: 64]
     #[arg(short, long, value_name = "SIZE", help_heading = MEMORY)]
@@ -79,11 +93,23 @@ pub struct Args {
     #[arg(short = 'W', long, help_heading = SERVING)]
     pub disable_watch: bool,
 
-    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go;
-    /// the others (modern, slab_*, lru_*, hash_algorithm=.. and the like) are accepted without
-    /// effect
+    /// Options of memcached's, separated by commas: idle_timeout=SECONDS lets idle connections go,
+    /// no_maxconns_fast has those over -c wait instead of refusing them; the others (modern,
+    /// slab_*, lru_*, hash_algorithm=.. and the like) are accepted without effect
     #[arg(short = 'o', long, value_name = "LIST", help_heading = SERVING)]
     pub extended: Vec<String>,
+
+    /// Let in only users in this file of "user:password" lines, who say so by a "set" whose value
+    /// is "user password"; text protocol only; read again on SIGHUP
+    #[arg(short = 'Y', long, value_name = "FILE", help_heading = SECURITY)]
+    pub auth_file: Option<PathBuf>,
+    /// Let in only users who authenticate by SASL PLAIN; binary protocol only
+    #[arg(short = 'S', long, help_heading = SECURITY)]
+    pub enable_sasl: bool,
+    /// Their file, of "user:password" lines, if MEMCACHED_SASL_PWDB does not name it; read again on
+    /// SIGHUP
+    #[arg(long, value_name = "FILE", help_heading = SECURITY)]
+    pub sasl_pwdb: Option<PathBuf>,
 
     /// User to become; required when started as root
     #[arg(short, long, value_name = "USER", help_heading = PROCESS)]
@@ -119,7 +145,7 @@ pub struct Args {
     /// Take options from this file too, one a line, as /etc/memcached.conf has them
     #[arg(long, value_name = "FILE", help_heading = CONFIGURATION)]
     pub config: Option<PathBuf>,
-    /// Say whether the server would start with this configuration, and exit: 0 if so, 64 if not
+    /// Check the configuration and exit: 0 if it is sound, 64 if not
     #[arg(long, help_heading = CONFIGURATION)]
     pub check_config: bool,
     /// Print the effective configuration, as a file that --config reads, and exit
@@ -144,19 +170,7 @@ pub struct Args {
     /// Keep figures by prefix of keys, which ends before CHAR; shown by stats detail dump
     #[arg(short = 'D', value_name = "CHAR", help_heading = SERVING)]
     pub prefix_delimiter: Option<String>,
-    /// Access mask of a UNIX socket
-    #[arg(short = 'a', long, value_name = "MASK", help_heading = TUNING)]
-    pub unix_mask: Option<String>,
 
-    /// UNIX socket
-    #[arg(short = 's', long, value_name = "FILE", hide = true)]
-    pub unix_socket: Option<String>,
-    /// SASL authentication
-    #[arg(short = 'S', long, hide = true)]
-    pub enable_sasl: bool,
-    /// Authentication by a file of users
-    #[arg(short = 'Y', long, value_name = "FILE", hide = true)]
-    pub auth_file: Option<String>,
     /// Memory file for a warm restart
     #[arg(short = 'e', long, value_name = "FILE", hide = true)]
     pub memory_file: Option<String>,
@@ -224,6 +238,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\n", "compatible with 
 const NETWORK: &str = "Network";
 const MEMORY: &str = "Memory";
 const SERVING: &str = "Serving";
+const SECURITY: &str = "Security";
 const PROCESS: &str = "Process";
 const CONFIGURATION: &str = "Configuration";
 const TUNING: &str = "Accepted for memcached's sake, without effect";

@@ -21,7 +21,8 @@ use crate::failure::Failure;
 pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<Source>, Failure> {
     let value = |name: &str| value(name, &variable);
     if value(PASSWORD)?.is_some() {
-        let complaint = "authentication is not supported by this version";
+        // Going on without would let everybody in where somebody meant not to.
+        let complaint = "passwords are taken from a file alone, by -Y or -S";
         return Err(Failure::usage(complaint).at(PASSWORD));
     }
     let mut sources = Vec::new();
@@ -52,7 +53,7 @@ fn value(
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }
 
-const OPTIONS: [(&str, &str); 7] = [
+const OPTIONS: [(&str, &str); 8] = [
     ("LARDER_USER", "-u"),
     ("MEMCACHED_LISTEN_ADDRESS", "-l"),
     ("MEMCACHED_PORT_NUMBER", "-p"),
@@ -60,6 +61,7 @@ const OPTIONS: [(&str, &str); 7] = [
     ("MEMCACHED_MAX_CONNECTIONS", "-c"),
     ("MEMCACHED_THREADS", "-t"),
     ("MEMCACHED_MAX_ITEM_SIZE", "-I"),
+    ("MEMCACHED_SASL_PWDB", "--sasl-pwdb"),
 ];
 const FLAGS: &str = "MEMCACHED_EXTRA_FLAGS";
 const PASSWORD: &str = "MEMCACHED_PASSWORD";

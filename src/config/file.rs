@@ -84,7 +84,7 @@ fn assignment(name: &str, value: &str) -> Result<Vec<String>, String> {
     Ok(vec![option.to_owned(), value.to_owned()])
 }
 
-const BYTES_MAX: u64 = 1 << 20;
+const BYTES_MAX: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {

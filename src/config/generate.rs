@@ -104,9 +104,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("MEMCACHED_THREADS", "As -t."),
     ("MEMCACHED_MAX_ITEM_SIZE", "As -I."),
     ("MEMCACHED_EXTRA_FLAGS", "Further options, written as on the command line."),
+    ("name_FILE", "For any of the above: a file to read the value from."),
     (
         "MEMCACHED_PORT_FILENAME",
         "A file to write the ports to that the server listens on, one \"TCP INET: 11211\" a line.",
     ),
-    ("name_FILE", "For any of the above but the last: a file to read the value from."),
+    ("NOTIFY_SOCKET", "Where a service manager listens for READY=1 and STOPPING=1."),
 ];

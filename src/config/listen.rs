@@ -1,11 +1,30 @@
-//! Where to listen: `-p` and `-l` as typed become socket addresses.
+//! Where to listen for TCP: `-p` and `-l` as typed become listeners.
 //!
 //! Without `-l` that is loopback, unlike memcached, which opens every interface: a cache without
 //! authentication should be opened on purpose.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
+use super::dialects::{Dialects, of_listener};
+use crate::auth::Method;
 use crate::failure::{Failure, describe};
+
+/// A place to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// What those may speak who connect there.
+    pub dialects: Dialects,
+}
+
+impl Listener {
+    /// At an address.
+    #[must_use]
+    pub fn new(address: SocketAddr, dialects: Dialects) -> Self {
+        Self { address, dialects }
+    }
+}
 
 /// The port of `-p`, or `None` where TCP is off. 0 stands for "the system chooses".
 pub(super) fn port(typed: Option<&str>) -> Result<Option<u16>, Failure> {
@@ -17,35 +36,45 @@ pub(super) fn port(typed: Option<&str>) -> Result<Option<u16>, Failure> {
     }
 }
 
-/// Resolves the lists of `-l`; `port` serves the entries that name none. No address is returned
-/// twice.
-pub(super) fn addresses(lists: &[String], port: u16) -> Result<Vec<SocketAddr>, Failure> {
+/// Resolves the lists of `-l`; `port` and `dialects` serve the entries that name none. No address
+/// is returned twice.
+pub(super) fn listeners(
+    lists: &[String],
+    port: u16,
+    dialects: Dialects,
+    method: Option<&Method>,
+) -> Result<Vec<Listener>, Failure> {
     if lists.is_empty() {
-        return Ok(open_on(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], port));
+        let addresses = open_on(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], port);
+        return Ok(addresses.iter().map(|&address| Listener::new(address, dialects)).collect());
     }
-    let mut addresses = Vec::new();
+    let mut listeners: Vec<Listener> = Vec::new();
     for typed in lists.iter().flat_map(|list| list.split([',', ';'])).map(str::trim) {
         if typed.is_empty() {
             continue;
         }
-        let resolved = parse_entry(typed)
-            .and_then(|entry| entry.resolve(port))
+        let (dialects, resolved) = parse_entry(typed)
+            .and_then(|entry| {
+                let dialects = of_listener(entry.dialects, dialects, method)?;
+                Ok((dialects, entry.resolve(port)?))
+            })
             .map_err(|reason| complaint(lists, &reason))?;
         for address in resolved {
-            if !addresses.contains(&address) {
-                addresses.push(address);
+            if !listeners.iter().any(|listener| listener.address == address) {
+                listeners.push(Listener::new(address, dialects));
             }
         }
     }
-    if addresses.is_empty() {
+    if listeners.is_empty() {
         return Err(complaint(lists, "no address given"));
     }
-    Ok(addresses)
+    Ok(listeners)
 }
 
 /// One listener as typed. No host stands for all addresses.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry<'a> {
+    dialects: Option<Dialects>,
     host: Option<&'a str>,
     port: Option<u16>,
 }
@@ -66,7 +95,9 @@ impl Entry<'_> {
 }
 
 fn parse_entry(typed: &str) -> Result<Entry<'_>, String> {
-    let address = strip_tag(strip_protocol(typed)?)?;
+    refuse_tls(typed)?;
+    let (dialects, tagged) = strip_protocol(typed)?;
+    let address = strip_tag(tagged)?;
     let (host, port) = if let Some(bracketed) = address.strip_prefix('[') {
         let Some((host, rest)) = bracketed.split_once(']') else {
             return Err(format!("invalid IPv6 address \"{address}\""));
@@ -87,20 +118,32 @@ fn parse_entry(typed: &str) -> Result<Entry<'_>, String> {
             Some(parse_port(typed).ok_or_else(invalid)?)
         }
     };
-    Ok(Entry { host: (host != "*").then_some(host), port })
+    Ok(Entry { dialects, host: (host != "*").then_some(host), port })
 }
 
-/// `proto[name]:` before an address. Both names that are served mean the same while there is one
-/// protocol.
-fn strip_protocol(typed: &str) -> Result<&str, String> {
-    if ["notls:", "btls:", "mtls:"].iter().any(|prefix| typed.starts_with(prefix)) {
-        return Err(format!("\"{typed}\" needs TLS, which is not supported by this version"));
+/// What stands before an address about TLS is of use to a server that has it.
+fn refuse_tls(typed: &str) -> Result<(), String> {
+    match ["notls:", "btls:", "mtls:"].iter().find(|prefix| typed.starts_with(*prefix)) {
+        Some(prefix) => {
+            let option = prefix.trim_end_matches(':');
+            Err(format!(
+                "'{option}' option is valid only when SSL is enabled, which this version cannot"
+            ))
+        }
+        None => Ok(()),
     }
-    let Some(rest) = typed.strip_prefix("proto[") else { return Ok(typed) };
-    match rest.split_once("]:") {
-        Some(("ascii" | "negotiating", address)) => Ok(address),
-        _ => Err(format!("protocol not supported by this version: \"{typed}\"")),
-    }
+}
+
+/// `proto[name]:` before an address. A name may be abbreviated.
+fn strip_protocol(typed: &str) -> Result<(Option<Dialects>, &str), String> {
+    let Some(rest) = typed.strip_prefix("proto[") else { return Ok((None, typed)) };
+    let invalid = || format!("Invalid protocol spec: \"{typed}\"");
+    let (name, address) = rest.split_once("]:").ok_or_else(invalid)?;
+    let (_, dialects) = PROTOCOLS
+        .iter()
+        .find(|(full, _)| !name.is_empty() && full.starts_with(name))
+        .ok_or_else(invalid)?;
+    Ok((Some(*dialects), address))
 }
 
 /// `tag[name]:` or `tag_name_:` before an address; memcached's proxy alone looks at it.
@@ -135,12 +178,19 @@ fn complaint(lists: &[String], reason: &str) -> Failure {
     Failure::system(format!("failed to listen on one of interface(s) {typed}: {reason}"))
 }
 
+const PROTOCOLS: [(&str, Dialects); 3] =
+    [("ascii", Dialects::Text), ("binary", Dialects::Binary), ("negotiating", Dialects::Any)];
 const PORT_DEFAULT: u16 = 11211;
 const TAG_BYTES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn addresses(lists: &[String], port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        let listeners = listeners(lists, port, Dialects::Any, None)?;
+        Ok(listeners.iter().map(|listener| listener.address).collect())
+    }
 
     #[test]
     fn reads_ports_as_memcached_does() {
@@ -170,7 +220,31 @@ mod tests {
             ("tag_tools_:*:1", None, Some(1)),
         ];
         for &(typed, host, port) in table {
-            assert_eq!(parse_entry(typed), Ok(Entry { host, port }), "{typed}");
+            let entry = parse_entry(typed).map(|entry| (entry.host, entry.port));
+            assert_eq!(entry, Ok((host, port)), "{typed}");
+        }
+    }
+
+    #[test]
+    fn an_entry_may_name_its_protocol() {
+        let table = [
+            ("127.0.0.1", None),
+            ("proto[ascii]:127.0.0.1", Some(Dialects::Text)),
+            ("proto[a]:127.0.0.1", Some(Dialects::Text)),
+            ("proto[binary]:tag[a]:127.0.0.1", Some(Dialects::Binary)),
+            ("proto[negotiating]:[::1]:5", Some(Dialects::Any)),
+        ];
+        for (typed, dialects) in table {
+            assert_eq!(parse_entry(typed).map(|entry| entry.dialects), Ok(dialects), "{typed}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_of_use_to_tls_alone() {
+        for option in ["notls", "btls", "mtls"] {
+            let reason = parse_entry(&format!("{option}:127.0.0.1")).expect_err(option);
+            let expected = format!("'{option}' option is valid only when SSL is enabled");
+            assert!(reason.starts_with(&expected), "{reason}");
         }
     }
 
@@ -180,8 +254,9 @@ mod tests {
             "[::1",
             "127.0.0.1:abc",
             "127.0.0.1:65536",
-            "notls:127.0.0.1",
-            "proto[binary]:127.0.0.1",
+            "proto[]:127.0.0.1",
+            "proto[proxy]:127.0.0.1",
+            "proto[ascii:127.0.0.1",
             "tag[ninechars]:127.0.0.1",
             "tag[]:127.0.0.1",
         ] {

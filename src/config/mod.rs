@@ -4,30 +4,41 @@
 //! memcached's, because scripts and unit files were written against them.
 
 mod args;
+mod authentication;
+mod dialects;
 mod environment;
 mod file;
 mod generate;
 mod listen;
 mod sources;
 mod suboptions;
+mod udp;
 mod words;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
+use crate::auth::Authentication;
 use crate::failure::Failure;
 
 pub use args::Args;
+pub use dialects::Dialects;
 pub use generate::Artifact;
+pub use listen::Listener;
 pub use sources::Sources;
 
 /// The validated configuration. Sizes are bytes, times seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to listen on (port 0: the system chooses). Empty where TCP is off.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen for TCP (port 0: the system chooses). Empty where that is off.
+    pub listen: Vec<Listener>,
+    /// What `-B` says, or what authentication makes of it.
+    pub dialects: Dialects,
+    /// Who may use the server; everybody if `None`.
+    pub authentication: Option<Arc<Authentication>>,
     /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is
     /// off.
     pub tcp_port: u16,
@@ -41,6 +52,19 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Connections served at a time.
     pub connections_max: usize,
+    /// Those over it are told so and closed; otherwise they wait until others have left.
+    pub refuse_over_limit: bool,
+    /// Where to receive datagrams. Empty where they are off.
+    pub udp: Vec<Listener>,
+    /// Their port as the user gave it, for `stats settings`; 0 where the system chooses or they are
+    /// off.
+    pub udp_port: u16,
+    /// What one address may be sent in reply to datagrams.
+    pub udp_bytes_per_second: u32,
+    /// The Unix socket to listen on, and nowhere else.
+    pub unix_socket: Option<PathBuf>,
+    /// Who may connect to it, as the mode of its file.
+    pub unix_mode: u32,
     /// `listen(2)` backlog.
     pub backlog: i32,
     /// Requests served in a row before a connection yields to its neighbours.
@@ -61,6 +85,8 @@ pub struct Config {
     pub prefix_figures: bool,
     /// `stats sizes` is answered (`-o track_sizes`).
     pub track_sizes: bool,
+    /// `lru_crawler` is enabled from the start.
+    pub crawl: bool,
     /// Lines that wait for a client that watches, beyond which it loses lines.
     pub watcher_buffer_bytes: usize,
     /// `shutdown` is understood (`-A`).
@@ -95,16 +121,30 @@ impl Config {
     /// The first option that cannot be served, with the exit code memcached gives it.
     pub fn new(args: &Args) -> Result<Self, Failure> {
         refuse_unsupported(args)?;
-        let port = listen::port(args.port.as_deref())?;
+        let authentication = authentication::authentication(args)?;
+        let method = authentication.as_ref().map(Authentication::method);
+        let dialects = dialects::of_server(args.protocol.as_deref(), method)?;
+        let udp_port = udp::port(args, method)?;
+        // As memcached has it, TCP follows where the port of datagrams alone is named.
+        let same_port = udp_port.and(args.udp_port.as_deref());
+        let port = listen::port(args.port.as_deref().or(same_port))?;
         let listen = match port {
-            Some(port) => listen::addresses(&args.listen, port)?,
+            // A Unix socket is meant to be all there is.
+            _ if args.unix_socket.is_some() => Vec::new(),
+            Some(port) => listen::listeners(&args.listen, port, dialects, method)?,
             None => Vec::new(),
+        };
+        let udp = match udp_port {
+            Some(port) if args.unix_socket.is_none() => udp::listeners(args, port, dialects)?,
+            _ => Vec::new(),
         };
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
         let threads = positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?;
         let suboptions = suboptions::read(&args.extended)?;
         let config = Self {
             listen,
+            dialects,
+            authentication: authentication.map(Arc::new),
             tcp_port: port.unwrap_or(0),
             listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
             threads,
@@ -115,6 +155,11 @@ impl Config {
                 CONNECTIONS_DEFAULT,
                 CONNECTIONS_COMPLAINT,
             )?,
+            udp,
+            udp_port: udp_port.unwrap_or(0),
+            udp_bytes_per_second: udp::bytes_per_second(args.udp_rate.as_deref())?,
+            unix_socket: args.unix_socket.clone(),
+            unix_mode: unix_mode(args.unix_mask.as_deref())?,
             backlog: backlog(args.listen_backlog.as_deref())?,
             requests_per_turn: positive(
                 args.max_reqs_per_event.as_deref(),
@@ -126,10 +171,11 @@ impl Config {
             flush_allowed: !args.disable_flush_all,
             dump_allowed: !args.disable_dumping,
             watch_allowed: !args.disable_watch,
-            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref()),
+            prefix_delimiter: prefix_delimiter(args.prefix_delimiter.as_deref())?,
             prefix_figures: args.prefix_delimiter.is_some(),
             track_sizes: suboptions.track_sizes,
-            watcher_buffer_bytes: WATCHER_BUFFER_BYTES,
+            crawl: suboptions.crawl,
+            watcher_buffer_bytes: suboptions.watcher_buffer_bytes,
             shutdown_allowed: args.enable_shutdown,
             verbosity: args.verbosity(),
             pid_file: args.pidfile.clone(),
@@ -137,6 +183,7 @@ impl Config {
             daemonize: args.daemon,
             core_files: args.enable_coredumps,
             lock_memory: args.lock_memory,
+            refuse_over_limit: suboptions.refuse_over_limit,
             idle_timeout_seconds: suboptions.idle_timeout_seconds,
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
@@ -151,13 +198,20 @@ impl Config {
     #[must_use]
     pub fn tiny() -> Self {
         let config = Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![Listener::new(SocketAddr::from(([127, 0, 0, 1], 0)), Dialects::Any)],
+            dialects: Dialects::Any,
+            authentication: None,
             tcp_port: 0,
             listen_typed: None,
             threads: 2,
             memory_bytes: 64 << 20,
             item_bytes_max: 1 << 20,
             connections_max: 64,
+            udp: Vec::new(),
+            udp_port: 0,
+            udp_bytes_per_second: 1 << 20,
+            unix_socket: None,
+            unix_mode: UNIX_MODE_DEFAULT,
             backlog: 16,
             requests_per_turn: 1,
             evict: true,
@@ -168,6 +222,7 @@ impl Config {
             prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
             prefix_figures: false,
             track_sizes: false,
+            crawl: true,
             watcher_buffer_bytes: 4096,
             shutdown_allowed: true,
             verbosity: 0,
@@ -176,6 +231,7 @@ impl Config {
             daemonize: false,
             core_files: false,
             lock_memory: false,
+            refuse_over_limit: true,
             idle_timeout_seconds: 0,
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
@@ -187,7 +243,7 @@ impl Config {
 
     /// The values of options that were left out, under their names.
     fn defaults(&self) -> Vec<(&'static str, String)> {
-        let listen = self.listen.iter().map(|address| ("--listen", address.to_string()));
+        let listen = self.listen.iter().map(|one| ("--listen", one.address.to_string()));
         let others = [
             ("--port", self.tcp_port.to_string()),
             ("--conn-limit", self.connections_max.to_string()),
@@ -209,31 +265,15 @@ impl Config {
     }
 }
 
-/// What memcached can do and this version cannot is refused: a server that pretends to ask for a
-/// password is worse than none.
+/// What memcached can do and this version cannot is refused rather than pretended.
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
-    let udp = args.udp_port.as_deref().is_some_and(|port| port.trim() != "0");
-    let unsupported = [
-        (args.unix_socket.is_some(), "-s (--unix-socket)"),
-        (udp, "-U (--udp-port) other than 0"),
-        (args.enable_sasl, "-S (--enable-sasl)"),
-        (args.auth_file.is_some(), "-Y (--auth-file)"),
-        (args.memory_file.is_some(), "-e (--memory-file)"),
-    ];
-    if let Some((_, option)) = unsupported.iter().find(|(asked, _)| *asked) {
-        return Err(Failure::usage(format!("{option} is not supported by this version")));
+    if args.memory_file.is_some() {
+        return Err(Failure::usage("-e (--memory-file) is not supported by this version"));
     }
     if args.enable_ssl {
         return Err(Failure::usage("This server is not built with TLS support."));
     }
-    match args.protocol.as_deref().map(str::trim) {
-        None | Some("auto" | "ascii") => Ok(()),
-        Some("binary") => Err(Failure::usage("-B binary is not supported by this version")),
-        Some(other) => Err(Failure::usage(format!(
-            "Invalid value for binding protocol: {other}\n \
-             -- should be one of auto, binary, or ascii"
-        ))),
-    }
+    Ok(())
 }
 
 /// The names of what only tunes memcached's own engine, `suboptions` among it. It must be right all
@@ -249,7 +289,6 @@ fn without_effect(
         (args.slab_min_size.is_some(), "-n"),
         (args.enable_largepages, "-L"),
         (args.napi_ids.is_some(), "-N"),
-        (args.unix_mask.is_some(), "-a"),
     ];
     let given = options.iter().filter(|(given, _)| *given).map(|(_, name)| (*name).to_owned());
     let mut names: Vec<String> = given.collect();
@@ -324,6 +363,15 @@ fn positive(typed: Option<&str>, default: usize, complaint: &str) -> Result<usiz
     }
 }
 
+/// Octal digits, as chmod takes them. memcached reads anything else as 0, which lets nobody in.
+fn unix_mode(typed: Option<&str>) -> Result<u32, Failure> {
+    typed.map_or(Ok(UNIX_MODE_DEFAULT), |typed| {
+        let mode = u32::from_str_radix(typed.trim(), 8).ok();
+        let complaint = || Failure::usage(format!("-a takes an octal mask, not \"{typed}\""));
+        mode.map(|mode| mode & UNIX_MODE_MAX).ok_or_else(complaint)
+    })
+}
+
 /// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as
 /// many as it may be".
 fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
@@ -334,8 +382,10 @@ fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
 }
 
 /// The first byte of what was typed.
-fn prefix_delimiter(typed: Option<&str>) -> u8 {
-    typed.and_then(|typed| typed.bytes().next()).unwrap_or(PREFIX_DELIMITER_DEFAULT)
+fn prefix_delimiter(typed: Option<&str>) -> Result<u8, Failure> {
+    typed.map_or(Ok(PREFIX_DELIMITER_DEFAULT), |typed| {
+        typed.bytes().next().ok_or_else(|| Failure::value("No delimiter specified"))
+    })
 }
 
 fn threads_default() -> usize {
@@ -352,10 +402,11 @@ const ITEM_BYTES_LOWEST: usize = KIB;
 const ITEM_BYTES_HIGHEST: usize = GIB;
 const CONNECTIONS_DEFAULT: usize = 1024;
 const BACKLOG_DEFAULT: i32 = 1024;
+const UNIX_MODE_DEFAULT: u32 = 0o700;
+const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
-const WATCHER_BUFFER_BYTES: usize = 256 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";

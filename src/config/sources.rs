@@ -24,6 +24,7 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub struct Sources {
     command_line: Source,
+    file: Option<PathBuf>,
     /// The others, the stronger before the weaker: variables, then lines of the file.
     others: Vec<Source>,
 }
@@ -43,12 +44,22 @@ impl Sources {
         W: Into<OsString> + Clone,
     {
         let matches = args::matches(words).map_err(|error| Failure::usage(reason(&error)))?;
-        let file = matches.get_one("config").map(PathBuf::as_path);
+        let file: Option<PathBuf> = matches.get_one("config").cloned();
         let command_line =
             Source { layer: Layer::CommandLine, origin: None, settings: settings(&matches) };
         let mut others = environment::read(variable)?;
-        others.extend(file.map_or_else(|| Ok(Vec::new()), file::read)?);
-        Ok(Self { command_line, others })
+        if let Some(path) = &file {
+            others.extend(file::read(path)?);
+        }
+        Ok(Self { command_line, file, others })
+    }
+
+    /// The names of the places besides the command line, the stronger before the weaker.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let variables = self.others.iter().filter(|source| source.layer == Layer::Environment);
+        let variables = variables.filter_map(|source| source.origin.clone());
+        variables.chain(self.file.iter().map(|path| path.display().to_string())).collect()
     }
 
     /// What all of it means.
@@ -66,7 +77,7 @@ impl Sources {
     /// # Errors
     ///
     /// None that [`Self::config`] does not have.
-    pub fn print(&self, config: &Config) -> Result<String, Failure> {
+    pub fn render(&self, config: &Config) -> Result<String, Failure> {
         let given = settings(&self.matches(&self.others)?);
         let is_given = |name: &str| given.iter().any(|setting| setting.name == name);
         let version = env!("CARGO_PKG_VERSION");
@@ -81,14 +92,20 @@ impl Sources {
         Ok(text)
     }
 
-    /// Names the place that `failure` comes from: the first with which it appears when the others
-    /// join the command line one by one.
+    /// Names a place that `failure` comes from: one with which it appears when the others join the
+    /// command line one after the other.
     fn place(&self, failure: Failure) -> Failure {
-        let fails = |count: &usize| self.config_of(&self.others[..*count]) == Err(failure.clone());
-        let origin = (0..=self.others.len())
-            .find(fails)
-            .and_then(|count| self.others[..count].last()?.origin.as_deref());
-        match origin {
+        let fails =
+            |count: usize| self.config_of(&self.others[..count]).err().as_ref() == Some(&failure);
+        if fails(0) {
+            return failure;
+        }
+        let (mut sound, mut failing) = (0, self.others.len());
+        while failing - sound > 1 {
+            let middle = sound.midpoint(failing);
+            if fails(middle) { failing = middle } else { sound = middle }
+        }
+        match self.others[..failing].last().and_then(|source| source.origin.as_deref()) {
             Some(origin) => failure.at(origin),
             None => failure,
         }
@@ -263,6 +280,7 @@ mod tests {
         let lines = lines.map(|(number, line)| source(Layer::File, &format!("f:{number}"), line));
         Sources {
             command_line: source(Layer::CommandLine, "", command_line).anonymous(),
+            file: None,
             others: [source(Layer::Environment, "FLAGS", variable)]
                 .into_iter()
                 .chain(lines)
@@ -342,13 +360,17 @@ mod tests {
         for line in CARRIED_OVER.iter().chain(&more) {
             let given = sources(&[], "", line);
             let config = given.config().unwrap();
-            let printed = given.print(&config).unwrap();
+            let printed = given.render(&config).unwrap();
             let lines = printed.lines().map(|line| super::super::words::split(line).unwrap());
             let read: Vec<Source> = lines
                 .filter(|words| !words.is_empty())
                 .map(|words| Source::new(Layer::File, String::new(), &words).unwrap())
                 .collect();
-            let read = Sources { command_line: source(Layer::CommandLine, "", ""), others: read };
+            let read = Sources {
+                command_line: source(Layer::CommandLine, "", ""),
+                file: None,
+                others: read,
+            };
             let again = read.config().unwrap();
             let stray = |name: &String| name.starts_with('"');
             let expected = Config {
@@ -362,7 +384,7 @@ mod tests {
                     .collect(),
                 ..config
             };
-            assert_eq!(again, expected, "{line}\n{printed}");
+            assert_eq!(format!("{again:?}"), format!("{expected:?}"), "{line}\n{printed}");
         }
     }
 }

@@ -4,15 +4,22 @@
 //! accepted where memcached accepts them, since they stand in unit files everywhere, and handed
 //! back so that the log can name them. What would change what clients see is refused instead.
 
+use super::KIB;
 use crate::failure::Failure;
 
 /// What the lists say.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Suboptions {
+    /// Connections over the limit are told so and closed, and not left to wait.
+    pub(super) refuse_over_limit: bool,
     /// Seconds after which an idle connection is closed; 0 for never.
     pub(super) idle_timeout_seconds: u32,
-    /// `stats sizes` is to be answered.
+    /// Items are shown by size.
     pub(super) track_sizes: bool,
+    /// Everything that is stored may be walked over.
+    pub(super) crawl: bool,
+    /// How many bytes of lines may wait for a client that watches.
+    pub(super) watcher_buffer_bytes: usize,
     /// The names of the options that have no effect, in their order.
     pub(super) without_effect: Vec<String>,
 }
@@ -23,7 +30,14 @@ pub(super) struct Suboptions {
 ///
 /// The first option that memcached would not take (exit code 1), or that cannot be served (64).
 pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
-    let mut read = Suboptions::default();
+    let mut read = Suboptions {
+        refuse_over_limit: true,
+        idle_timeout_seconds: 0,
+        track_sizes: false,
+        crawl: true,
+        watcher_buffer_bytes: WATCHER_BUFFER_KIB_DEFAULT * KIB,
+        without_effect: Vec::new(),
+    };
     for typed in lists.iter().flat_map(|list| list.split(',')).filter(|typed| !typed.is_empty()) {
         let (name, value) = match typed.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim())),
@@ -40,12 +54,22 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
             return Err(Failure::value(format!("-o {name} takes {expected}: \"{typed}\"")));
         }
         match name {
-            IMPLIED => {}
+            "maxconns_fast" => read.refuse_over_limit = true,
+            "no_maxconns_fast" => read.refuse_over_limit = false,
+            "lru_crawler" | "no_lru_crawler" => read.crawl = name == "lru_crawler",
             "track_sizes" => read.track_sizes = true,
+            "watcher_logbuf_size" => {
+                let kib = value.and_then(|value| value.parse().ok());
+                read.watcher_buffer_bytes = kib.unwrap_or(WATCHER_BUFFER_KIB_DEFAULT) * KIB;
+            }
             "idle_timeout" => {
                 read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
             }
-            name => read.without_effect.push(format!("-o {name}")),
+            name => {
+                // The defaults of 1.4, of which this one means something here.
+                read.refuse_over_limit &= name != "no_modern";
+                read.without_effect.push(format!("-o {name}"));
+            }
         }
     }
     Ok(read)
@@ -104,8 +128,7 @@ fn number(value: &str) -> Option<u32> {
     value.parse().ok()
 }
 
-// Over the limit larder answers and closes: the option asks for what is done anyway.
-const IMPLIED: &str = "maxconns_fast";
+const WATCHER_BUFFER_KIB_DEFAULT: usize = 256;
 
 const REFUSED: &[&str] = &["ext_path", "proxy_config"];
 
@@ -136,7 +159,7 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("lru_crawler_sleep", Grammar::Number(0, 1_000_000)),
     ("lru_crawler_tocrawl", ANY),
     ("lru_maintainer", Grammar::Flag),
-    (IMPLIED, Grammar::Flag),
+    ("maxconns_fast", Grammar::Flag),
     ("modern", Grammar::Flag),
     ("no_chunked_items", Grammar::Flag),
     ("no_drop_privileges", Grammar::Flag),
@@ -176,7 +199,7 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("track_sizes", Grammar::Flag),
     ("warm_lru_pct", Grammar::Number(1, 79)),
     ("warm_max_factor", Grammar::Factor(f64::MAX)),
-    ("watcher_logbuf_size", ANY),
+    ("watcher_logbuf_size", Grammar::Number(1, 1 << 20)),
     ("worker_logbuf_size", ANY),
 ];
 
@@ -200,6 +223,27 @@ mod tests {
         let read = read(&lists).unwrap();
         assert_eq!(read.idle_timeout_seconds, 60);
         assert_eq!(read.without_effect, ["-o modern"]);
+    }
+
+    #[test]
+    fn the_last_word_on_connections_over_the_limit_counts() {
+        for (list, refuse) in [
+            ("modern", true),
+            ("no_maxconns_fast", false),
+            ("no_maxconns_fast,maxconns_fast", true),
+            ("no_modern", false),
+            ("no_modern,maxconns_fast", true),
+        ] {
+            assert_eq!(check(list).unwrap().refuse_over_limit, refuse, "{list}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_the_server_can_be_chosen() {
+        let read = check("track_sizes,no_lru_crawler,watcher_logbuf_size=64").unwrap();
+        assert!(read.track_sizes && !read.crawl && read.without_effect.is_empty());
+        assert_eq!(read.watcher_buffer_bytes, 64 * KIB);
+        assert!(check("no_lru_crawler,lru_crawler").unwrap().crawl);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! first padding.
 
 use super::KEY_BYTES_MAX;
+use std::fmt::{self, Display, Write};
 
 /// Room for what a key decodes to.
 pub type DecodedKey = [u8; DECODED_BYTES_MAX];
@@ -36,6 +37,25 @@ pub fn decode(text: &[u8], decoded: &mut DecodedKey) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
+/// Shows bytes in base64, with padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a>(pub &'a [u8]);
+
+impl Display for Encoded<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.chunks(3) {
+            let byte = |place| chunk.get(place).copied().map_or(0, usize::from);
+            let quad = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for place in 0..4 {
+                let digit = DIGITS[quad >> (18 - 6 * place) & 63];
+                let digit = if place > chunk.len() { PADDING } else { digit };
+                formatter.write_char(char::from(digit))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn value(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -49,6 +69,7 @@ fn value(byte: u8) -> Option<u8> {
 }
 
 const PADDING: u8 = b'=';
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const DECODED_BYTES_MAX: usize = KEY_BYTES_MAX / 4 * 3;
 
 #[cfg(test)]
@@ -70,6 +91,17 @@ mod tests {
             let key_bytes = decode(text.as_bytes(), &mut buffer).expect("it is a key");
             assert_eq!(&buffer[..key_bytes], decoded, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for key in [&b"f"[..], b"fo", b"foo", b"foob", b"\xff\xfe\xfd", b"a key\n"] {
+            let text = Encoded(key).to_string();
+            let mut buffer = NO_KEY;
+            let key_bytes = decode(text.as_bytes(), &mut buffer).expect("it is a key");
+            assert_eq!(&buffer[..key_bytes], key, "{text}");
+        }
+        assert_eq!(Encoded(b"fo").to_string(), "Zm8=");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::encode::Encoder;
 use super::uri::Encoded;
+use super::{base64, is_text_key};
 use std::io::Write;
 
 /// All that is told of an item besides its value.
@@ -38,8 +39,12 @@ impl Encoder<'_> {
     /// A key in a list of requests for all of them.
     pub fn request_for(&mut self, key: &[u8]) {
         self.write(format_args!("mg "));
-        self.output.extend_from_slice(key);
-        self.write(format_args!("\r\n"));
+        if is_text_key(key) {
+            self.output.extend_from_slice(key);
+            self.write(format_args!("\r\n"));
+        } else {
+            self.write(format_args!("{} b\r\n", base64::Encoded(key)));
+        }
     }
 
     /// The end of such a list.

@@ -15,7 +15,7 @@ use super::{
     Counting, Creation, Deletion, Direction, Fault, Fetch, KEY_BYTES_MAX, Keep, Mode, Recache,
     Storage,
 };
-use memchr::memchr;
+use memchr::memchr2;
 
 /// A line, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +120,23 @@ pub fn parse<'a>(line: &'a [u8], decoded: &'a mut DecodedKey) -> Line<'a> {
 #[must_use]
 pub fn lone_fetch(input: &[u8]) -> Option<(&[u8], Reply<'_>, &[u8])> {
     let line = input.strip_prefix(b"mg ")?;
-    let end = memchr(b'\n', line)?;
-    let (text, rest) = (without_end(&line[..=end]), &line[end + 1..]);
-    let key_bytes = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
-    let (key, flags) = text.split_at(key_bytes);
-    if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
+    let key_end = memchr2(b' ', b'\n', line)?;
+    // Flags are too short for `memchr` to gain anything.
+    let end = key_end + line[key_end..].iter().position(|&byte| byte == b'\n')?;
+    let text = without_end(&line[..=end]);
+    let (key, flags) = text.split_at(key_end.min(text.len()));
+    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
         return None;
+    }
+    let asked = plain_flags(flags)?;
+    Some((key, Reply { key, flags, asked, ..Reply::default() }, &line[end + 1..]))
+}
+
+/// Flags that say only what to show, if there are no others.
+fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
+    // What most ask for, known at a glance.
+    if flags == b" v" {
+        return Some(VALUE);
     }
     let mut asked = FlagSet::default();
     for (number, flag) in Tokens::new(flags).enumerate() {
@@ -134,7 +145,7 @@ pub fn lone_fetch(input: &[u8]) -> Option<(&[u8], Reply<'_>, &[u8])> {
             return None;
         }
     }
-    Some((key, Reply { key, flags, asked, ..Reply::default() }, rest))
+    Some(asked)
 }
 
 /// What the flags of a line say.
@@ -390,6 +401,8 @@ impl FlagSet {
 const KNOWN: FlagSet = FlagSet::of(b"bcfhklqstuvxCDEFIJLMNOPRT");
 /// Those of an `mg` that say only what to show.
 const PLAIN: FlagSet = FlagSet::of(b"cfhkqstlvLOP");
+/// The value.
+const VALUE: FlagSet = FlagSet::of(b"v");
 /// Beside command and key.
 const FLAGS_MAX: usize = 18;
 /// Those behind are too many, whatever they are.

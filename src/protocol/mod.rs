@@ -6,11 +6,14 @@
 //! knows no socket and no store.
 
 pub mod base64;
+pub mod binary;
 pub mod encode;
 pub mod listing;
+pub mod login;
 pub mod manage;
 pub mod meta;
 pub mod number;
+pub mod sasl;
 pub mod text;
 pub mod uri;
 
@@ -442,6 +445,13 @@ pub trait Encode {
 
     /// Bytes of output that wait to be sent.
     fn written(&self) -> usize;
+}
+
+/// Whether a key can stand on a line as it is. (Those that cannot come in base64, or in the binary
+/// protocol.)
+#[must_use]
+pub fn is_text_key(key: &[u8]) -> bool {
+    !key.contains(&b' ') && !key.contains(&b'\n') && !key.ends_with(b"\r")
 }
 
 /// When an item with this expiry of a client's ends (0: never).

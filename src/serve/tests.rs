@@ -2,20 +2,25 @@
 
 use super::*;
 use crate::command::Observer;
-use crate::config::Config;
+use crate::config::{Config, Dialects};
+use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::Shared;
 use crate::store::Handle;
+
+mod binary;
+mod login;
 
 /// A server without sockets, and one connection to it.
 struct Harness {
     shared: Shared,
     handle: Handle,
-    phase: Phase,
+    session: Session,
     /// What could not be served yet.
     rest: Vec<u8>,
     scanned: usize,
     output: Vec<u8>,
     limits: Limits,
+    now: u32,
     closed: bool,
 }
 
@@ -28,8 +33,10 @@ impl Harness {
         let shared = Shared::new(config, Vec::new()).expect("the store needs little");
         let handle = shared.store.register();
         let limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
-        let (phase, rest, output) = Default::default();
-        Self { shared, handle, phase, rest, scanned: 0, output, limits, closed: false }
+        let session = Session::new(&shared.config, Dialects::Any);
+        let (rest, output) = Default::default();
+        let now = NOW;
+        Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
     }
 
     fn feed(&mut self, input: &[u8]) -> Stop {
@@ -40,13 +47,13 @@ impl Harness {
         let mut context = Context {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
-            batch: self.handle.batch(NOW),
+            batch: self.handle.batch(self.now),
             observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
         let served = serve(
             &mut context,
-            &mut self.phase,
+            &mut self.session,
             &self.rest,
             self.scanned,
             &mut self.output,
@@ -106,13 +113,52 @@ fn a_retrieval_is_interrupted_by_its_output_and_goes_on() {
 }
 
 #[test]
+fn a_list_of_everything_comes_in_pieces_and_leaves_the_rest_of_the_input() {
+    let mut harness = Harness::new();
+    for number in 0..1000 {
+        harness.answer(format!("set item{number} 0 0 1\r\nx\r\n").as_bytes());
+    }
+    harness.limits.output_bytes = 2000;
+    let mut stop = harness.feed(b"lru_crawler mgdump all\r\nversion\r\nversion\r\n");
+    let mut answer = String::new();
+    let mut pieces = 0;
+    while stop != Stop::Input {
+        assert!(harness.output.len() < 2000 + 5000, "a shard more, {}", harness.output.len());
+        answer += &String::from_utf8(std::mem::take(&mut harness.output)).expect("text");
+        stop = harness.feed(b"");
+        pieces += 1;
+    }
+    answer += &harness.answer(b"");
+    assert!(pieces > 3, "{pieces}");
+    assert_eq!(answer.matches("mg item").count(), 1000);
+    assert!(answer.starts_with("OK\r\nmg "), "{answer}");
+    assert!(answer.ends_with("\r\nEN\r\nVERSION 1.6.45\r\nVERSION 1.6.45\r\n"), "{answer}");
+}
+
+#[test]
+fn who_watches_says_nothing_more_and_is_told() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
+    assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
+    let other = Session::new(&harness.shared.config, Dialects::Any);
+    let watching = std::mem::replace(&mut harness.session, other);
+    harness.answer(b"set a 0 0 1\r\nx\r\n");
+    let other = std::mem::replace(&mut harness.session, watching);
+    let told = harness.answer(b"get a\r\n");
+    let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
+    assert!(told.ends_with(expect), "{told}");
+    harness.session = other;
+    assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
 fn a_retrieval_without_end_is_served_as_it_comes() {
     let mut harness = Harness::new();
     harness.answer(b"set a 0 0 1\r\nx\r\n");
     harness.feed(b"get ");
     for _ in 0..1000 {
         assert_eq!(harness.feed(b"a missing "), Stop::Input);
-        assert!(harness.rest.len() <= text::LINE_BYTES_MAX);
+        assert!(harness.rest.len() <= LINE_BYTES_MAX);
     }
     let answer = harness.answer(b"a\r\nversion\r\n");
     assert_eq!(answer.matches("VALUE a 0 1\r\nx\r\n").count(), 1001);
@@ -137,11 +183,11 @@ fn a_key_that_is_too_long_takes_the_items_before_it_along() {
 
 #[test]
 fn only_retrievals_may_be_long() {
-    let long = "x".repeat(text::LINE_BYTES_MAX);
+    let long = "x".repeat(LINE_BYTES_MAX);
     assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
     assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
     assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
-    let keys = "a ".repeat(text::LINE_BYTES_MAX);
+    let keys = "a ".repeat(LINE_BYTES_MAX);
     let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
     assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
     let line = format!("{}\r\n", indented(100));
@@ -157,7 +203,7 @@ fn what_is_swallowed_is_not_kept() {
     let answer = harness.answer(b"set a 0 0 2147483645\r\nbegin");
     assert_eq!(answer, "SERVER_ERROR object too large for cache\r\n");
     harness.answer(&[b'x'; 10_000]);
-    assert_eq!(harness.phase.buffered_bytes() + harness.rest.len(), 0);
+    assert_eq!(harness.session.buffered_bytes() + harness.rest.len(), 0);
 }
 
 #[test]
@@ -242,6 +288,92 @@ fn figures_count_what_memcached_counts() {
     }
 }
 
+#[test]
+fn meta_flags_tell_what_was_before() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.answer(b"ms a 1 T100\r\nx\r\n"), "HD\r\n");
+    harness.now += 7;
+    assert_eq!(harness.answer(b"mg a u h l t\r\n"), "HD h0 l7 t93\r\n");
+    harness.now += 1;
+    assert_eq!(harness.answer(b"mg a h l t T50\r\n"), "HD h0 l8 t92\r\n");
+    harness.now += 2;
+    let pipeline = b"mg a h l t v\r\nmg a h l t\r\n";
+    assert_eq!(harness.answer(pipeline), "VA 1 h1 l2 t48\r\nx\r\nHD h1 l0 t48\r\n");
+    harness.now += 3;
+    let inspected = harness.answer(b"me a\r\n");
+    assert!(inspected.starts_with("ME a exp=45 la=3 cas=1 fetch=yes cls=1"), "{inspected}");
+    assert_eq!(harness.answer(b"md a I\r\nmg a l t u\r\n"), "HD\r\nHD l3 t45 X W\r\n");
+    harness.now += 45;
+    assert_eq!(harness.answer(b"mg a v\r\n"), "EN\r\n");
+}
+
+#[test]
+fn the_window_to_recache_opens_before_the_end() {
+    let mut harness = Harness::new();
+    harness.answer(b"ms a 1 T100\r\nx\r\n");
+    harness.now += 70;
+    assert_eq!(harness.answer(b"mg a R30 t\r\n"), "HD t30\r\n");
+    harness.now += 1;
+    assert_eq!(harness.answer(b"mg a R30 t\r\nmg a R30\r\n"), "HD t29 W\r\nHD Z\r\n");
+    assert_eq!(harness.answer(b"ms a 1 T100\r\ny\r\nmg a R30\r\n"), "HD\r\nHD\r\n");
+    assert_eq!(harness.answer(b"mg b N10\r\n"), "HD W\r\n");
+    harness.now += 10;
+    assert_eq!(harness.answer(b"mg b N10\r\n"), "HD W\r\n", "its time was over");
+}
+
+#[test]
+fn without_cas_all_of_them_are_nought() {
+    let mut harness = Harness::with(Config { cas: false, ..Config::tiny() });
+    assert_eq!(harness.answer(b"ms a 1 c E5\r\n1\r\nmg a c\r\n"), "HD c0\r\nHD c0\r\n");
+    assert_eq!(harness.answer(b"ms a 1 C5\r\n2\r\nms a 1 C0\r\n2\r\n"), "EX\r\nEX\r\n");
+    assert_eq!(harness.answer(b"ma a C5 v\r\nma a c v\r\n"), "EX\r\nVA 1 c0\r\n2\r\n");
+    assert_eq!(harness.answer(b"md a C5\r\nmd a C0\r\n"), "EX\r\nHD\r\n");
+}
+
+#[test]
+fn a_pipeline_of_fetches_ends_where_its_turn_or_its_output_does() {
+    let mut harness = Harness::new();
+    harness.answer(b"ms a 3\r\nabc\r\n");
+    let pipeline = "mg a v\r\n".repeat(20);
+    harness.limits.requests = 3;
+    assert_eq!(harness.feed(pipeline.as_bytes()), Stop::Turn);
+    assert_eq!(harness.rest.len(), 17 * 8);
+    harness.limits = Limits { requests: usize::MAX, output_bytes: 20 };
+    harness.output.clear();
+    assert_eq!(harness.feed(b""), Stop::Output);
+    assert_eq!(harness.answer(b""), "VA 3\r\nabc\r\n".repeat(2));
+    assert_eq!(harness.rest.len(), 15 * 8);
+}
+
+#[test]
+fn figures_count_meta_commands_as_memcached_does() {
+    let mut harness = Harness::new();
+    harness.answer(b"ms a 1\r\n1\r\nmg a v\r\nmg a k T0\r\nmg b T0\r\nmg b\r\nmg c N0\r\n");
+    harness.answer(b"ma a\r\nma b\r\nma d N0\r\nma a MD\r\nma b MD\r\nma a C99\r\n");
+    harness.answer(b"md b\r\nmd a C99\r\nmd a I\r\nmd a x\r\nmd a\r\nme a\r\nme c\r\n");
+    harness.answer(b"ms a 1 C5\r\n1\r\nms c 1 C99\r\n1\r\nms c 1 C99 I\r\n1\r\n");
+    let answer = harness.answer(b"stats\r\n");
+    for figure in [
+        "cmd_get 4",
+        "get_hits 2",
+        "get_misses 2",
+        "cmd_touch 1",
+        "touch_hits 1",
+        "cmd_set 4",
+        "cmd_meta 2",
+        "incr_hits 1",
+        "incr_misses 1",
+        "decr_hits 1",
+        "decr_misses 1",
+        "delete_hits 2",
+        "delete_misses 2",
+        "cas_misses 1",
+        "cas_badval 2",
+    ] {
+        assert!(answer.contains(&format!("STAT {figure}\r\n")), "{figure} in {answer}");
+    }
+}
+
 const NOW: u32 = 1_800_000_000;
 
 const CASES: &[(&str, &str)] = &[
@@ -296,6 +428,18 @@ const CASES: &[(&str, &str)] = &[
     (
         "get\r\n\r\n get a\r\nGET a\r\ngat 0\r\ndelete\r\n",
         "CLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nERROR\r\nERROR\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\n",
+    ),
+    (
+        "ms a 2 k O1 c E7\r\nhi\r\nmg a v k\r\nmg a v\r\nmg a v q\r\nmg b q\r\nmn\r\nget a\r\n",
+        "HD ka O1 c7\r\nVA 2 ka\r\nhi\r\nVA 2\r\nhi\r\nVA 2\r\nhi\r\nMN\r\nVALUE a 0 2\r\nhi\r\nEND\r\n",
+    ),
+    (
+        "ms Zm9v 2 b k s q\r\nhi\r\nms Zm9v 2 b ME k s\r\nho\r\nmg foo v\r\nms a 1\r\nabc\r\nmn\r\n",
+        "NS kZm9v b s2\r\nVA 2\r\nhi\r\nCLIENT_ERROR bad data chunk\r\nCLIENT_ERROR bad command line format\r\nMN\r\n",
+    ),
+    (
+        "ms a 4 Z\r\nabcd\r\nms a x\r\nabcd\r\n",
+        "CLIENT_ERROR invalid flag\r\nCLIENT_ERROR bad command line format\r\nERROR\r\n",
     ),
     ("version\r\nquit\r\nversion\r\n", "VERSION 1.6.45\r\n"),
     ("version\r\nnothing here HTTP/1.1\r\nversion\r\n", "VERSION 1.6.45\r\n"),

@@ -5,9 +5,9 @@
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
 use super::index::{Found, Hash, Locked, Slot, Stamp};
-use super::item::{self, Entry, Item, Marks};
+use super::item::{self, Entry, Item};
 use super::policy;
-use super::{Amendment, Expected, Expiry, Removal, Store, Traits, Witness};
+use super::{Amendment, Expected, Expiry, Marks, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
 use crossbeam_epoch::Guard;
@@ -59,7 +59,7 @@ impl<'a> Change<'a> {
             Expiry::At(expiry) => expiry,
             Expiry::Inherit => old.map_or(0, |old| old.expiry()),
         };
-        let inherited = old.map_or(0, |old| old.inherited(traits.marks));
+        let inherited = old.map_or(0, |old| old.marks() & traits.marks.inherited());
         let access = match old {
             // To mark an item is not to use it.
             Some(old) if traits.marks == Marks::Invalidated => old.last_access(),
@@ -141,19 +141,20 @@ impl<'a> Change<'a> {
         Some(item)
     }
 
-    /// Changes in place what may be changed of a key's item, if it is as expected.
+    /// Changes in place what may be changed of a live item. Says whether it gave the lease.
     pub(super) fn amend(
         &self,
         key: &[u8],
-        expected: Expected,
+        witness: Witness,
         amendment: Amendment,
     ) -> Result<bool, Unexpected> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
-        let found = locked.find(hash, key, &self.store.space.arena).map(|found| found.item);
-        let Some(item) = found.filter(|_| self.is_as_expected(found, expected)) else {
+        let found = locked.find(hash, key, &self.store.space.arena).ok_or(Unexpected)?;
+        let item = found.item;
+        if Witness::of(Some(item)) != witness || !self.store.is_live(&item, self.now) {
             return Err(Unexpected);
-        };
+        }
         if let Some(expiry) = amendment.expiry {
             item.set_expiry(expiry);
             self.store.space.note_expiry(item.location(), expiry);

@@ -46,43 +46,6 @@ pub struct Item<'b> {
     at: Location,
 }
 
-/// What an item is marked with when it becomes its key's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marks {
-    /// Nothing: it is new.
-    New,
-    /// It only holds the place of what its creator, who has the lease, will bring.
-    Placeholder,
-    /// All that its predecessor was marked with: it is that item, changed in place.
-    Same,
-    /// It is new, and out of date from the beginning. The lease is to be had.
-    NewStale,
-    /// It is its predecessor, out of date as of now. The lease is to be had.
-    Invalidated,
-    /// It is as much out of date as its predecessor, whose lease stands.
-    StillStale,
-}
-
-impl Marks {
-    /// Those of its own.
-    pub(super) fn given(self) -> u32 {
-        match self {
-            Self::New | Self::Same => 0,
-            Self::Placeholder => MARK_LEASED,
-            Self::NewStale | Self::Invalidated | Self::StillStale => MARK_STALE,
-        }
-    }
-
-    fn inherited(self) -> u32 {
-        match self {
-            Self::New | Self::Placeholder | Self::NewStale => 0,
-            Self::Same => MARK_FETCHED | MARK_STALE | MARK_LEASED,
-            Self::Invalidated => MARK_FETCHED,
-            Self::StillStale => MARK_LEASED,
-        }
-    }
-}
-
 /// What must be known of an entry before it gets its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -225,11 +188,6 @@ impl<'b> Item<'b> {
         before & MARK_LEASED == 0
     }
 
-    /// The marks that [`Marks`] gives to a successor of this item.
-    pub(super) fn inherited(&self, marks: Marks) -> u32 {
-        self.marks() & marks.inherited()
-    }
-
     /// Whether it was marked dead, or is a draft.
     pub(super) fn is_dead(&self) -> bool {
         self.marks() & MARK_DEAD != 0
@@ -362,7 +320,7 @@ impl<'b> Item<'b> {
         unsafe { header_at(self.arena, self.at) }
     }
 
-    fn marks(&self) -> u32 {
+    pub(super) fn marks(&self) -> u32 {
         self.header().bits.load(Ordering::Relaxed)
     }
 
@@ -649,13 +607,13 @@ const NEXT: usize = 24;
 const OWNER: usize = 32;
 
 const MARK_DEAD: u32 = 1;
-const MARK_FETCHED: u32 = 1 << 1;
+pub(super) const MARK_FETCHED: u32 = 1 << 1;
 const MARK_FLAGS: u32 = 1 << 2;
 const MARK_CAS: u32 = 1 << 3;
 const MARK_SPLIT: u32 = 1 << 4;
 const MARK_FRAGMENT: u32 = 1 << 5;
-const MARK_STALE: u32 = 1 << 6;
-const MARK_LEASED: u32 = 1 << 7;
+pub(super) const MARK_STALE: u32 = 1 << 6;
+pub(super) const MARK_LEASED: u32 = 1 << 7;
 const KEY_SHIFT: u32 = 8;
 const SEQUENCE_HIGH_SHIFT: u32 = 16;
 

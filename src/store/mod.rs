@@ -39,11 +39,13 @@ mod reclaim;
 mod segment;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod tables;
+mod traits;
 mod walk;
 
 pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
-pub use self::item::{Chunks, Item, Marks};
+pub use self::item::{Chunks, Item};
+pub use self::traits::{Amended, Amendment, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
 
 use self::append::{Allocation, Appender};
@@ -176,40 +178,6 @@ pub enum Expiry {
     /// When the item that it replaces ends, read at the moment of replacement. Needs
     /// [`Expected::Unchanged`] of a hit.
     Inherit,
-}
-
-/// What an item has besides key and value.
-#[derive(Clone, Copy, Debug)]
-pub struct Traits {
-    /// The client's flags.
-    pub flags: u32,
-    /// When it ends.
-    pub expiry: Expiry,
-    /// The cas, where it is not to be a new one of the store's own.
-    pub cas: Option<u64>,
-    /// What it is marked with.
-    pub marks: Marks,
-}
-
-/// What can be changed of an item in place.
-#[derive(Clone, Copy, Debug)]
-pub struct Amendment {
-    /// When it ends.
-    pub expiry: Option<Seconds>,
-    /// Give the lease to the caller, if nobody has it.
-    pub lease: bool,
-}
-
-/// What [`Batch::amend`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amended {
-    /// As asked.
-    Done {
-        /// The caller has got the lease.
-        leased: bool,
-    },
-    /// Something else than expected was there, and still is.
-    Changed,
 }
 
 /// Space for an item that nobody else can see yet. It must be published or discarded in the batch
@@ -578,15 +546,6 @@ impl Batch<'_> {
         Lookup { state, witness: Witness::of(live) }
     }
 
-    /// Shows live items in no particular order, until `visit` breaks off. Stores wait for it, shard
-    /// by shard.
-    pub fn visit(&self, mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>) {
-        let store = self.store();
-        let _broken_off = store.index.for_each_item(&store.space.arena, &self.guard, |item| {
-            if store.is_live(&item, self.now) { visit(item) } else { ControlFlow::Continue(()) }
-        });
-    }
-
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or
     /// discard it.
     ///
@@ -698,7 +657,7 @@ impl Batch<'_> {
     /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
     /// gets it.
     pub fn amend(&self, key: &[u8], witness: Witness, amendment: Amendment) -> Amended {
-        match self.change().amend(key, Expected::Unchanged(witness), amendment) {
+        match self.change().amend(key, witness, amendment) {
             Ok(leased) => Amended::Done { leased },
             Err(Unexpected) => Amended::Changed,
         }

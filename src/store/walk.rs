@@ -55,3 +55,74 @@ impl Batch<'_> {
         walked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Expected, Expiry, Handle, Options, Store};
+    use std::collections::BTreeMap;
+
+    const NOW: u32 = 1_800_000_000;
+    const ITEMS: u32 = 5_000;
+
+    fn store_item(handle: &mut Handle, number: u32, expiry: u32) {
+        let mut batch = handle.batch(NOW);
+        let key = number.to_string();
+        let draft = batch.reserve(key.as_bytes(), 0, 0, Expiry::At(expiry)).expect("room");
+        batch.publish(draft, Expected::Any).expect("no condition");
+    }
+
+    fn filled() -> Handle {
+        let store = Store::new(&Options::new(16 << 20, true)).expect("a little memory");
+        let mut handle = store.register();
+        for number in 0..ITEMS {
+            store_item(&mut handle, number, if number % 5 == 0 { NOW + 10 } else { 0 });
+        }
+        handle
+    }
+
+    #[test]
+    fn what_stays_is_met_once_though_tables_grow_and_others_go() {
+        let mut handle = filled();
+        let mut cursor = Cursor::default();
+        let mut met = BTreeMap::new();
+        let mut added = ITEMS;
+        let mut removed = 1;
+        while handle.batch(NOW).visit_next(&mut cursor, |item| {
+            *met.entry(item.key().to_vec()).or_insert(0) += 1;
+        }) {
+            for _ in 0..50 {
+                store_item(&mut handle, added, 0);
+                added += 1;
+            }
+            handle.batch(NOW).remove(removed.to_string().as_bytes(), Expected::Any);
+            removed += 2;
+        }
+        assert!(removed > 100, "several pieces");
+        for number in (0..ITEMS).filter(|number| number % 2 == 0 || *number > removed) {
+            assert_eq!(met.get(number.to_string().as_bytes()), Some(&1), "{number}");
+        }
+        assert!(met.values().all(|&times| times == 1));
+    }
+
+    #[test]
+    fn a_sweep_drops_what_is_dead() {
+        let mut handle = filled();
+        let later = NOW + 10;
+        let sweep = |handle: &mut Handle| {
+            let mut cursor = Cursor::default();
+            let (mut checked, mut reclaimed) = (0, 0);
+            while let Some(swept) = handle.batch(later).sweep_next(&mut cursor) {
+                checked += swept.checked;
+                reclaimed += swept.reclaimed;
+            }
+            (checked, reclaimed)
+        };
+        let (all, dead) = (u64::from(ITEMS), u64::from(ITEMS / 5));
+        assert_eq!(sweep(&mut handle), (all, dead));
+        assert_eq!(sweep(&mut handle), (all - dead, 0));
+        let totals = handle.store().totals();
+        assert_eq!((totals.items, totals.reclaimed), (all - dead, dead));
+        handle.store().check();
+    }
+}

@@ -1,12 +1,12 @@
 //! nutcracker (twemproxy) in front of two servers: the proxy speaks to them, the `memcache` crate
 //! speaks to the proxy.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::{env, fs};
 
 use memcache::Client;
 
@@ -87,7 +87,10 @@ impl Proxy {
             socket.display()
         );
         fs::write(folder.join("conf.yml"), configuration).expect("the folder is writable");
+        // Debian puts it where only root has a path to.
+        let path = format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default());
         let child = Command::new("nutcracker")
+            .env("PATH", path)
             .current_dir(&folder)
             .args(["-c", "conf.yml", "-o", "log", "-p", "pid", "-a", "127.0.0.1"])
             .args(["-s", &free_port().to_string()])

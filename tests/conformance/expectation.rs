@@ -59,7 +59,8 @@ impl Expectation {
                 }
             }
             let taken = &received[place.byte..byte];
-            if let Piece::Bound(name) = piece
+            if let Piece::Bound(name) | Piece::Cas(name) = piece
+                && name != "_"
                 && *self.bound.entry(name.clone()).or_insert_with(|| taken.to_vec()) != taken
             {
                 return Comparison::Differs(place);
@@ -94,6 +95,8 @@ fn extent(piece: &Piece, next: Option<&Piece>, rest: &[u8]) -> Extent {
             };
         }
         (Piece::Now(_), _) => panic!("a time in an answer cannot be compared exactly"),
+        (Piece::Cas(_), _) if rest.len() < CAS_LEN => return Extent::Incomplete,
+        (Piece::Cas(_), _) => return Extent::Takes(CAS_LEN),
         (Piece::Digits | Piece::Bound(_), _) => {
             match rest.iter().take_while(|byte| byte.is_ascii_digit()).count() {
                 0 if !rest.is_empty() => return Extent::DiffersAfter(0),
@@ -113,7 +116,7 @@ fn extent(piece: &Piece, next: Option<&Piece>, rest: &[u8]) -> Extent {
 fn show(piece: &Piece) -> String {
     match piece {
         Piece::Bytes(bytes) => bytes.escape_ascii().to_string(),
-        Piece::Bound(name) => format!("{{cas:{name}}}"),
+        Piece::Bound(name) | Piece::Cas(name) => format!("{{cas:{name}}}"),
         Piece::Now(offset) => format!("{{now{offset:+}}}"),
         Piece::Digits => "{digits}".into(),
         Piece::Any => "{any}".into(),
@@ -121,5 +124,7 @@ fn show(piece: &Piece) -> String {
     }
 }
 
+/// Of the binary protocol.
+const CAS_LEN: usize = 8;
 const SHOWN_PIECES: usize = 4;
 const SHOWN_LEN: usize = 100;

@@ -11,8 +11,9 @@ use std::thread;
 use larder::clock::Clock;
 
 use crate::expectation::{Comparison, Expectation};
+use crate::packet::{Way, packet};
 use crate::support::Server;
-use crate::table::{Case, Peer, Piece, Proof, Table};
+use crate::table::{Case, Dialect, Peer, Piece, Proof, Table};
 
 /// How the bytes of a case are handed to the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,13 @@ pub(crate) enum Delivery {
     BetweenOthers,
 }
 
+impl Delivery {
+    /// Other commands are sent on the same connection.
+    pub(crate) fn needs_others(self) -> bool {
+        matches!(self, Self::BetweenOthers)
+    }
+}
+
 /// A place where the answer is not what the table says, told so that it can be repeated by hand.
 pub(crate) type Fault = String;
 
@@ -34,15 +42,17 @@ pub(crate) type Fault = String;
 pub(crate) fn run(
     server: &Server,
     peer: Peer,
+    table: &Table,
     case: &Case,
     delivery: Delivery,
 ) -> Result<(), Fault> {
-    flush(server);
+    let habits = Habits::of(table);
+    flush(server, &habits);
     let mut talk = Conversation::new(server.connect(), delivery);
     let neighbour = matches!(delivery, Delivery::BetweenOthers);
     if neighbour {
-        talk.say(&literal(NEIGHBOUR.0));
-        talk.expect(&literal(NEIGHBOUR.1));
+        talk.say(&habits.neighbour.0);
+        talk.expect(&habits.neighbour.1);
         if case.closed && peer == Peer::Memcached {
             // It drops the answers that it has not sent yet when it closes.
             talk.await_answers()?;
@@ -54,25 +64,26 @@ pub(crate) fn run(
         talk.expect(exchange.expect(peer));
     }
     if neighbour && !(case.closed && ends_within_a_line(case)) {
-        talk.say(&literal(NEIGHBOUR.0));
+        talk.say(&habits.neighbour.0);
         if !case.closed {
-            talk.expect(&literal(NEIGHBOUR.1));
+            talk.expect(&habits.neighbour.1);
         }
     }
-    talk.finish(case.closed)
+    talk.finish(case.closed, &habits)
 }
 
 /// Runs every case that can be pipelined as one long pipeline, a flush between each two.
 pub(crate) fn run_as_one(server: &Server, peer: Peer, table: &Table) -> Result<(), Fault> {
+    let habits = Habits::of(table);
     let mut talk = Conversation::new(server.connect(), Delivery::Whole);
     for case in table.cases.iter().filter(|case| can_be_pipelined(case, peer)) {
-        talk.say(&[Piece::Bytes(SILENT_FLUSH.to_vec())]);
+        talk.say(&habits.silent_flush);
         for exchange in &case.exchanges {
             talk.say(&exchange.send);
             talk.expect(&named_apart(exchange.expect(peer), &case.name));
         }
     }
-    talk.finish(false)
+    talk.finish(false, &habits)
 }
 
 /// A case that ends without a line feed: the next line's would become its own.
@@ -83,7 +94,7 @@ fn ends_within_a_line(case: &Case) -> bool {
 
 /// A case that closes, or must see an answer before it can go on, ends a pipeline.
 fn can_be_pipelined(case: &Case, peer: Peer) -> bool {
-    let waits = |piece: &Piece| matches!(piece, Piece::Bound(_));
+    let waits = |piece: &Piece| matches!(piece, Piece::Bound(_) | Piece::Cas(_));
     let is_proof = peer == Peer::Larder || case.proof == Proof::Full;
     is_proof
         && !case.closed
@@ -93,21 +104,77 @@ fn can_be_pipelined(case: &Case, peer: Peer) -> bool {
 /// The same pieces, their names bound for one case alone.
 fn named_apart(pieces: &[Piece], case: &str) -> Vec<Piece> {
     let rename = |piece: &Piece| match piece {
+        Piece::Cas(name) if name == "_" => piece.clone(),
         Piece::Bound(name) => Piece::Bound(format!("{name} of {case}")),
+        Piece::Cas(name) => Piece::Cas(format!("{name} of {case}")),
         other => other.clone(),
     };
     pieces.iter().map(rename).collect()
 }
 
 /// Empties the server, so that no case sees another's keys.
-fn flush(server: &Server) {
+fn flush(server: &Server, habits: &Habits) {
     let mut control = server.connect();
-    control
-        .write_all(FLUSH)
-        .and_then(|()| control.write_all(b"quit\r\n"))
-        .expect("a fresh connection is writable");
-    let mut answer = Vec::new();
-    control.read_to_end(&mut answer).expect("flush_all is answered");
+    for piece in habits.silent_flush.iter().chain(&habits.quit) {
+        let Piece::Bytes(bytes) = piece else { unreachable!("habits are plain") };
+        control.write_all(bytes).expect("a fresh connection is writable");
+    }
+    control.read_to_end(&mut Vec::new()).expect("the server closes");
+}
+
+/// What the runner itself says, in the dialect of a file.
+struct Habits {
+    /// Twice, because memcached lets an item go that one of its threads is looking at.
+    silent_flush: Vec<Piece>,
+    quit: Vec<Piece>,
+    /// A request that is always answered, and its answer.
+    sentinel: (Vec<Piece>, Vec<Piece>),
+    /// Requests that leave nothing behind, and their answers.
+    neighbour: (Vec<Piece>, Vec<Piece>),
+}
+
+impl Habits {
+    fn of(table: &Table) -> Self {
+        match table.dialect {
+            Dialect::Text => Self {
+                silent_flush: literal("flush_all noreply\r\nflush_all noreply\r\n"),
+                quit: literal("quit\r\n"),
+                sentinel: (literal("version\r\n"), literal("VERSION 1.6.45\r\n")),
+                neighbour: (
+                    literal(
+                        "set neighbour 7 0 5\r\nhello\r\nget neighbour\r\ndelete neighbour\r\n",
+                    ),
+                    literal("STORED\r\nVALUE neighbour 7 5\r\nhello\r\nEND\r\nDELETED\r\n"),
+                ),
+            },
+            Dialect::Binary => Self {
+                silent_flush: requests(&["flushq", "flushq"]),
+                quit: requests(&["quitq"]),
+                sentinel: version(),
+                neighbour: (
+                    requests(&[
+                        "setq flags=7 exptime=0 key=neighbour value=hello",
+                        "incrementq delta=1 initial=1 exptime=0 key=counter",
+                        "gatk exptime=0 key=neighbour",
+                        "deleteq key=neighbour",
+                        "deleteq key=counter",
+                        "getkq key=neighbour",
+                    ]),
+                    replies(&["gatk flags=7 cas=_ key=neighbour value=hello"]),
+                ),
+            },
+            Dialect::LimitedBinary => Self {
+                silent_flush: Vec::new(),
+                quit: requests(&["quitq"]),
+                sentinel: version(),
+                neighbour: version(),
+            },
+        }
+    }
+}
+
+fn version() -> (Vec<Piece>, Vec<Piece>) {
+    (requests(&["version"]), replies(&["version value=1.6.45"]))
 }
 
 /// Both halves of one connection: what is still to be sent, what came, what should have come.
@@ -135,7 +202,8 @@ impl Conversation {
     /// Waits for the answers that are due, if `pieces` cannot be sent before them.
     fn resolve(&mut self, pieces: &[Piece]) -> Result<(), Fault> {
         let unknown = |name: &str| self.expected.bound(name).is_none();
-        let refers = |piece: &Piece| matches!(piece, Piece::Bound(name) if unknown(name));
+        let refers =
+            |piece: &Piece| matches!(piece, Piece::Bound(name) | Piece::Cas(name) if unknown(name));
         if matches!(self.delivery, Delivery::Lockstep) || pieces.iter().any(refers) {
             self.await_answers()?;
         }
@@ -163,7 +231,7 @@ impl Conversation {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => self.unsent.extend_from_slice(bytes),
-                Piece::Bound(name) => {
+                Piece::Bound(name) | Piece::Cas(name) => {
                     let number = self.expected.bound(name).expect("resolved before");
                     self.unsent.extend_from_slice(number);
                 }
@@ -183,10 +251,10 @@ impl Conversation {
     }
 
     /// Sends the rest, reads to the end, and compares the whole.
-    fn finish(mut self, closed: bool) -> Result<(), Fault> {
+    fn finish(mut self, closed: bool, habits: &Habits) -> Result<(), Fault> {
         if !closed {
-            self.say(&literal(SENTINEL.0));
-            self.expect(&literal(SENTINEL.1));
+            self.say(&habits.sentinel.0);
+            self.expect(&habits.sentinel.1);
         }
         let (sent, read) = self.send_while_reading(closed);
         if let (Err(error), false) = (&sent, closed) {
@@ -261,13 +329,17 @@ fn literal(text: &str) -> Vec<Piece> {
     vec![Piece::Bytes(text.as_bytes().to_vec())]
 }
 
-/// Twice, because memcached lets an item go that one of its threads is looking at.
-const FLUSH: &[u8] = b"flush_all\r\nflush_all\r\n";
-const SILENT_FLUSH: &[u8] = b"flush_all noreply\r\nflush_all noreply\r\n";
-const SENTINEL: (&str, &str) = ("version\r\n", "VERSION 1.6.45\r\n");
-const NEIGHBOUR: (&str, &str) = (
-    "set neighbour 7 0 5\r\nhello\r\nget neighbour\r\ndelete neighbour\r\n",
-    "STORED\r\nVALUE neighbour 7 5\r\nhello\r\nEND\r\nDELETED\r\n",
-);
+fn requests(lines: &[&str]) -> Vec<Piece> {
+    packets(lines, Way::Request)
+}
+
+fn replies(lines: &[&str]) -> Vec<Piece> {
+    packets(lines, Way::Reply)
+}
+
+fn packets(lines: &[&str], way: Way) -> Vec<Piece> {
+    lines.iter().flat_map(|line| packet(line, way).expect("the packet is well written")).collect()
+}
+
 const BYTEWISE_MAX_LEN: usize = 3000;
 const CHUNK_LEN: usize = 997;

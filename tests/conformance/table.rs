@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! flags -m 64 -I 1m            what the servers of this file are started with
+//! dialect binary               `>` and `<` are packets, see `packet.rs`
+//! dialect binary limited       and nothing but the version may be asked without further ado
 //! restart                      each run of a case gets a server of its own
+//! alone                        no case runs between others, since none could without a login
 //! case a name                  begins a case; `#` begins a comment line
 //! > get a                      the client sends this line and \r\n
 //! >> get a\n                   the client sends these bytes and nothing else
@@ -25,11 +28,24 @@
 use std::fs;
 use std::path::Path;
 
+use crate::packet::{Way, packet};
+
 /// One file of the table.
 pub(crate) struct Table {
     pub(crate) flags: Vec<String>,
+    pub(crate) dialect: Dialect,
     pub(crate) restart: bool,
+    pub(crate) alone: bool,
     pub(crate) cases: Vec<Case>,
+}
+
+/// What the clients of a file speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Text,
+    Binary,
+    /// Binary, on a server that refuses what the runner would like to ask.
+    LimitedBinary,
 }
 
 /// What is sent and what must come back, from the first byte of a connection to its last.
@@ -71,6 +87,8 @@ pub(crate) enum Piece {
     Bytes(Vec<u8>),
     /// A number that is bound to a name when received.
     Bound(String),
+    /// Eight bytes that are bound to a name when received.
+    Cas(String),
     /// The current Unix time, moved by this many seconds.
     Now(i64),
     /// One or more decimal digits.
@@ -96,7 +114,13 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-        let mut table = Self { flags: Vec::new(), restart: false, cases: Vec::new() };
+        let mut table = Self {
+            flags: Vec::new(),
+            dialect: Dialect::Text,
+            restart: false,
+            alone: false,
+            cases: Vec::new(),
+        };
         let mut reason_given = false;
         for (number, line) in text.lines().enumerate() {
             table.take(line, &mut reason_given).unwrap_or_else(|fault| {
@@ -112,7 +136,15 @@ impl Table {
         match word {
             "" | "#" => {}
             "flags" => self.flags = rest.split_whitespace().map(str::to_owned).collect(),
+            "dialect" => {
+                self.dialect = match rest {
+                    "binary" => Dialect::Binary,
+                    "binary limited" => Dialect::LimitedBinary,
+                    _ => return Err("no such dialect".into()),
+                };
+            }
             "restart" => self.restart = true,
+            "alone" => self.alone = true,
             "case" => {
                 *reason_given = false;
                 let name = rest.to_owned();
@@ -131,17 +163,25 @@ impl Table {
                 };
             }
             "closed" => self.case()?.closed = true,
-            ">" => self.sent()?.extend(pieces(rest, b"\r\n")?),
+            ">" => {
+                let line = self.line(rest, Way::Request)?;
+                self.sent()?.extend(line);
+            }
             ">>" => self.sent()?.extend(pieces(rest, b"")?),
             "<" | "<<" => {
-                let line = pieces(rest, if word == "<" { b"\r\n" } else { b"" })?;
+                let line =
+                    if word == "<" { self.line(rest, Way::Reply)? } else { pieces(rest, b"")? };
                 let exchange = self.answered()?;
                 exchange.larder.extend_from_slice(&line);
                 exchange.memcached.extend(line);
             }
-            "larder<" if *reason_given => self.answered()?.larder.extend(pieces(rest, b"\r\n")?),
+            "larder<" if *reason_given => {
+                let line = self.line(rest, Way::Reply)?;
+                self.answered()?.larder.extend(line);
+            }
             "memcached<" if *reason_given => {
-                self.answered()?.memcached.extend(pieces(rest, b"\r\n")?);
+                let line = self.line(rest, Way::Reply)?;
+                self.answered()?.memcached.extend(line);
             }
             "memcached" | "larder<" | "memcached<" => {
                 return Err("a difference without its reason".into());
@@ -149,6 +189,14 @@ impl Table {
             _ => return Err("no such directive".into()),
         }
         Ok(())
+    }
+
+    /// What a line means in the file's dialect.
+    fn line(&self, text: &str, way: Way) -> Result<Vec<Piece>, String> {
+        match self.dialect {
+            Dialect::Text => pieces(text, b"\r\n"),
+            Dialect::Binary | Dialect::LimitedBinary => packet(text, way),
+        }
     }
 
     fn case(&mut self) -> Result<&mut Case, String> {
@@ -197,6 +245,14 @@ fn pieces(text: &str, line_end: &[u8]) -> Result<Vec<Piece>, String> {
     bytes.extend_from_slice(line_end);
     found.push(Piece::Bytes(bytes));
     Ok(found)
+}
+
+/// Reads text that stands for the same bytes each time.
+pub(crate) fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    match pieces(text, b"")?.as_slice() {
+        [Piece::Bytes(bytes)] => Ok(bytes.clone()),
+        _ => Err("not a fixed text".into()),
+    }
 }
 
 /// Reads an escape such as `\r` or `\x00`; returns it with its length in the text.

@@ -50,9 +50,13 @@ fn mgdump_is_a_list_of_requests() {
         let mut client = Client::new(&server);
         client.ask("set b 0 0 1\r\n1\r\n", "STORED\r\n");
         client.ask("set a%20 0 0 1\r\n1\r\n", "STORED\r\n");
+        client.ask("ms YSBiCg== 1 b\r\n1\r\n", "HD\r\n");
         let mut lines = client.ask("lru_crawler mgdump all\r\n", "EN\r\n");
         lines.sort();
-        assert_eq!(lines, ["OK\r\n", "mg a%20\r\n", "mg b\r\n"]);
+        assert_eq!(lines, ["OK\r\n", "mg YSBiCg== b\r\n", "mg a%20\r\n", "mg b\r\n"]);
+        // A list for people has no place for a key with a line end in it.
+        let listed = client.ask("stats cachedump 1 0\r\n", "END\r\n");
+        assert!(listed.iter().all(|line| line.starts_with("ITEM ")), "{listed:?}");
     }
 }
 
@@ -112,14 +116,14 @@ fn a_client_that_does_not_read_its_list_costs_nothing() {
     let mut idle = Client::new(&server);
     idle.send("lru_crawler metadump all\r\n");
     assert_eq!(idle.line(), "OK\r\n");
-    // The memory of what is overwritten is used again, though somebody is in the middle of a list.
-    fill(&mut client, ITEMS);
-    fill(&mut client, ITEMS);
     let busy = "BUSY currently processing crawler request\r\n";
     client.ask("lru_crawler metadump all\r\n", busy);
     client.ask("lru_crawler crawl all\r\n", busy);
     let running = client.ask("stats\r\n", "END\r\n");
     assert!(running.contains(&"STAT lru_crawler_running 1\r\n".to_owned()));
+    // The memory of what is overwritten is used again, though somebody is in the middle of a list.
+    fill(&mut client, ITEMS);
+    fill(&mut client, ITEMS);
     let grown = resident_bytes(&mut server).saturating_sub(before);
     assert!(grown < 40 << 20, "{grown} bytes more");
     drop(idle);

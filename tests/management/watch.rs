@@ -29,6 +29,22 @@ fn lines_come_with_time_and_number() {
 }
 
 #[test]
+fn a_miss_says_why() {
+    let server = Server::start(&larder(), &[]);
+    let (mut watcher, mut client) = (Client::new(&server), Client::new(&server));
+    watcher.ask("watch fetchers\r\n", "OK\r\n");
+    client.ask("set e 0 -1 1 noreply\r\n1\r\nget e\r\nmn\r\n", "MN\r\n");
+    client.ask("set f 0 0 1 noreply\r\n1\r\nflush_all\r\nget f\r\nmn\r\n", "MN\r\n");
+    let status = |line: String| {
+        let fields: Vec<_> = line.split(' ').skip(3).take(2).collect();
+        fields.join(" ")
+    };
+    let told: Vec<_> = (0..4).map(|_| status(watcher.line())).collect();
+    assert_eq!(told[..2], ["key=e status=not_found", "key=e status=expired"]);
+    assert_eq!(told[2..], ["key=f status=not_found", "key=f status=flushed"]);
+}
+
+#[test]
 fn evictions_are_told() {
     for program in programs() {
         let server = Server::start(&program, &["-m", "8", "-I", "512k"]);
@@ -186,9 +202,10 @@ fn masked(line: &str) -> String {
 }
 
 /// Requests, and the line that ends their reply. Not among them: values that are too large, whose
-/// lines memcached fills with what it finds; what has expired by its own exptime, whose time to
-/// live it counts from its own start; and flushed items, which it may have dropped already.
-const CONVERSATION: [(&str, &str); 34] = [
+/// lines memcached fills with what it finds; what has expired, whose time to live it counts from
+/// its own start; expired and flushed items, which it may have dropped already; and what of meta
+/// commands it tells twice.
+const CONVERSATION: [(&str, &str); 46] = [
     ("set a 0 0 1\r\n1\r\n", "STORED\r\n"),
     ("set a 0 100 1\r\n1\r\n", "STORED\r\n"),
     ("get a b\r\n", "END\r\n"),
@@ -218,9 +235,21 @@ const CONVERSATION: [(&str, &str); 34] = [
     ("set bad 0 0 1\r\n123\r\n", "CLIENT_ERROR bad data chunk\r\n"),
     ("version\r\n", "VERSION 1.6.45\r\n"),
     ("set e 0 1000 1\r\n1\r\n", "STORED\r\n"),
-    ("touch e -1\r\n", "TOUCHED\r\n"),
-    ("get e\r\n", "END\r\n"),
-    ("get e\r\n", "END\r\n"),
-    ("delete e\r\n", "NOT_FOUND\r\n"),
     ("bogus\r\n", "ERROR\r\n"),
+    ("ms m 1\r\n1\r\n", "HD\r\n"),
+    ("mg m\r\nmg mm\r\nmn\r\n", "MN\r\n"),
+    ("mg m T30\r\n", "HD\r\n"),
+    ("mg q N30\r\n", "HD W\r\n"),
+    ("ma m\r\n", "HD\r\n"),
+    ("ma zz\r\n", "NF\r\n"),
+    ("md m I\r\n", "HD\r\n"),
+    ("md m C99\r\n", "EX\r\n"),
+    ("md m\r\nmd m\r\n", "NF\r\n"),
+    ("ms j 1 MA\r\n1\r\n", "NS\r\n"),
+    ("ms j 1 MA N0\r\n1\r\n", "HD\r\n"),
+    ("ms j 1 ME\r\n1\r\n", "NS\r\n"),
+    ("ms j 1 MR T700\r\n1\r\n", "HD\r\n"),
+    ("ms j 1 MR C77\r\n1\r\n", "EX\r\n"),
+    ("me zz\r\n", "EN\r\n"),
+    ("ms YSBiCg== 1 b\r\n1\r\n", "HD\r\n"),
 ];

@@ -53,11 +53,17 @@ pub(crate) struct Server {
     program: PathBuf,
     child: Child,
     address: SocketAddr,
+    udp_port: Option<u16>,
 }
 
 impl Server {
     /// Starts `program` on an ephemeral loopback port and returns once it listens.
     pub(crate) fn start(program: &Path, flags: &[&str]) -> Self {
+        Self::start_logging(program, flags, Stdio::null())
+    }
+
+    /// The same, its log kept.
+    pub(crate) fn start_logging(program: &Path, flags: &[&str], stderr: Stdio) -> Self {
         let folder = scratch_folder();
         let port_file = folder.join("port");
         let mut child = Command::new(program)
@@ -65,21 +71,34 @@ impl Server {
             .args(if nix::unistd::Uid::effective().is_root() { &["-u", "root"][..] } else { &[] })
             .args(flags)
             .env("MEMCACHED_PORT_FILENAME", &port_file)
+            // For those that are started with -S.
+            .env(
+                "MEMCACHED_SASL_PWDB",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/users"),
+            )
+            .env("SASL_CONF_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/sasl"))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
-        let Some(port) = await_port(&folder, &port_file) else {
+        let Some(ports) = await_ports(&folder, &port_file) else {
             let _ = child.kill();
             let status = child.wait();
             panic!("{} {flags:?} wrote no port: {status:?}", program.display());
         };
+        let port = |transport| port_in(&ports, transport);
         let _ = fs::remove_dir_all(&folder);
         Self {
             program: program.to_owned(),
             child,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port("TCP").expect("awaited"))),
+            udp_port: port("UDP"),
         }
+    }
+
+    /// Where it receives datagrams, if it was started to.
+    pub(crate) fn udp_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.udp_port.expect("started with -U")))
     }
 
     /// What runs.
@@ -154,16 +173,16 @@ fn scratch_folder() -> PathBuf {
     folder
 }
 
-/// The TCP port that appears in `file` within `folder`, or `None` after [`PATIENCE`].
-fn await_port(folder: &Path, file: &Path) -> Option<u16> {
+/// What appears in `file` within `folder` and names a TCP port, or `None` after [`PATIENCE`].
+fn await_ports(folder: &Path, file: &Path) -> Option<String> {
     let watcher = Inotify::init(InitFlags::IN_CLOEXEC).expect("inotify");
     let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
     watcher.add_watch(folder, events).expect("the folder exists");
     let timeout = PollTimeout::try_from(PATIENCE).expect("a few seconds");
     loop {
-        let port = fs::read_to_string(file).ok().and_then(|text| port_in(&text));
-        if port.is_some() {
-            return port;
+        let ports = fs::read_to_string(file).ok().filter(|text| port_in(text, "TCP").is_some());
+        if ports.is_some() {
+            return ports;
         }
         let ready = poll(&mut [PollFd::new(watcher.as_fd(), PollFlags::POLLIN)], timeout);
         if ready.is_ok_and(|count| count == 0) {
@@ -173,7 +192,8 @@ fn await_port(folder: &Path, file: &Path) -> Option<u16> {
     }
 }
 
-/// Finds the port in lines such as `TCP INET: 11211`.
-fn port_in(text: &str) -> Option<u16> {
-    text.lines().find_map(|line| line.strip_prefix("TCP INET: ")?.trim().parse().ok())
+/// Finds the port of a transport in lines such as `TCP INET: 11211`.
+fn port_in(text: &str, transport: &str) -> Option<u16> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(transport)?.strip_prefix(" INET: ")?.trim().parse().ok())
 }

@@ -2,7 +2,10 @@
 //! that the server takes.
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Draft, Expected, Expiry, Handle, Item, Lookup, Removal, State};
+use larder::store::{
+    Amended, Amendment, Batch, Draft, Expected, Expiry, Handle, Item, Lookup, Marks, Removal,
+    State, Traits,
+};
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -41,6 +44,15 @@ pub(crate) enum Op {
     Delete {
         key: Vec<u8>,
     },
+    /// Marks an item as out of date and gives it another cas: this one, or a new one.
+    Invalidate {
+        key: Vec<u8>,
+        cas: Option<u64>,
+    },
+    /// Asks for an item's lease.
+    Lease {
+        key: Vec<u8>,
+    },
     /// Begins to store a value and gives it up half way.
     Abandon {
         key: Vec<u8>,
@@ -70,6 +82,7 @@ pub(crate) enum Reply {
     NotFound,
     NotANumber,
     Hit(Hit),
+    Leased(bool),
     Done,
     OutOfMemory,
 }
@@ -84,13 +97,20 @@ pub(crate) struct Hit {
     pub(crate) cas: u64,
     pub(crate) last_access: Seconds,
     pub(crate) is_fetched: bool,
+    pub(crate) is_stale: bool,
+    pub(crate) is_leased: bool,
 }
 
 /// What a conditional change makes of an item.
 struct New {
     value: Vec<u8>,
-    flags: u32,
-    expiry: Expiry,
+    traits: Traits,
+}
+
+impl New {
+    fn plain(value: Vec<u8>, flags: u32, expiry: Expiry) -> Self {
+        Self { value, traits: Traits { flags, expiry, cas: None, marks: Marks::New } }
+    }
 }
 
 impl Op {
@@ -105,6 +125,8 @@ impl Op {
             | Op::Get { key }
             | Op::GetAndTouch { key, .. }
             | Op::Delete { key }
+            | Op::Invalidate { key, .. }
+            | Op::Lease { key }
             | Op::Abandon { key, .. } => Some(key),
             Op::Flush { .. } => None,
         }
@@ -116,7 +138,7 @@ pub(crate) fn apply(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
     let mut batch = handle.batch(now);
     match op {
         Op::Store { when, key, value, flags, expiry } => {
-            let new = || New { value: value.clone(), flags: *flags, expiry: Expiry::At(*expiry) };
+            let new = || New::plain(value.clone(), *flags, Expiry::At(*expiry));
             if *when == When::Always {
                 return set(&mut batch, key, &new());
             }
@@ -128,7 +150,8 @@ pub(crate) fn apply(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
             let item = item.ok_or(Reply::NotFound)?;
             let number = number(&value_of(&item)).ok_or(Reply::NotANumber)?;
             let value = number.wrapping_add(*by).to_string().into_bytes();
-            Ok(New { value, flags: item.flags(), expiry: Expiry::Inherit })
+            let new = New::plain(value, item.flags(), Expiry::Inherit);
+            Ok(New { traits: Traits { marks: Marks::Same, ..new.traits }, ..new })
         }),
         Op::Touch { key, expiry } => match get_and_touch(&mut batch, key, *expiry) {
             Reply::Hit(_) => Reply::Done,
@@ -147,6 +170,20 @@ pub(crate) fn apply(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
             Removal::Missing => Reply::NotFound,
             Removal::Changed => panic!("a removal without condition"),
         },
+        Op::Invalidate { key, cas } => change(&mut batch, key, |item| {
+            let item = item.ok_or(Reply::NotFound)?;
+            let new = New::plain(value_of(&item), item.flags(), Expiry::Inherit);
+            Ok(New { traits: Traits { cas: *cas, marks: Marks::Invalidated, ..new.traits }, ..new })
+        }),
+        Op::Lease { key } => {
+            let lookup = batch.peek(key);
+            let amendment = Amendment { expiry: None, lease: true };
+            match (live(&lookup), batch.amend(key, lookup.witness(), amendment)) {
+                (Some(_), Amended::Done { leased }) => Reply::Leased(leased),
+                (None, Amended::Changed) => Reply::NotFound,
+                (item, amended) => panic!("{amended:?} where there is {item:?}"),
+            }
+        }
         Op::Abandon { key, value } => {
             if let Ok(mut draft) = batch.reserve(key, value.len(), 1, Expiry::At(0)) {
                 batch.fill(&mut draft, &value[..value.len() / 2]);
@@ -174,7 +211,7 @@ pub(crate) fn value_of(item: &Item<'_>) -> Vec<u8> {
 }
 
 fn set(batch: &mut Batch<'_>, key: &[u8], new: &New) -> Reply {
-    let Ok(mut draft) = batch.reserve(key, new.value.len(), new.flags, new.expiry) else {
+    let Ok(mut draft) = batch.reserve_with(key, new.value.len(), new.traits) else {
         return Reply::OutOfMemory;
     };
     fill(batch, &mut draft, &new.value);
@@ -195,7 +232,7 @@ fn change(
             Ok(new) => new,
             Err(reply) => return reply,
         };
-        let Ok(mut draft) = batch.reserve(key, new.value.len(), new.flags, new.expiry) else {
+        let Ok(mut draft) = batch.reserve_with(key, new.value.len(), new.traits) else {
             return Reply::OutOfMemory;
         };
         fill(batch, &mut draft, &new.value);
@@ -211,7 +248,7 @@ fn join(batch: &mut Batch<'_>, key: &[u8], joined: impl Fn(&[u8]) -> Vec<u8>) ->
     change(batch, key, |item| {
         let item = item.ok_or(Reply::NotStored)?;
         let value = joined(&value_of(&item));
-        Ok(New { value, flags: item.flags(), expiry: Expiry::Inherit })
+        Ok(New::plain(value, item.flags(), Expiry::Inherit))
     })
 }
 
@@ -248,6 +285,8 @@ fn seen(lookup: &Lookup<'_>) -> Reply {
             cas: item.cas(),
             last_access: item.last_access(),
             is_fetched: item.is_fetched(),
+            is_stale: item.is_stale(),
+            is_leased: item.is_leased(),
         })
     })
 }

@@ -1,5 +1,7 @@
 //! `stats settings`: what the server runs with, under memcached's names.
 
+use crate::auth::{Authentication, Method};
+use crate::config::Dialects;
 use crate::protocol::Encode;
 use crate::shared::Shared;
 
@@ -11,28 +13,37 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("maxbytes", shared.store.memory_bytes());
     encoder.stat("maxconns", config.connections_max);
     encoder.stat("tcpport", config.tcp_port);
-    encoder.stat("udpport", 0);
+    encoder.stat("udpport", config.udp_port);
     encoder.stat("inter", config.listen_typed.as_deref().unwrap_or("NULL"));
     encoder.stat("verbosity", shared.verbosity());
     encoder.stat("oldest", 0);
     encoder.stat("evictions", if config.evict { "on" } else { "off" });
-    encoder.stat("domain_socket", "NULL");
-    encoder.stat("umask", "700");
+    match &config.unix_socket {
+        Some(path) => encoder.stat("domain_socket", path.display()),
+        None => encoder.stat("domain_socket", "NULL"),
+    }
+    encoder.stat("umask", format_args!("{:o}", config.unix_mode));
     encoder.stat("shutdown_command", yes(config.shutdown_allowed));
     encoder.stat("growth_factor", "1.25");
     encoder.stat("chunk_size", 48);
     encoder.stat("num_threads", config.threads);
-    encoder.stat("num_threads_per_udp", config.threads);
+    encoder.stat("num_threads_per_udp", 1);
     encoder.stat("stat_key_prefix", char::from(shared.prefixes.delimiter()));
     encoder.stat("detail_enabled", yes(shared.prefixes.enabled()));
     encoder.stat("reqs_per_event", config.requests_per_turn);
     encoder.stat("cas_enabled", yes(config.cas));
     encoder.stat("tcp_backlog", config.backlog);
-    encoder.stat("binding_protocol", "auto-negotiate");
-    encoder.stat("auth_enabled_sasl", "no");
-    encoder.stat("auth_enabled_ascii", "no");
+    encoder.stat("binding_protocol", binding_protocol(config.dialects));
+    let method = config.authentication.as_deref().map(Authentication::method);
+    encoder.stat("auth_enabled_sasl", yes(matches!(method, Some(Method::Sasl { .. }))));
+    match config.authentication.as_deref() {
+        Some(users) if users.method() == &Method::Token => {
+            encoder.stat("auth_enabled_ascii", users.path().display());
+        }
+        _ => encoder.stat("auth_enabled_ascii", "no"),
+    }
     encoder.stat("item_size_max", config.item_bytes_max);
-    encoder.stat("maxconns_fast", "yes");
+    encoder.stat("maxconns_fast", yes(config.refuse_over_limit));
     encoder.stat("hashpower_init", 0);
     tunables(shared, &SLABS, encoder);
     encoder.stat("lru_crawler", yes(shared.crawler.enabled()));
@@ -45,6 +56,14 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     tunables(shared, &BUFFERS, encoder);
     encoder.stat("track_sizes", yes(config.track_sizes));
     tunables(shared, &THE_REST, encoder);
+}
+
+fn binding_protocol(dialects: Dialects) -> &'static str {
+    match dialects {
+        Dialects::Any => "auto-negotiate",
+        Dialects::Text => "ascii",
+        Dialects::Binary => "binary",
+    }
 }
 
 fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut impl Encode) {

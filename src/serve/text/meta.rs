@@ -55,10 +55,10 @@ impl Serving<'_, '_> {
     /// Serves as many plain `mg` as follow one another, and says whether there were any. Nothing is
     /// stored between them, so their keys can be looked up together.
     pub(super) fn lone_fetches(&mut self, limits: &mut Limits) -> bool {
-        let mut keys: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        let mut replies = [(Reply::default(), 0); PREFETCH_KEYS];
-        let mut rest = self.rest();
-        let mut count = 0;
+        let Some((key, reply, mut rest)) = meta::lone_fetch(self.rest()) else { return false };
+        let mut keys: [&[u8]; PREFETCH_KEYS] = [key; PREFETCH_KEYS];
+        let mut replies = [(reply, rest.len()); PREFETCH_KEYS];
+        let mut count = 1;
         while count < limits.requests.min(PREFETCH_KEYS)
             && let Some((key, reply, after)) = meta::lone_fetch(rest)
         {
@@ -81,9 +81,9 @@ impl Serving<'_, '_> {
                 ControlFlow::Break(())
             }
         });
-        let Some(last) = done.checked_sub(1) else { return false };
         limits.requests -= done;
-        self.consume(self.rest().len() - replies[last].1);
+        let (_, rest_bytes) = replies[done - 1];
+        self.consume(self.rest().len() - rest_bytes);
         true
     }
 }

@@ -1,20 +1,18 @@
-//! Bytes in, bytes out: serves the requests in a piece of input, appending the replies to a piece
-//! of output.
+//! The text protocol: a command on a line, for some a value behind it.
 //!
-//! There is no socket here and nothing waits. A request may begin in one piece of input and end in
-//! a later one; what must be remembered in between is the connection's [`Phase`]. Only what cannot
-//! be understood yet is left in the input, and that is never more than [`text::LINE_BYTES_MAX`]
-//! bytes and a little: keys are looked up as they come, a value is taken over into a buffer of its
-//! own, and what is to be ignored is dropped at once.
+//! Keys are looked up as they come, a value is taken over into a buffer of its own, and what is to
+//! be ignored is dropped at once. So a line whose end is missing is all that is ever left in the
+//! input.
 
 mod keys;
+mod login;
 mod meta;
 mod value;
 
-pub use self::value::PartialValue;
-
 use self::keys::KeyGroup;
-use self::value::Answer;
+use self::login::PartialToken;
+use self::value::{Answer, PartialValue};
+use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
@@ -23,9 +21,9 @@ use crate::store::PREFETCH_KEYS;
 use memchr::{memchr, memrchr};
 use std::ops::ControlFlow;
 
-/// Where a connection stands in what its client sends.
+/// Where a connection stands in its lines.
 #[derive(Debug, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A command comes next.
     #[default]
     Command,
@@ -37,74 +35,29 @@ pub enum Phase {
     Value(Box<PartialValue>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// The rest of what a client says of itself comes next.
+    Token(Box<PartialToken>),
     /// A reply is under way that takes longer than a turn.
     Stream(Box<Stream>),
 }
 
-/// The limits within which [`serve`] stays.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests that may still be begun; it is counted down.
-    pub requests: usize,
-    /// Bytes of output above which nothing further is begun.
-    pub output_bytes: usize,
-}
-
-/// How far [`serve`] came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Served {
-    /// Bytes of the input that are done with.
-    pub consumed: usize,
-    /// Bytes behind those that are known to hold no line end.
-    pub scanned: usize,
-    /// Why it came no further.
-    pub stop: Stop,
-}
-
-/// Why [`serve`] returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The rest of the input is not yet a request.
-    Input,
-    /// There is more input, but it is the turn of others.
-    Turn,
-    /// There is more input, but the output must be sent first.
-    Output,
-    /// The connection is to be closed when the output is sent.
-    Close,
-}
-
-/// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
-pub fn serve(
-    context: &mut Context<'_>,
-    phase: &mut Phase,
-    input: &[u8],
-    scanned: usize,
-    output: &mut Vec<u8>,
-    limits: &mut Limits,
-) -> Served {
-    let mut serving =
-        Serving { context, phase, input, position: 0, scanned, ahead: 0, first: 0, output };
-    let stop = serving.run(limits);
-    Served { consumed: serving.position, scanned: serving.scanned, stop }
-}
-
-struct Serving<'s, 'w> {
-    context: &'s mut Context<'w>,
-    phase: &'s mut Phase,
-    input: &'s [u8],
-    position: usize,
+pub(super) struct Serving<'s, 'w> {
+    pub(super) context: &'s mut Context<'w>,
+    pub(super) phase: &'s mut Phase,
+    pub(super) authenticated: &'s mut bool,
+    pub(super) input: &'s [u8],
+    pub(super) position: usize,
     /// From `position`.
-    scanned: usize,
+    pub(super) scanned: usize,
     /// Requests whose keys the store was told of.
-    ahead: usize,
+    pub(super) ahead: usize,
     /// Where the first request begins, or the first behind a stream.
-    first: usize,
-    output: &'s mut Vec<u8>,
+    pub(super) first: usize,
+    pub(super) output: &'s mut Vec<u8>,
 }
 
 impl<'s> Serving<'s, '_> {
-    fn run(&mut self, limits: &mut Limits) -> Stop {
+    pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
             if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
@@ -114,11 +67,13 @@ impl<'s> Serving<'s, '_> {
             }
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
+                Phase::Command if !*self.authenticated => self.login(limits),
                 Phase::Command => self.command(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Token(_) => self.more_token(),
                 Phase::Stream(_) => self.stream(limits.output_bytes),
             };
             if let Some(stop) = stop {
@@ -226,7 +181,12 @@ impl<'s> Serving<'s, '_> {
                 Encoder::new(self.output, quiet).fault(fault);
                 return self.swallow(swallow_bytes);
             }
-            Parsed::Meta => return self.meta(line),
+            Parsed::Meta => {
+                self.context.observer = self.context.observer.of_meta(true);
+                let stop = self.meta(line);
+                self.context.observer = self.context.observer.of_meta(false);
+                return stop;
+            }
             Parsed::Alien => return Some(Stop::Close),
         }
         None
@@ -364,16 +324,12 @@ impl<'s> Serving<'s, '_> {
 }
 
 impl Phase {
-    /// A reply has been begun that a client must not be left with.
-    #[must_use]
-    pub fn is_mid_reply(&self) -> bool {
-        matches!(self, Self::Keys(_))
-    }
-
-    /// Bytes of buffers that it holds.
-    #[must_use]
-    pub fn buffered_bytes(&self) -> usize {
-        if let Self::Value(partial) = self { partial.buffered_bytes() } else { 0 }
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match self {
+            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.buffered_bytes(),
+            _ => 0,
+        }
     }
 }
 
@@ -405,6 +361,3 @@ fn retrieve<'e>(
 fn before_last_blank(keys: &[u8]) -> &[u8] {
     memrchr(b' ', keys).map_or(&[], |blank| &keys[..=blank])
 }
-
-#[cfg(test)]
-mod tests;

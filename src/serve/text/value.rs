@@ -6,53 +6,30 @@ use crate::protocol::base64::{self, DecodedKey};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, Parsed, VALUE_END};
 use crate::protocol::{Encode, Fault, Outcome, Request, Storage, meta};
-use crate::shared::Shared;
+use crate::serve::partial::Partial;
 use std::mem;
 
 /// A value of which a part has arrived.
 #[derive(Debug)]
-pub struct PartialValue {
+pub(in crate::serve) struct PartialValue {
     line_bytes: usize,
-    /// The line of its command, value and line end. It grows with what arrives: to announce costs
-    /// a client nothing.
-    bytes: Vec<u8>,
-    total_bytes: usize,
+    /// The line of its command, value and line end.
+    arrived: Partial,
 }
 
 impl PartialValue {
     fn new(line: &[u8], value_bytes: usize) -> Self {
         let total_bytes = line.len() + value_bytes + VALUE_END.len();
-        Self { line_bytes: line.len(), bytes: line.to_vec(), total_bytes }
-    }
-
-    fn missing_bytes(&self) -> usize {
-        self.total_bytes - self.bytes.len()
-    }
-
-    /// Takes over what has arrived, if there is memory for it. There is never room for more than
-    /// twice as much.
-    fn grow(&mut self, arrived: &[u8], shared: &Shared) -> bool {
-        let bytes = self.bytes.len() + arrived.len();
-        if bytes > self.bytes.capacity() {
-            let capacity = bytes.saturating_mul(2).min(self.total_bytes);
-            let additional_bytes = capacity - self.bytes.len();
-            if !shared.may_buffer(additional_bytes)
-                || self.bytes.try_reserve_exact(additional_bytes).is_err()
-            {
-                return false;
-            }
-        }
-        self.bytes.extend_from_slice(arrived);
-        true
+        Self { line_bytes: line.len(), arrived: Partial::new(line, total_bytes) }
     }
 
     pub(super) fn buffered_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.arrived.capacity_bytes()
     }
 
     /// The line, and what is there of the value with its end.
     fn split(&self) -> (&[u8], &[u8]) {
-        self.bytes.split_at(self.line_bytes)
+        self.arrived.bytes().split_at(self.line_bytes)
     }
 }
 
@@ -94,16 +71,16 @@ impl Serving<'_, '_> {
         let Phase::Value(partial) = &mut *self.phase else {
             return None;
         };
-        let taken = rest.len().min(partial.missing_bytes());
-        let grown = partial.grow(&rest[..taken], self.context.shared);
-        if grown && partial.missing_bytes() > 0 {
+        let taken = rest.len().min(partial.arrived.missing_bytes());
+        let grown = partial.arrived.grow(&rest[..taken], self.context.shared);
+        if grown && partial.arrived.missing_bytes() > 0 {
             self.consume(taken);
             return None;
         }
         let Phase::Value(partial) = mem::take(self.phase) else {
             return None;
         };
-        let missing_bytes = partial.missing_bytes();
+        let missing_bytes = partial.arrived.missing_bytes();
         let (line, value) = partial.split();
         let mut decoded = base64::NO_KEY;
         let (storage, answer) =
