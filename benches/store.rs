@@ -7,7 +7,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
-use larder::store::{Chores, Expected, Expiry, Handle, Options, State, Store, Totals};
+use larder::housekeeper::take_turn;
+use larder::store::{Expected, Expiry, Handle, Options, State, Store, Totals};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -163,12 +164,9 @@ fn with_housekeeper(store: &Arc<Store>, now: &AtomicU32, work: impl FnOnce()) {
         let keeper = scope.spawn(|| {
             let mut housekeeper = store.housekeeper();
             store.wake_for_chores(thread::current());
+            let clock = Clock::start();
             while working.load(Ordering::Relaxed) {
-                match housekeeper.step(now.load(Ordering::Relaxed)) {
-                    Chores::Urgent => thread::yield_now(),
-                    Chores::Some => thread::park_timeout(Duration::from_micros(100)),
-                    Chores::None => thread::park_timeout(Duration::from_millis(100)),
-                }
+                take_turn(&mut housekeeper, &clock, now.load(Ordering::Relaxed));
             }
         });
         work();

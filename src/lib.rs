@@ -32,7 +32,7 @@
 pub mod config;
 pub mod server;
 mod worker;
-mod housekeeper;
+pub mod housekeeper;
 mod connection;
 mod listener;
 pub mod stream;
