@@ -713,6 +713,7 @@ impl Batch<'_> {
     }
 
     /// What a look-up finds where the index has what was `found`. A hit counts as a use.
+    #[inline]
     fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
         let Some(found) = found else { return Lookup::NOTHING };
         let item = found.item;
