@@ -1,10 +1,16 @@
 # What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
 # make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
-.PHONY: run test model lint bench install
+.PHONY: run test test-long fuzz model lint bench install
 
 run: ; cargo run --release -- $(ARGS)
 
 test: ; scripts/setup-tests && cargo test --workspace
+
+# A million commands of each dialect, where `test` sends some ten thousand: minutes.
+test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 cargo test --test differential
+
+# An hour for each target, or ARGS='SECONDS TARGET...'; it takes a nightly toolchain and cargo-fuzz.
+fuzz: ; scripts/fuzz $(ARGS)
 
 model: ; RUSTFLAGS='--cfg shuttle' cargo test --target-dir target/shuttle --test schedules $(ARGS)
 

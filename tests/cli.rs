@@ -222,7 +222,7 @@ fn bad_command_lines_end_with_memcacheds_codes() {
 #[test]
 fn what_cannot_be_done_is_refused() {
     let table = [
-        ("-S", 64, "not supported"),
+        ("-S", 64, "MEMCACHED_SASL_PWDB"),
         ("-Y /no/where", 1, "Could not open authfile [/no/where] for reading"),
         ("-s /no/where", 71, "failed to listen on UNIX socket: /no/where: No such file"),
         ("-U 11211 -l 0.0.0.0", 64, "or say --public-udp as well"),

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | CVE-2011-4971: a negative length | here, `regressions/binary.rs` |
 //! | CVE-2013-0179, -7290, -7291: keys in the log | here |
-//! | CVE-2013-7239: a failed login lets the next command in | `src/serve/tests/login.rs` |
-//! | CVE-2016-8704, -8705, -8706: lengths that overflow a sum | here, `regressions/binary.rs` |
+//! | CVE-2013-7239: a failed login lets the next command in | `src/serve/tests/login.rs`, `binary.rs` |
+//! | CVE-2016-8704, -8705, -8706: lengths that overflow a sum | here, `regressions/binary.rs`, `src/serve/tests/binary.rs` |
 //! | CVE-2017-9951: more key announced than sent | here, `regressions/binary.rs` |
 //! | CVE-2018-1000115: amplification over UDP | here, `udp.rs`, `src/udp/allowance.rs` |
 //! | CVE-2018-1000127: a count of readers that overflows | here, `regressions/binary.rs` |

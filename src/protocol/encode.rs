@@ -47,6 +47,14 @@ impl<'o> Encoder<'o> {
         self.output.extend_from_slice(b"\r\n");
     }
 
+    /// An item in a list: its key, its value's length, the second in which it ends (0: never).
+    pub fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: Seconds) {
+        self.output.extend_from_slice(b"ITEM ");
+        self.output.extend_from_slice(key);
+        write!(self.output, " [{value_bytes} b; {expiry} s]\r\n")
+            .expect("a Vec takes all that is written");
+    }
+
     /// Takes back what was written beyond the first `length` bytes.
     pub fn retract(&mut self, length: usize) {
         self.output.truncate(length);
@@ -96,13 +104,6 @@ impl Encode for Encoder<'_> {
 
     fn stat(&mut self, name: impl Display, value: impl Display) {
         write!(self.output, "STAT {name} {value}\r\n").expect("a Vec takes all that is written");
-    }
-
-    fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: Seconds) {
-        self.output.extend_from_slice(b"ITEM ");
-        self.output.extend_from_slice(key);
-        write!(self.output, " [{value_bytes} b; {expiry} s]\r\n")
-            .expect("a Vec takes all that is written");
     }
 
     fn end(&mut self) {

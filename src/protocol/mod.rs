@@ -437,9 +437,6 @@ pub trait Encode {
     /// A figure.
     fn stat(&mut self, name: impl Display, value: impl Display);
 
-    /// An item in a list: its key, its value's length, the second in which it ends (0: never).
-    fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: Seconds);
-
     /// The end of items or figures.
     fn end(&mut self);
 

@@ -39,6 +39,13 @@ impl Harness {
         Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
     }
 
+    /// Lets a client begin anew. Returns what there was of the one before.
+    fn reconnect(&mut self) -> Session {
+        (self.rest, self.output, self.closed) = Default::default();
+        let session = Session::new(&self.shared.config, self.session.dialects());
+        std::mem::replace(&mut self.session, session)
+    }
+
     fn feed(&mut self, input: &[u8]) -> Stop {
         if self.closed {
             return Stop::Close;
@@ -140,14 +147,13 @@ fn who_watches_says_nothing_more_and_is_told() {
     let mut harness = Harness::new();
     assert_eq!(harness.answer(b"watch mutations\r\nversion\r\n"), "OK\r\n");
     assert_eq!(harness.rest.len(), 0, "what a watcher says is not kept");
-    let other = Session::new(&harness.shared.config, Dialects::Any);
-    let watching = std::mem::replace(&mut harness.session, other);
+    let watching = harness.reconnect();
     harness.answer(b"set a 0 0 1\r\nx\r\n");
-    let other = std::mem::replace(&mut harness.session, watching);
+    harness.session = watching;
     let told = harness.answer(b"get a\r\n");
     let expect = " type=item_store key=a status=stored cmd=set ttl=0 clsid=1 cfd=-1 size=1\n";
     assert!(told.ends_with(expect), "{told}");
-    harness.session = other;
+    harness.reconnect();
     assert_eq!(harness.answer(b"get a\r\n"), "VALUE a 0 1\r\nx\r\nEND\r\n");
 }
 

@@ -1,7 +1,6 @@
 //! Outcomes, faults, items and figures as the binary protocol writes them.
 
 use super::{Command, HEADER_BYTES, Header, Shown, Tag};
-use crate::clock::Seconds;
 use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Mode, Outcome};
 use std::fmt::Display;
 use std::io::Write;
@@ -214,10 +213,6 @@ impl Encode for Encoder<'_> {
         let value_bytes = self.output.len() - start - HEADER_BYTES - key_bytes;
         let header = self.header(Status::Success, 0, 0, key_bytes, value_bytes);
         self.output[start..start + HEADER_BYTES].copy_from_slice(&header);
-    }
-
-    fn listed(&mut self, key: &[u8], value_bytes: usize, expiry: Seconds) {
-        self.stat(key.escape_ascii(), format_args!("{value_bytes} b; {expiry} s"));
     }
 
     fn end(&mut self) {

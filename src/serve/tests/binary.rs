@@ -70,12 +70,6 @@ const NOOP: Packet<'_> =
     Packet { opcode: 0x0a, opaque: 0, cas: 0, extras: &[], key: &[], value: &[] };
 
 impl Harness {
-    /// Lets the client begin anew.
-    fn reconnect(&mut self) {
-        self.session = Session::new(&self.shared.config, self.session.dialects());
-        (self.rest, self.output, self.closed) = Default::default();
-    }
-
     /// The replies to the requests, all of which have come.
     fn replies(&mut self, input: &[u8]) -> Vec<Reply> {
         self.feed(input);

@@ -1,0 +1,90 @@
+//! Random sequences of a dialect, in the ways in which clients send.
+
+use crate::sequence::{Command, Company, Sequence, Step, Wire};
+use crate::support::Random;
+use crate::words::once_in;
+use crate::{binary, meta, text};
+
+/// The commands that a sequence consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Text,
+    Meta,
+    Binary,
+    /// Meta commands over one connection, the binary protocol over the other.
+    Mixed,
+}
+
+/// How the commands of a sequence follow one another.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// One in so many commands is awaited.
+    awaited_every: usize,
+    /// One in so many goes over the second connection (0: none).
+    second_every: usize,
+    /// One in so many is not written whole (0: none).
+    torn_every: usize,
+}
+
+/// A sequence that depends on the seed alone.
+pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let manner = match dialect {
+        Dialect::Mixed => MIXED_MANNER,
+        _ => MANNERS[random.below(MANNERS.len())],
+    };
+    let dialects = match dialect {
+        Dialect::Mixed => [Dialect::Meta, Dialect::Binary],
+        _ => [dialect, dialect],
+    };
+    let mut steps = Vec::new();
+    while steps.len() < COMMANDS {
+        let connection =
+            usize::from(manner.second_every > 0 && once_in(&mut random, manner.second_every));
+        let commands = dialects[connection].phrase(&mut random);
+        steps.extend(
+            commands.into_iter().map(|command| step(&mut random, manner, connection, command)),
+        );
+    }
+    Sequence { wires: dialects.map(Dialect::wire), steps }
+}
+
+fn step(random: &mut Random, manner: Manner, connection: usize, command: Command) -> Step {
+    let is_torn = command.company != Company::Closes
+        && manner.torn_every > 0
+        && once_in(random, manner.torn_every);
+    Step {
+        connection,
+        command,
+        awaited: once_in(random, manner.awaited_every),
+        write_bytes: is_torn.then(|| 1 + random.below(TORN_BYTES_MAX)),
+    }
+}
+
+impl Dialect {
+    fn wire(self) -> Wire {
+        match self {
+            Self::Text | Self::Meta => Wire::Text,
+            Self::Binary | Self::Mixed => Wire::Binary,
+        }
+    }
+
+    fn phrase(self, random: &mut Random) -> Vec<Command> {
+        match self {
+            Self::Text => text::phrase(random),
+            Self::Meta => meta::phrase(random),
+            Self::Binary | Self::Mixed => binary::phrase(random),
+        }
+    }
+}
+
+pub(crate) const COMMANDS: usize = 100;
+const MANNERS: [Manner; 5] = [
+    Manner { awaited_every: 1, second_every: 0, torn_every: 0 },
+    Manner { awaited_every: 1, second_every: 2, torn_every: 20 },
+    Manner { awaited_every: 30, second_every: 0, torn_every: 0 },
+    Manner { awaited_every: 30, second_every: 0, torn_every: 10 },
+    Manner { awaited_every: 10, second_every: 20, torn_every: 3 },
+];
+const MIXED_MANNER: Manner = Manner { awaited_every: 3, second_every: 2, torn_every: 10 };
+const TORN_BYTES_MAX: usize = 40;
