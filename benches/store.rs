@@ -1,15 +1,19 @@
 //! The store alone: `cargo bench --bench store`. Each bench asserts its answer; under `cargo test`
 //! all of them run once, tiny.
 //!
-//! Growth is no mean but a maximum, which criterion does not measure: the longest pause of a single
-//! store while the index grows from nothing, printed beside the mean.
+//! Some things are no mean but a maximum, which criterion does not measure, and are printed: the
+//! longest pauses of a single store while the index grows from nothing, and of a single look-up
+//! while millions of items that expired together are swept.
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
+use larder::housekeeper::take_turn;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store, Totals};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+use std::{fmt, thread};
 
 fn get(criterion: &mut Criterion) {
     let scale = Scale::chosen();
@@ -78,21 +82,97 @@ fn growth() {
     let store = new_store(scale.growing_bytes);
     let mut handle = store.register();
     let clock = Clock::start();
-    let mut longest = Duration::ZERO;
-    let mut before = clock.uptime();
-    for number in 0..scale.growing_keys {
-        put(&mut handle, number);
-        let now = clock.uptime();
-        longest = longest.max(now.saturating_sub(before));
-        before = now;
+    with_housekeeper(&store, &AtomicU32::new(NOW), || {
+        let mut pauses = Pauses::new(&clock);
+        for number in 0..scale.growing_keys {
+            put(&mut handle, number);
+            pauses.note(&clock);
+        }
+        let Totals { items, index_bytes, evictions, .. } = store.totals();
+        assert_eq!((items, evictions), (scale.growing_keys, 0));
+        let index_bytes = index_bytes as f64 / items as f64;
+        println!("growth: {items} items, {pauses}, index {index_bytes:.1} bytes/item");
+    });
+}
+
+/// Has as many items expire in the same second, and looks keys up until they are gone.
+fn expiry() {
+    let scale = Scale::chosen();
+    let store = new_store(scale.growing_bytes);
+    let mut handle = store.register();
+    (0..scale.growing_keys).for_each(|number| put_until(&mut handle, number, NOW + 1));
+    (0..scale.keys).for_each(|number| put(&mut handle, scale.growing_keys + number));
+    let mut numbers = Numbers::new(scale.keys);
+    let now = AtomicU32::new(NOW);
+    with_housekeeper(&store, &now, || {
+        now.store(NOW + 1, Ordering::Relaxed);
+        let clock = Clock::start();
+        let mut pauses = Pauses::new(&clock);
+        while pauses.count.is_multiple_of(1024) && store.totals().items > scale.keys
+            || !pauses.count.is_multiple_of(1024)
+        {
+            let key = key(scale.growing_keys + numbers.next());
+            assert!(matches!(handle.batch(NOW + 1).fetch(&key).state, State::Hit(_)));
+            pauses.note(&clock);
+        }
+        assert_eq!((store.totals().items, store.totals().swept), (scale.keys, scale.growing_keys));
+        println!("expiry: {} items gone, gets meanwhile: {pauses}", scale.growing_keys);
+    });
+}
+
+/// How long one operation after the other took.
+struct Pauses {
+    count: u64,
+    over_1_ms: u64,
+    longest: Duration,
+    began: Duration,
+    last: Duration,
+}
+
+impl Pauses {
+    fn new(clock: &Clock) -> Self {
+        let began = clock.uptime();
+        Self { count: 0, over_1_ms: 0, longest: Duration::ZERO, began, last: began }
     }
-    let Totals { items, index_bytes, evictions, .. } = store.totals();
-    assert_eq!((items, evictions), (scale.growing_keys, 0));
-    println!(
-        "growth: {items} items, {:.0} ns each, longest pause {longest:?}, index {:.1} bytes/item",
-        before.as_nanos() as f64 / items as f64,
-        index_bytes as f64 / items as f64,
-    );
+
+    fn note(&mut self, clock: &Clock) {
+        let now = clock.uptime();
+        let pause = now.saturating_sub(self.last);
+        self.count += 1;
+        self.over_1_ms += u64::from(pause > Duration::from_millis(1));
+        self.longest = self.longest.max(pause);
+        self.last = now;
+    }
+}
+
+impl fmt::Display for Pauses {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, over_1_ms, longest, .. } = self;
+        let took = self.last.saturating_sub(self.began);
+        let each = took.as_nanos() as f64 / self.count as f64;
+        write!(
+            formatter,
+            "{count} in {took:.2?}, {each:.0} ns each, {over_1_ms} longer than 1 ms, longest {longest:.1?}"
+        )
+    }
+}
+
+/// Has a thread keep house as the server's does while `work` goes on.
+fn with_housekeeper(store: &Arc<Store>, now: &AtomicU32, work: impl FnOnce()) {
+    let working = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let keeper = scope.spawn(|| {
+            let mut housekeeper = store.housekeeper();
+            store.wake_for_chores(thread::current());
+            let clock = Clock::start();
+            while working.load(Ordering::Relaxed) {
+                take_turn(&mut housekeeper, &clock, now.load(Ordering::Relaxed));
+            }
+        });
+        work();
+        working.store(false, Ordering::Relaxed);
+        keeper.thread().unpark();
+    });
 }
 
 /// How much is made of each bench: all, or next to nothing where it is only to be seen that it
@@ -148,9 +228,13 @@ fn new_store(memory_bytes: usize) -> Arc<Store> {
 }
 
 fn put(handle: &mut Handle, number: u64) {
+    put_until(handle, number, 0);
+}
+
+fn put_until(handle: &mut Handle, number: u64, expiry: Seconds) {
     let mut batch = handle.batch(NOW);
     let key = key(number);
-    let mut draft = batch.reserve(&key, VALUE_BYTES, 0, Expiry::At(0)).expect("there is room");
+    let mut draft = batch.reserve(&key, VALUE_BYTES, 0, Expiry::At(expiry)).expect("there is room");
     batch.fill(&mut draft, &[VALUE; VALUE_BYTES]);
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
@@ -171,6 +255,7 @@ criterion_group!(benches, get, set);
 fn main() {
     benches();
     growth();
+    expiry();
     Criterion::default().configure_from_args().final_summary();
 }
 

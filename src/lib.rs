@@ -32,6 +32,7 @@
 pub mod config;
 pub mod server;
 mod worker;
+pub mod housekeeper;
 mod connection;
 mod listener;
 pub mod stream;

@@ -6,12 +6,12 @@ use crate::listener::{self, Accepting, Arrival, Datagrams, Listening};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
 use crate::stream::Endpoint;
-use crate::worker;
+use crate::{housekeeper, worker};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -24,6 +24,7 @@ pub struct Server {
     shared: Arc<Shared>,
     stop_accepting: Option<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    housekeeper: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
 impl Server {
@@ -61,7 +62,9 @@ impl Server {
         threads.push(spawn("acceptor".to_owned(), move || {
             accept_until(&runtime, &acceptor, listeners, stopped);
         })?);
-        Ok(Self { shared, stop_accepting: Some(stop_accepting), threads })
+        let housekeeper = Some(start_housekeeper(&shared)?);
+        let stop_accepting = Some(stop_accepting);
+        Ok(Self { shared, stop_accepting, threads, housekeeper })
     }
 
     /// The addresses it listens on for TCP, in the order of the configuration.
@@ -102,9 +105,12 @@ impl Server {
         // The acceptor holds the workers' senders; without it they know that it is over.
         drop(self.stop_accepting.take());
         for thread in self.threads.drain(..) {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
+            join(thread);
+        }
+        if let Some((thread, stop)) = self.housekeeper.take() {
+            stop.store(true, Ordering::Release);
+            thread.thread().unpark();
+            join(thread);
         }
     }
 }
@@ -208,6 +214,20 @@ fn start_worker(
     })?;
     starting.recv().expect("a worker says how it started")?;
     Ok(thread)
+}
+
+fn start_housekeeper(shared: &Arc<Shared>) -> io::Result<(JoinHandle<()>, Arc<AtomicBool>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (shared, stopping) = (Arc::clone(shared), Arc::clone(&stop));
+    let thread = spawn("housekeeper".to_owned(), move || housekeeper::run(&shared, &stopping))?;
+    Ok((thread, stop))
+}
+
+/// Waits for a thread to end, and panics as it did.
+fn join(thread: JoinHandle<()>) {
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn accept_until(

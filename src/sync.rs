@@ -13,6 +13,8 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
+use std::sync::TryLockError;
+
 /// What keys the hash: the operating system's randomness, so that nobody outside can aim keys at
 /// one shard. Under the model checker it is fixed, so that a schedule can be repeated.
 pub(crate) fn random_state() -> ahash::RandomState {
@@ -26,6 +28,15 @@ pub(crate) fn random_state() -> ahash::RandomState {
 /// it unusable.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Locks a mutex as [`lock`] does, unless somebody else holds it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Gives the processor to whoever this thread is waiting for.

@@ -52,8 +52,8 @@ pub fn allow_core_files() -> Result<(), Failure> {
     }
 }
 
-/// Locks the pages mapped now, and those to come where no limit could later turn an allocation into
-/// a failure.
+/// Locks the pages in use now, and those to come where no limit could later turn an allocation into
+/// a failure. They are locked when they are used, for more addresses are mapped than memory wanted.
 ///
 /// # Errors
 ///
@@ -61,7 +61,8 @@ pub fn allow_core_files() -> Result<(), Failure> {
 pub fn lock_memory() -> nix::Result<()> {
     let unlimited = raise_limit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY)? == RLIM_INFINITY;
     let future = if unlimited { MlockAllFlags::MCL_FUTURE } else { MlockAllFlags::empty() };
-    mlockall(MlockAllFlags::MCL_CURRENT | future)
+    let on_use = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | future | on_use)
 }
 
 /// The user to become: nobody unless root, and somebody then.

@@ -82,11 +82,24 @@ fn without_eviction_what_is_dead_makes_room_below_a_smaller_limit() {
 }
 
 #[test]
-fn no_limit_is_larger_than_what_was_mapped() {
-    let store = Store::new(&Options::new(16 << 20, true)).unwrap();
+fn a_store_outgrows_the_limit_that_it_started_with() {
+    let store = Store::new(&Options::new(1 << 20, true)).unwrap();
     let mut handle = store.register();
-    assert!(handle.batch(NOW).set_memory_bytes(17 << 20).is_err());
+    handle.batch(NOW).set_memory_bytes(16 << 20).unwrap();
+    assert!(handle.batch(NOW).set_memory_bytes(17 << 20).is_err(), "sixteen times is the most");
     assert_eq!(store.memory_bytes(), 16 << 20);
+    for number in 0..10_000 {
+        set(&mut handle.batch(NOW), number).unwrap();
+    }
+    let totals = store.totals();
+    assert_eq!((totals.items, totals.evictions), (10_000, 0), "{totals:?}");
+    store.check();
+    // The smallest items: shards are as crowded as they can get.
+    handle.batch(NOW).flush(0);
+    (0..500_000).for_each(|number| set_small(&mut handle.batch(NOW), number));
+    let totals = store.totals();
+    assert!(totals.items > 350_000 && totals.evictions > 0, "{totals:?}");
+    store.check();
 }
 
 fn set(batch: &mut Batch<'_>, number: u32) -> Result<(), OutOfMemory> {
@@ -94,6 +107,11 @@ fn set(batch: &mut Batch<'_>, number: u32) -> Result<(), OutOfMemory> {
     batch.fill(&mut draft, &VALUE);
     batch.publish(draft, Expected::Any).expect("nothing is expected");
     Ok(())
+}
+
+fn set_small(batch: &mut Batch<'_>, number: u32) {
+    let draft = batch.reserve(&number.to_le_bytes(), 0, 0, Expiry::At(0)).expect("there is room");
+    batch.publish(draft, Expected::Any).expect("nothing is expected");
 }
 
 fn key(number: u32) -> String {

@@ -231,6 +231,39 @@ fn the_limit_shrinks_under_readers_and_writers() {
     }
 }
 
+/// What the housekeeper sweeps, compacts and evicts, others touch, overwrite and remove.
+#[test]
+fn the_housekeeper_works_beside_readers_and_writers() {
+    let swept = Arc::new(AtomicU64::new(0));
+    let swept_in_all = Arc::clone(&swept);
+    explore(move || {
+        let store = store(40 << 10, true);
+        let mut handle = store.register();
+        for n in 0..6 {
+            put_until(&mut handle.batch(NOW), &[n], 1, Expected::Any, NOW + 1);
+        }
+        let keeping = spawn(&store, |store| {
+            let mut housekeeper = store.housekeeper();
+            (0..6).for_each(|_| drop(housekeeper.step(NOW + 1)));
+        });
+        let changing = spawn(&store, |store| {
+            let mut handle = store.register();
+            handle.batch(NOW).touch(&[0], NOW + 100);
+            put(&mut handle.batch(NOW), &[1], 2, Expected::Any);
+            handle.batch(NOW).remove(&[2], Expected::Any);
+            (10..16).for_each(|n| put_1(&mut handle, n));
+        });
+        for n in 0..6 {
+            get(&store, &[n], NOW);
+        }
+        keeping.join().expect("no panic");
+        changing.join().expect("no panic");
+        store.check();
+        swept_in_all.fetch_add(store.totals().swept, Ordering::Relaxed);
+    });
+    assert!(swept.load(Ordering::Relaxed) > 0, "something was swept");
+}
+
 /// A change on condition either comes before the flush and dies with it, or after it and finds
 /// nothing to change.
 #[test]

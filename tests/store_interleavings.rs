@@ -77,7 +77,7 @@ fn a_segment_that_an_idle_thread_emptied_is_used_again() {
 /// Head, fragment and head again: what is moved leads from one to the other as before.
 #[test]
 fn a_large_item_moves_piece_by_piece() {
-    let store = store(64 << 10, false);
+    let store = store(52 << 10, false);
     let mut handle = store.register();
     // Head and last fragment each lie beside something small.
     set(&mut handle.batch(NOW), b"before", &[0; 2000]);

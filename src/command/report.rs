@@ -195,7 +195,9 @@ fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mu
         encoder.stat(name, count);
     }
     let (crawls, earlier) = (&counted.crawls, &baseline.crawls);
-    encoder.stat("crawler_reclaimed", crawls.reclaimed.wrapping_sub(earlier.reclaimed));
+    let swept = totals.swept.wrapping_sub(baseline.totals.swept);
+    let crawled = crawls.reclaimed.wrapping_sub(earlier.reclaimed);
+    encoder.stat("crawler_reclaimed", swept + crawled);
     encoder.stat("crawler_items_checked", crawls.checked.wrapping_sub(earlier.checked));
     zeros(LRU_NAMES, encoder);
 }

@@ -10,6 +10,7 @@ use super::OutOfMemory;
 use super::arena::{FIRST_ENTRY, Location, SegmentId};
 use super::item::{self, Entry, FRAGMENT_BYTES, Item, Shape, pad};
 use super::segment::Space;
+use crate::clock::Seconds;
 
 /// Where an appender gets its segments and brings those that it sealed empty.
 pub(super) trait Supply {
@@ -111,7 +112,7 @@ impl Appender {
     }
 
     /// Seals the segments that an item filled which has been published, all but the one that is
-    /// still open.
+    /// still open, and shows it to those who sweep.
     pub(super) fn finish(
         &mut self,
         space: &Space,
@@ -129,6 +130,18 @@ impl Appender {
                 }
             }
         });
+        if let Some(open) = self.open {
+            space.note_used(open.segment, open.offset);
+        }
+        space.note_expiry(item.location(), item.expiry());
+    }
+
+    /// Shows who sweeps the head that was copied last and published.
+    pub(super) fn finish_copy(&self, space: &Space, copy: Location, expiry: Seconds) {
+        if let Some(open) = self.open {
+            space.note_used(open.segment, open.offset);
+        }
+        space.note_expiry(copy, expiry);
     }
 
     /// Gives up a draft. Its bytes stay behind as dead ones, unless it was the last thing written.

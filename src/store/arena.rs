@@ -12,6 +12,7 @@
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an
 /// entry: it means "none".
@@ -31,14 +32,13 @@ pub(super) struct Arena {
 
 /// What a segment's first cache line holds.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SegmentHeader {
+struct SegmentHeader {
     /// [`SEGMENT_MAGIC`] while the segment holds entries.
-    pub(super) magic: u32,
-    /// Bytes in use, this header included. Written when the segment is sealed; 0 before.
-    pub(super) used_bytes: u32,
+    magic: u32,
+    /// Bytes of this header and of the entries behind it that are published or dead.
+    used_bytes: AtomicU32,
     /// Counts segments in the order in which they were opened.
-    pub(super) sequence: u64,
+    sequence: u64,
 }
 
 impl Location {
@@ -46,13 +46,14 @@ impl Location {
 }
 
 impl Arena {
-    /// Maps `segments` segments of `1 << segment_shift` bytes.
+    /// Maps `segments` segments of `1 << segment_shift` bytes. This takes addresses; memory is taken
+    /// by what is written.
     ///
     /// # Errors
     /// The system refuses the mapping.
     pub(super) fn new(segments: u32, segment_shift: u32) -> io::Result<Self> {
         let bytes = (segments as usize) << segment_shift;
-        let map = MmapOptions::new().len(bytes).map_anon()?;
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
         // Items lie anywhere, so with small pages nearly every look at one would also miss the
         // translation cache. Segments are taken from the lowest up, so that huge pages fill one
         // after the other. Where the system has none, nothing changes.
@@ -124,19 +125,45 @@ impl Arena {
 
     /// # Safety
     /// The caller is the only one who writes this segment's header, and nobody reads it meanwhile.
-    pub(super) unsafe fn write_header(&self, segment: SegmentId, header: SegmentHeader) {
+    pub(super) unsafe fn write_header(&self, segment: SegmentId, sequence: u64) {
+        let used_bytes = AtomicU32::new(u32::try_from(FIRST_ENTRY).expect("small"));
         let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
         // SAFETY: a segment starts at a multiple of its size, so `at` is aligned and in the
         // mapping; the caller has it alone.
-        unsafe { at.write(header) };
+        unsafe { at.write(SegmentHeader { magic: SEGMENT_MAGIC, used_bytes, sequence }) };
     }
 
+    /// Whether a segment's header says that it was opened as the one of this number.
+    ///
     /// # Safety
     /// Nobody writes this segment's header meanwhile.
-    pub(super) unsafe fn read_header(&self, segment: SegmentId) -> SegmentHeader {
-        let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
+    pub(super) unsafe fn has_header(&self, segment: SegmentId, sequence: u64) -> bool {
         // SAFETY: aligned and in the mapping as above; any bit pattern is a header.
-        unsafe { at.read() }
+        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
+        header.magic == SEGMENT_MAGIC && header.sequence == sequence
+    }
+
+    /// Says how many bytes of the segment, its header included, hold entries that are published or
+    /// dead.
+    ///
+    /// # Safety
+    /// Only a segment's owner says so, from its opening to its sealing.
+    pub(super) unsafe fn set_used_bytes(&self, segment: SegmentId, used_bytes: usize) {
+        let used_bytes = u32::try_from(used_bytes).expect("within a segment");
+        // SAFETY: aligned and in the mapping as above; the owner opened it, so a header was
+        // written, and from then on this field is changed as the atomic it is.
+        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
+        header.used_bytes.store(used_bytes, Ordering::Release);
+    }
+
+    /// What its owner said last with [`Arena::set_used_bytes`].
+    ///
+    /// # Safety
+    /// The segment was opened, and is not used again meanwhile.
+    pub(super) unsafe fn used_bytes(&self, segment: SegmentId) -> usize {
+        // SAFETY: as above.
+        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
+        header.used_bytes.load(Ordering::Acquire) as usize
     }
 }
 

@@ -4,8 +4,9 @@
 
 use super::append::Allocation;
 use super::arena::{Location, SegmentId};
-use super::index::{Hash, Locked, Slot};
+use super::index::{Found, Hash, Locked, Slot, Stamp};
 use super::item::{self, Entry, Item};
+use super::policy;
 use super::{Amendment, Expected, Expiry, Marks, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
@@ -35,7 +36,7 @@ impl<'a> Change<'a> {
         let item = draft.item(space);
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, item.key(), &space.arena);
-        let old = found.map(|(_, old)| old);
+        let old = found.map(|found| found.item);
         // Taken under the lock, so that a key's versions grow in the order in which they are seen;
         // and before the check, so that a flush either is seen by it or kills what is published
         // here (`Store::flush_now`).
@@ -43,7 +44,16 @@ impl<'a> Change<'a> {
         if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }
-        let slot = self.slot(&locked, hash, found.map(|(slot, _)| slot));
+        let (slot, frequency) = match found {
+            Some(Found { slot, item, .. }) => {
+                (slot, policy::overwritten(space.queue_of(item.location()), slot.frequency()))
+            }
+            None => {
+                let (slot, remembered) = self.vacancy(&locked, hash);
+                let bytes = item.value_bytes() as u64;
+                (slot, policy::stored(bytes, space.bytes_allowed()).max(remembered))
+            }
+        };
         // What is inherited is read under the lock, like whatever changes it: nothing is lost.
         let expiry = match traits.expiry {
             Expiry::At(expiry) => expiry,
@@ -56,11 +66,10 @@ impl<'a> Change<'a> {
             _ => self.now,
         };
         item.finish(sequence, expiry, access, traits.marks.given() | inherited);
-        space.note_expiry(item.location(), expiry);
         // SAFETY: the slot is of this lock and hash; the item is finished and of this store's
         // arena; segments are retired only when nothing in the index names them (`bury`,
         // `Clearing::clear`).
-        unsafe { locked.set(slot, hash, item.location()) };
+        unsafe { locked.set(slot, hash, item.location(), frequency) };
         drop(locked);
         self.counters.stored.add(1);
         self.counters.items.add(1);
@@ -71,14 +80,15 @@ impl<'a> Change<'a> {
         Ok(item.cas())
     }
 
-    /// Has an item live on with `copy` in the place of one of its entries; `false` if it is not its
-    /// key's item any more.
+    /// Has an item live on with `copy` in the place of one of its entries, and with this frequency
+    /// if that is its head; `false` if it is not its key's item any more.
     pub(super) fn move_entry(
         &self,
         hash: Hash,
         item: Item<'_>,
         entry: &Entry,
         copy: Location,
+        frequency: u8,
     ) -> bool {
         let space = &self.store.space;
         let locked = self.store.index.lock(hash, self.guard);
@@ -87,9 +97,8 @@ impl<'a> Change<'a> {
             // SAFETY: `copy` is a copy of the head, in memory that nobody but this thread knows.
             let head = unsafe { Item::new(&space.arena, copy) };
             head.become_head(item);
-            space.note_expiry(copy, head.expiry());
             // SAFETY: as in `publish`.
-            unsafe { locked.set(slot, hash, copy) };
+            unsafe { locked.set(slot, hash, copy, frequency) };
         } else {
             item.relink(entry.at, copy);
         }
@@ -107,10 +116,10 @@ impl<'a> Change<'a> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
         let found = locked.find(hash, key, &self.store.space.arena);
-        if !self.is_as_expected(found.map(|(_, item)| item), expected) {
+        if !self.is_as_expected(found.map(|found| found.item), expected) {
             return Removal::Changed;
         }
-        let Some((slot, item)) = found else { return Removal::Missing };
+        let Some(Found { slot, item, .. }) = found else { return Removal::Missing };
         locked.clear(slot);
         drop(locked);
         let was_live = self.store.is_live(&item, self.now);
@@ -121,10 +130,12 @@ impl<'a> Change<'a> {
     /// Sets the expiry of a key's item if it is live, and gives the item that was touched.
     pub(super) fn touch(&self, hash: Hash, key: &[u8], expiry: Seconds) -> Option<Item<'a>> {
         let locked = self.store.index.lock(hash, self.guard);
-        let (_, item) = locked.find(hash, key, &self.store.space.arena)?;
+        let found = locked.find(hash, key, &self.store.space.arena)?;
+        let item = found.item;
         if !self.store.is_live(&item, self.now) {
             return None;
         }
+        found.count_use();
         item.set_expiry(expiry);
         self.store.space.note_expiry(item.location(), expiry);
         Some(item)
@@ -139,7 +150,8 @@ impl<'a> Change<'a> {
     ) -> Result<bool, Unexpected> {
         let hash = self.store.index.hash(key);
         let locked = self.store.index.lock(hash, self.guard);
-        let (_, item) = locked.find(hash, key, &self.store.space.arena).ok_or(Unexpected)?;
+        let found = locked.find(hash, key, &self.store.space.arena).ok_or(Unexpected)?;
+        let item = found.item;
         if Witness::of(Some(item)) != witness || !self.store.is_live(&item, self.now) {
             return Err(Unexpected);
         }
@@ -150,24 +162,34 @@ impl<'a> Change<'a> {
         Ok(amendment.lease && item.take_lease())
     }
 
-    /// Takes an item out of the index, if it is still there. Returns whether it was.
-    pub(super) fn drop_item(&self, hash: Hash, item: Item<'_>) -> bool {
-        self.drop_item_if(hash, item, || true)
+    /// Takes an item out of the index, if it is still there, and leaves a ghost if there is a stamp
+    /// for it. Returns whether it was.
+    pub(super) fn drop_item(&self, hash: Hash, item: Item<'_>, ghost: Option<Stamp>) -> bool {
+        self.drop_item_if(hash, item, ghost, || true)
     }
 
     /// Takes an item out of the index, if it is still there and not live. That is asked again under
     /// the lock: a touch from a batch of a moment ago may have prolonged it.
     pub(super) fn drop_dead(&self, hash: Hash, item: Item<'_>) -> bool {
-        self.drop_item_if(hash, item, || !self.store.is_live(&item, self.now))
+        self.drop_item_if(hash, item, None, || !self.store.is_live(&item, self.now))
     }
 
-    fn drop_item_if(&self, hash: Hash, item: Item<'_>, condition: impl Fn() -> bool) -> bool {
+    fn drop_item_if(
+        &self,
+        hash: Hash,
+        item: Item<'_>,
+        ghost: Option<Stamp>,
+        condition: impl Fn() -> bool,
+    ) -> bool {
         let locked = self.store.index.lock(hash, self.guard);
         let Some(slot) = locked.find_location(hash, item.location()) else { return false };
         if !condition() {
             return false;
         }
-        locked.clear(slot);
+        match ghost {
+            Some(stamp) => locked.remember(slot, hash, stamp),
+            None => locked.clear(slot),
+        }
         drop(locked);
         self.bury(item);
         true
@@ -207,14 +229,18 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn slot<'l>(&self, locked: &Locked<'l>, hash: Hash, found: Option<Slot<'l>>) -> Slot<'l> {
-        found.unwrap_or_else(|| {
-            let (slot, growth) = locked.vacancy(hash);
-            if let Some(growth) = growth {
-                self.store.space.index_resized(growth.bytes_added, growth.bytes_removed);
-            }
-            slot
-        })
+    /// A slot for a key that has none, and the frequency that its ghost gives it.
+    fn vacancy<'l>(&self, locked: &Locked<'l>, hash: Hash) -> (Slot<'l>, u8) {
+        if let Some((slot, stamp)) = locked.ghost(hash)
+            && self.store.is_remembered(stamp)
+        {
+            return (slot, policy::ADMITTED);
+        }
+        let (slot, growth) = locked.vacancy(hash);
+        if let Some(growth) = growth {
+            self.store.space.index_resized(growth.bytes_added, growth.bytes_removed);
+        }
+        (slot, 0)
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Counters {
     pub(super) evicted_unfetched: Counter,
     pub(super) expired_unfetched: Counter,
     pub(super) reclaimed: Counter,
+    pub(super) swept: Counter,
     pub(super) moved: Counter,
     /// Items taken out of the index that a flush had passed over.
     pub(super) flushed_items: Counter,
@@ -35,9 +36,11 @@ pub struct Totals {
     pub evictions: u64,
     /// Of these, never fetched.
     pub evicted_unfetched: u64,
-    /// Items whose room was reclaimed after they had expired or been flushed.
+    /// Items whose room was needed and reclaimed after they had expired or been flushed.
     pub reclaimed: u64,
-    /// Of these, never fetched.
+    /// Items that were removed before anybody needed their room, for the same reasons.
+    pub swept: u64,
+    /// Of both, never fetched.
     pub expired_unfetched: u64,
     /// Live entries (items, or parts of large ones) moved to gather what dead ones left.
     pub moved: u64,
@@ -104,6 +107,7 @@ impl Totals {
             evictions: self.evictions + counters.evictions.get(),
             evicted_unfetched: self.evicted_unfetched + counters.evicted_unfetched.get(),
             reclaimed: self.reclaimed + counters.reclaimed.get(),
+            swept: self.swept + counters.swept.get(),
             expired_unfetched: self.expired_unfetched + counters.expired_unfetched.get(),
             moved: self.moved + counters.moved.get(),
             ..self

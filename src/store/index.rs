@@ -3,15 +3,22 @@
 //! ```text
 //!  hash of the key:  | shard number ...                    | tag 24 |
 //!
-//!  shard -> table of n buckets;  home = tag * n >> 24;  a key lies there or in the one behind
+//!  shard -> table of n buckets;  home = tag * n >> 24;  a key lies there or up to three behind
 //!  bucket: 8 slots of 8 bytes, one cache line
-//!  slot:   | tag 24 | frequency 2 | location 38 |      0 = empty
+//!  slot:   | tag 24 | 1 | frequency 2 | location 37 |      an item
+//!          | tag 24 | 0 | stamp 39               |      a ghost: a key that was evicted
+//!          | 0                                   |      empty
 //! ```
+//!
+//! What no item takes is left to ghosts: a table is a third empty on average, so they cost nothing,
+//! and whoever stores a key finds its ghost in the bucket that it must look at anyway. An item takes
+//! the place of a ghost, the oldest one in sight first.
 //!
 //! # Reader
 //!
-//! Loads the table's pointer, then the sixteen slots. Where the tag agrees it compares the whole
-//! key. It writes nothing.
+//! Loads the table's pointer, then the slots of four buckets at most: nine of ten items lie in the
+//! first. Where the tag agrees it compares the whole key. It writes nothing, but that a hit counts the slot's frequency up, three times at most: a key
+//! that everybody asks for is soon written by nobody.
 //!
 //! # Writer
 //!
@@ -21,12 +28,12 @@
 //!
 //! # Growth
 //!
-//! A shard is small (some hundreds of items), so it grows by copying its whole table, an eighth
+//! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
 //! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
 //! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone. A step of an eighth, and no power of two, keeps tables full: 11.5 bytes an
-//! item on average (simulated with random tags at 256 items a shard), while a table of doubling
-//! size that is grown at the same load would take up to twice as much.
+//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full: 11.8 bytes an
+//! item on average (simulated with random tags and 3000 items a shard, with 88 of 100 in their home
+//! bucket).
 //!
 //! # Why a reader cannot see a torn item
 //!
@@ -36,11 +43,13 @@
 
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
+use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
 use ahash::RandomState;
 use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
 use std::ops::ControlFlow;
-use std::{ptr, slice};
+use std::sync::Arc;
+use std::{io, slice};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -51,6 +60,9 @@ pub(super) struct Index {
     locks: Box<[Mutex<()>]>,
     hasher: RandomState,
     collector: Collector,
+    memory: Arc<TableMemory>,
+    /// The class of a shard's first table.
+    first_class: usize,
     table_bytes: AtomicUsize,
 }
 
@@ -58,11 +70,6 @@ pub(super) struct Index {
 /// first item.
 #[derive(Debug, Default)]
 struct Shard(Atomic<Bucket>);
-
-/// One cache line of slots.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Bucket([AtomicU64; 8]);
 
 /// A key's hash: which shard, and the tag within it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,17 +85,23 @@ pub(super) struct Locked<'i> {
 }
 
 impl Index {
-    /// An index of `2^shards_log2` shards (at least 2).
-    pub(super) fn new(shards_log2: u32) -> Self {
+    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes.
+    ///
+    /// # Errors
+    /// The system refuses the addresses.
+    pub(super) fn new(shards_log2: u32, memory_bytes: usize) -> io::Result<Self> {
         assert!((1..=HASH_BITS - TAG_BITS).contains(&shards_log2));
-        Self {
+        let has_tiny_shards = memory_bytes >> shards_log2 < SHARD_BYTES_FOR_PAGES;
+        Ok(Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
             locks: (0..LOCKS.min(1 << shards_log2)).map(|_| Mutex::default()).collect(),
             hasher: random_state(),
             collector: Collector::new(),
+            memory: Arc::new(TableMemory::new(memory_bytes)?),
+            first_class: if has_tiny_shards { 0 } else { PAGE_CLASS },
             table_bytes: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Bytes that the shards take before the first item.
@@ -119,21 +132,28 @@ impl Index {
         key: &[u8],
         arena: &'g Arena,
         guard: &'g Guard,
-    ) -> Option<Item<'g>> {
+    ) -> Option<Found<'g>> {
         let table = self.shard(hash).load(guard);
-        let accept = |at| {
+        find_slot(table, hash, |slot, seen| {
             // The value's lines arrive while the key is compared.
-            arena.prefetch(at);
-            Some(self.item(at, arena, guard)).filter(|item| item.key() == key)
-        };
-        find_slot(table, hash, accept).map(|(_, item)| item)
+            arena.prefetch(location_of(seen));
+            let item = self.item(location_of(seen), arena, guard);
+            (item.key() == key).then_some(Found { item, slot: Slot(slot), seen })
+        })
+    }
+
+    /// How often the item at a place was used, if it is what its key names.
+    pub(super) fn frequency(&self, hash: Hash, at: Location, guard: &Guard) -> Option<u8> {
+        find_slot(self.shard(hash).load(guard), hash, |_, seen| {
+            (location_of(seen) == at).then_some(frequency_of(seen))
+        })
     }
 
     /// Has the processor fetch what [`Index::find`] will look at for each of these hashes. A
     /// look-up waits for memory twice, for the bucket and then for the item; of many look-ups at
     /// once, all wait together.
     pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
-        self.prefetch_each(hashes, arena, guard, |_, _| {});
+        self.prefetch_each(hashes, arena, guard, |_, _, _| {});
     }
 
     /// For each of these hashes an item that probably is the one, if there is any: its tag agrees,
@@ -141,34 +161,36 @@ impl Index {
     pub(super) fn candidates<'g>(
         &self,
         hashes: &[Hash],
-        candidates: &mut [Option<Item<'g>>],
+        candidates: &mut [Option<Found<'g>>],
         arena: &'g Arena,
         guard: &'g Guard,
     ) {
-        self.prefetch_each(hashes, arena, guard, |number, at| {
-            candidates[number] = Some(self.item(at, arena, guard));
+        self.prefetch_each(hashes, arena, guard, |number, slot, seen| {
+            let item = self.item(location_of(seen), arena, guard);
+            candidates[number] = Some(Found { item, slot: Slot(slot), seen });
         });
     }
 
-    /// Prefetches the buckets of all hashes, then the item of each, whose place `found` is shown
-    /// with the hash's number.
-    fn prefetch_each(
+    /// Prefetches the buckets of all hashes, then the item of each, whose slot `found` is shown
+    /// with the hash's number and what the slot held.
+    fn prefetch_each<'g>(
         &self,
         hashes: &[Hash],
         arena: &Arena,
-        guard: &Guard,
-        mut found: impl FnMut(usize, Location),
+        guard: &'g Guard,
+        mut found: impl FnMut(usize, &'g AtomicU64, u64),
     ) {
         for &hash in hashes {
-            for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+            // Nearly all items lie in the first two.
+            for bucket in window(self.shard(hash).load(guard), hash.tag()).take(2) {
                 prefetch(bucket);
             }
         }
         for (number, &hash) in hashes.iter().enumerate() {
             let table = self.shard(hash).load(guard);
-            if let Some((_, at)) = find_slot(table, hash, Some) {
-                arena.prefetch(at);
-                found(number, at);
+            if let Some((slot, seen)) = find_slot(table, hash, |slot, seen| Some((slot, seen))) {
+                arena.prefetch(location_of(seen));
+                found(number, slot, seen);
             }
         }
     }
@@ -192,7 +214,7 @@ impl Index {
             let _lock = lock(self.lock_of(number));
             for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
                 let slot = slot.load(Ordering::Acquire);
-                if slot != EMPTY {
+                if slot & LIVE != 0 {
                     visit(self.item(location_of(slot), arena, guard))?;
                 }
             }
@@ -213,7 +235,7 @@ impl Index {
         let Some(shard) = self.shards.get(number) else { return false };
         for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
             let slot = slot.load(Ordering::Acquire);
-            if slot != EMPTY {
+            if slot & LIVE != 0 {
                 visit(self.item(location_of(slot), arena, guard));
             }
         }
@@ -247,20 +269,6 @@ impl Index {
     }
 }
 
-impl Drop for Index {
-    fn drop(&mut self) {
-        for shard in &mut self.shards {
-            let table = std::mem::take(&mut shard.0);
-            // SAFETY: `&mut self`: no reader and no writer is left, so nobody else holds this
-            // table.
-            unsafe {
-                let guard = crossbeam_epoch::unprotected();
-                drop_table(table.load(Ordering::Relaxed, guard));
-            }
-        }
-    }
-}
-
 impl Shard {
     /// The table as it is now.
     fn load<'g>(&self, guard: &'g Guard) -> &'g [Bucket] {
@@ -276,25 +284,31 @@ impl Shard {
 
 impl<'i> Locked<'i> {
     /// The slot that holds the key, and its item.
-    pub(super) fn find(
-        &self,
-        hash: Hash,
-        key: &[u8],
-        arena: &'i Arena,
-    ) -> Option<(Slot<'i>, Item<'i>)> {
+    pub(super) fn find(&self, hash: Hash, key: &[u8], arena: &'i Arena) -> Option<Found<'i>> {
         let table = self.shard.load(self.guard);
-        let accept =
-            |at| Some(self.index.item(at, arena, self.guard)).filter(|item| item.key() == key);
-        find_slot(table, hash, accept).map(|(slot, item)| (Slot(slot), item))
+        find_slot(table, hash, |slot, seen| {
+            let item = self.index.item(location_of(seen), arena, self.guard);
+            (item.key() == key).then_some(Found { item, slot: Slot(slot), seen })
+        })
     }
 
     /// The slot that holds this location.
     pub(super) fn find_location(&self, hash: Hash, at: Location) -> Option<Slot<'i>> {
         let table = self.shard.load(self.guard);
-        find_slot(table, hash, |found| (found == at).then_some(())).map(|(slot, ())| Slot(slot))
+        find_slot(table, hash, |slot, seen| (location_of(seen) == at).then_some(Slot(slot)))
     }
 
-    /// An empty slot for the hash, and how the table grew if it had to.
+    /// The ghost of a key that probably is the one: its tag agrees.
+    pub(super) fn ghost(&self, hash: Hash) -> Option<(Slot<'i>, Stamp)> {
+        let table = self.shard.load(self.guard);
+        let slots = window(table, hash.tag()).flat_map(|bucket| &bucket.0);
+        let seen = slots.map(|slot| (Slot(slot), slot.load(Ordering::Relaxed)));
+        seen.filter(|(_, seen)| *seen != EMPTY)
+            .find(|(_, seen)| seen >> LIVE_SHIFT == hash.tag() << 1)
+            .map(|(slot, seen)| (slot, Stamp(seen & STAMP_MASK)))
+    }
+
+    /// A slot without an item for the hash, and how the table grew if it had to.
     pub(super) fn vacancy(&self, hash: Hash) -> (Slot<'i>, Option<Growth>) {
         if let Some(slot) = vacancy_in(self.shard.load(self.guard), hash.tag()) {
             return (Slot(slot), None);
@@ -310,8 +324,10 @@ impl<'i> Locked<'i> {
     /// The slot came from this lock for this hash; `at` is a finished head, whose key has this
     /// hash, in the arena that belongs to this index, and its segment is handed to this index's
     /// epoch after the slot has changed again, not before.
-    pub(super) unsafe fn set(&self, slot: Slot<'_>, hash: Hash, at: Location) {
-        slot.0.store(hash.tag() << TAG_SHIFT | at.0, Ordering::Release);
+    pub(super) unsafe fn set(&self, slot: Slot<'_>, hash: Hash, at: Location, frequency: u8) {
+        debug_assert!(frequency <= FREQUENCY_MAX);
+        let frequency = u64::from(frequency) << FREQUENCY_SHIFT;
+        slot.0.store(hash.tag() << TAG_SHIFT | LIVE | frequency | at.0, Ordering::Release);
     }
 
     /// Empties a slot: readers no longer see the item.
@@ -319,27 +335,43 @@ impl<'i> Locked<'i> {
         slot.0.store(EMPTY, Ordering::Release);
     }
 
+    /// Empties a slot but for the ghost of what was there.
+    pub(super) fn remember(&self, slot: Slot<'_>, hash: Hash, stamp: Stamp) {
+        slot.0.store(hash.tag() << TAG_SHIFT | stamp.0, Ordering::Release);
+    }
+
     /// Copies the table into the next larger one in which every item and one more of this hash
     /// finds a place.
     fn grow(&self, hash: Hash) -> Growth {
         let old = self.shard.0.load(Ordering::Relaxed, self.guard);
         let old_buckets = self.shard.load(self.guard);
-        let first_class = if old.is_null() { 0 } else { old.tag() + 1 };
+        let first_class = if old.is_null() { self.index.first_class } else { old.tag() + 1 };
+        let memory = &self.index.memory;
         for (class, &buckets) in TABLE_BUCKETS.iter().enumerate().skip(first_class) {
-            let new: Box<[Bucket]> = (0..buckets).map(|_| Bucket::default()).collect();
-            if !copy_slots(old_buckets, &new) || vacancy_in(&new, hash.tag()).is_none() {
+            let place = memory.allocate(class);
+            // SAFETY: the table is ours and `buckets` long.
+            let new = unsafe { slice::from_raw_parts(place, buckets) };
+            if !copy_slots(old_buckets, new) || vacancy_in(new, hash.tag()).is_none() {
+                // SAFETY: nobody else has seen it.
+                unsafe { memory.release(place, class) };
                 continue;
             }
             let growth =
-                Growth { bytes_added: size_of_val(&*new), bytes_removed: size_of_val(old_buckets) };
-            let new = Shared::from(Box::into_raw(new).cast_const().cast::<Bucket>());
+                Growth { bytes_added: size_of_val(new), bytes_removed: size_of_val(old_buckets) };
+            let new = Shared::from(place.cast_const());
             self.shard.0.store(new.with_tag(class), Ordering::Release);
             self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
             self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
-            // SAFETY: the old table was replaced just now, under the shard's lock, so no later load
-            // returns it; readers that hold it are pinned.
-            unsafe {
-                self.guard.defer_unchecked(move || drop_table(old));
+            if !old.is_null() {
+                let (memory, place, class) = (Arc::clone(memory), old.as_raw(), old.tag());
+                // SAFETY: the old table was replaced just now, under the shard's lock, so no later
+                // load returns it; readers that hold it are pinned. It came from this memory.
+                unsafe {
+                    let release = move || memory.release(place.cast_mut(), class);
+                    self.guard.defer_unchecked(release);
+                }
+                // Else dozens of them would wait in this thread's own list until that is full.
+                self.guard.flush();
             }
             return growth;
         }
@@ -349,9 +381,21 @@ impl<'i> Locked<'i> {
     }
 }
 
-/// A slot of a shard whose lock is held.
+/// A slot of a shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot<'i>(&'i AtomicU64);
+
+/// An item and the slot in which it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'g> {
+    pub(super) item: Item<'g>,
+    pub(super) slot: Slot<'g>,
+    seen: u64,
+}
+
+/// When a ghost became one, in a unit of the policy's. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
 
 /// How a table's size changed.
 #[derive(Clone, Copy, Debug)]
@@ -360,84 +404,130 @@ pub(super) struct Growth {
     pub(super) bytes_removed: usize,
 }
 
+impl Slot<'_> {
+    /// How often the item was used, [`FREQUENCY_MAX`] at most.
+    pub(super) fn frequency(&self) -> u8 {
+        frequency_of(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl Found<'_> {
+    /// Counts a use. Whoever changes the slot at the same time wins: one use more or less decides
+    /// nothing.
+    pub(super) fn count_use(&self) {
+        if frequency_of(self.seen) < FREQUENCY_MAX {
+            let counted = self.seen + (1 << FREQUENCY_SHIFT);
+            let slot = self.slot.0;
+            // A slot that still holds what was seen names the same item. Whoever reads the item by
+            // way of this store is behind the one that published it: the exchange continues it.
+            let _lost =
+                slot.compare_exchange(self.seen, counted, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Stamp {
+    /// A stamp of a count, which it keeps modulo 2^39 and off 0.
+    pub(super) fn new(count: u64) -> Self {
+        Self((count & STAMP_MASK).max(1))
+    }
+
+    /// How much the count has grown since.
+    pub(super) fn age(self, count: u64) -> u64 {
+        count.wrapping_sub(self.0) & STAMP_MASK
+    }
+}
+
 impl Hash {
     fn tag(self) -> u64 {
         self.0 & ((1 << TAG_BITS) - 1)
     }
 }
 
-/// The first slot, home bucket first, that carries the hash's tag and that `accept` takes, with
-/// what it made of it.
-fn find_slot<T>(
-    table: &[Bucket],
+/// The first slot, home bucket first, that holds an item, carries the hash's tag, and that `accept`
+/// takes with what it held. Gives what it made of it.
+fn find_slot<'g, T>(
+    table: &'g [Bucket],
     hash: Hash,
-    mut accept: impl FnMut(Location) -> Option<T>,
-) -> Option<(&AtomicU64, T)> {
-    let tag = hash.tag();
-    for bucket in window(table, tag) {
+    mut accept: impl FnMut(&'g AtomicU64, u64) -> Option<T>,
+) -> Option<T> {
+    let wanted = hash.tag() << 1 | 1;
+    for bucket in window(table, hash.tag()) {
         for slot in &bucket.0 {
-            let value = slot.load(Ordering::Acquire);
-            if value >> TAG_SHIFT == tag
-                && value != EMPTY
-                && let Some(accepted) = accept(location_of(value))
+            let seen = slot.load(Ordering::Acquire);
+            if seen >> LIVE_SHIFT == wanted
+                && let Some(accepted) = accept(slot, seen)
             {
-                return Some((slot, accepted));
+                return Some(accepted);
             }
         }
     }
     None
 }
 
-/// An empty slot in the emptier bucket of the window: this is what keeps tables full before they
-/// must grow.
+/// A slot without an item, empty or the oldest ghost: in the first bucket of the window that has
+/// some to spare, so that most items are found where they are looked for first; else in the one that
+/// has the most, which is what keeps tables full before they must grow.
 fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
-    let is_empty = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) == EMPTY;
-    let free = |bucket: &Bucket| bucket.0.iter().filter(is_empty).count();
-    let mut emptier: Option<(&Bucket, usize)> = None;
+    let is_vacant = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) & LIVE == 0;
+    let mut emptiest: Option<(&Bucket, usize)> = None;
     for bucket in window(table, tag) {
-        let free = free(bucket);
-        if free > emptier.map_or(0, |(_, free)| free) {
-            emptier = Some((bucket, free));
+        let free = bucket.0.iter().filter(is_vacant).count();
+        if free > emptiest.map_or(0, |(_, free)| free) {
+            emptiest = Some((bucket, free));
+        }
+        if free >= FREE_TO_SPARE {
+            break;
         }
     }
-    emptier?.0.0.iter().find(is_empty)
+    let vacant = emptiest?.0.0.iter().filter(is_vacant);
+    vacant.min_by_key(|slot| slot.load(Ordering::Relaxed) & STAMP_MASK)
 }
 
-/// Whether all of the old table's items found a place in the new one.
+/// Whether all of the old table's items found a place in the new one. Ghosts get what is left.
 fn copy_slots(old: &[Bucket], new: &[Bucket]) -> bool {
-    for slot in old.iter().flat_map(|bucket| &bucket.0) {
-        let value = slot.load(Ordering::Relaxed);
-        if value != EMPTY {
-            let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT) else { return false };
+    let slots = || old.iter().flat_map(|bucket| &bucket.0).map(|slot| slot.load(Ordering::Relaxed));
+    for value in slots().filter(|value| value & LIVE != 0) {
+        let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT) else { return false };
+        vacancy.store(value, Ordering::Relaxed);
+    }
+    for value in slots().filter(|value| value & LIVE == 0 && *value != EMPTY) {
+        if let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT)
+            && vacancy.load(Ordering::Relaxed) == EMPTY
+        {
             vacancy.store(value, Ordering::Relaxed);
         }
     }
     true
 }
 
-/// The buckets in which a tag may lie: its home and the one behind it (a table has at least two, or
-/// none).
+/// The buckets in which a tag may lie: its home and those behind it, as many as there are.
 fn window(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
-    let home = usize::try_from((tag * table.len() as u64) >> TAG_BITS).expect("64-bit");
-    let behind = if home + 1 == table.len() { 0 } else { home + 1 };
-    [home, behind].into_iter().filter_map(|bucket| table.get(bucket))
+    let mut next = usize::try_from((tag * table.len() as u64) >> TAG_BITS).expect("64-bit");
+    (0..WINDOW_BUCKETS.min(table.len())).map(move |_| {
+        let bucket = &table[next];
+        next = if next + 1 == table.len() { 0 } else { next + 1 };
+        bucket
+    })
 }
 
 fn location_of(slot: u64) -> Location {
     Location(slot & ((1 << LOCATION_BITS) - 1))
 }
 
-/// # Safety
-/// The table came from `Locked::grow`, is in no shard any more, and nobody holds it.
-unsafe fn drop_table(table: Shared<'_, Bucket>) {
-    if table.is_null() {
-        return;
-    }
-    let buckets =
-        ptr::slice_from_raw_parts_mut(table.as_raw().cast_mut(), TABLE_BUCKETS[table.tag()]);
-    // SAFETY: `grow` made it of a `Box<[Bucket]>` of this length; the caller has it alone.
-    drop(unsafe { Box::from_raw(buckets) });
+fn frequency_of(slot: u64) -> u8 {
+    u8::try_from(slot >> FREQUENCY_SHIFT & u64::from(FREQUENCY_MAX)).expect("masked")
 }
+
+/// With fewer, a table must grow while it is emptier; with more, who finds nothing has looked at
+/// more.
+const WINDOW_BUCKETS: usize = 4;
+
+/// A bucket with so many free slots takes an item though another may have more.
+const FREE_TO_SPARE: usize = 3;
+
+/// Where shards can have so much memory, their tables are of whole pages from the first on.
+const SHARD_BYTES_FOR_PAGES: usize = 4 << 20;
 
 /// Enough that two writers seldom want the same.
 const LOCKS: usize = 1024;
@@ -445,26 +535,15 @@ const LOCKS: usize = 1024;
 const HASH_BITS: u32 = 64;
 const TAG_BITS: u32 = 24;
 const TAG_SHIFT: u32 = 40;
-/// In units of 8 bytes: an arena of 2 TiB.
-pub(super) const LOCATION_BITS: u32 = 38;
+/// In units of 8 bytes: an arena of 1 TiB.
+pub(super) const LOCATION_BITS: u32 = 37;
+const FREQUENCY_SHIFT: u32 = LOCATION_BITS;
+/// How far uses are counted.
+pub(super) const FREQUENCY_MAX: u8 = 3;
+const LIVE_SHIFT: u32 = 39;
+const LIVE: u64 = 1 << LIVE_SHIFT;
+const STAMP_MASK: u64 = LIVE - 1;
 const EMPTY: u64 = 0;
 
-/// Table sizes in buckets, each about an eighth larger than the one before. As many as the tag of a
-/// pointer to a 64-byte aligned bucket can number; the largest holds some 25,000 items, where the
-/// store plans for some hundreds.
-const TABLE_BUCKETS: [usize; 64] = table_buckets();
-
-const fn table_buckets() -> [usize; 64] {
-    let mut sizes = [2; 64];
-    let mut class = 1;
-    while class < sizes.len() {
-        let size = sizes[class - 1];
-        sizes[class] = size + if size < 8 { 1 } else { size / 8 };
-        class += 1;
-    }
-    sizes
-}
-
-const _: () = assert!(align_of::<Bucket>() >= TABLE_BUCKETS.len());
 // Shard bits and tag bits are different bits of the hash as long as there are at most 2^40 shards.
 const _: () = assert!(TAG_SHIFT + TAG_BITS == HASH_BITS);

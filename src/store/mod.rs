@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! Store     shared by all          index.rs    key -> location
+//!                                  tables.rs   where the index lies
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
-//!                                  reclaim.rs  which items must go
+//!                                  policy.rs   which items may stay
+//!                                  reclaim.rs  how the others go
+//! Housekeeper  at most one         housekeeper.rs  what is done ahead of need
 //!                                  walk.rs     everything there is, piece by piece
 //! ```
 //!
@@ -25,17 +28,22 @@ mod arena;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod change;
 mod counters;
+mod housekeeper;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod index;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod item;
+mod policy;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod tables;
 mod traits;
 mod walk;
 
 pub use self::counters::Totals;
+pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
 pub use self::traits::{Amended, Amendment, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
@@ -43,17 +51,18 @@ pub use self::walk::{Cursor, Swept};
 use self::append::{Allocation, Appender};
 use self::change::{Change, Unexpected};
 use self::counters::{Counters, Held};
-use self::index::{Hash, Index, LOCATION_BITS};
+use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
-use self::segment::{SEGMENTS_MIN, Space};
+use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
 use crate::clock::Seconds;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 /// Dimensions of a store. [`Options::new`] derives them from the memory; tests make them tiny.
 #[derive(Clone, Debug)]
@@ -81,13 +90,15 @@ pub struct Store {
     /// When the pending flush is due (0: none is pending).
     flush_at: AtomicU32,
     flushing: Mutex<()>,
-    /// How many segments had been opened at the last flush.
-    flushed_segments: AtomicU64,
     /// What the last flush passed over: items, bytes.
     flushable: Mutex<(u64, u64)>,
     mover: Mutex<Mover>,
-    writers: AtomicUsize,
+    /// Items that became ghosts. Written by whoever holds the mover.
+    evicted_count: OwnLine<AtomicU64>,
+    writers: AtomicU32,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// Who is woken when there is something to do ahead of need.
+    housekeeper: OnceLock<Thread>,
     eviction_listener: OnceLock<EvictionListener>,
 }
 
@@ -220,24 +231,28 @@ impl Store {
         let in_range = options.segment_bytes.is_power_of_two()
             && options.segment_bytes >= SEGMENT_BYTES_MIN
             && options.memory_bytes >= SEGMENTS_MIN as usize * options.segment_bytes
-            && options.memory_bytes < MEMORY_BYTES_MAX;
+            && options.memory_bytes < ARENA_BYTES_MAX;
         if !in_range {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory limit out of range"));
         }
         let segment_log2 = options.segment_bytes.ilog2();
         Ok(Arc::new(Self {
-            index: Index::new(options.shards_log2),
+            index: Index::new(
+                options.shards_log2,
+                options.memory_bytes.saturating_mul(GROWTH_MAX),
+            )?,
             space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
             evict: options.evict,
             sequence: OwnLine(AtomicU64::new(0)),
             flushed: AtomicU64::new(0),
             flush_at: AtomicU32::new(0),
             flushing: Mutex::new(()),
-            flushed_segments: AtomicU64::new(0),
+            evicted_count: OwnLine(AtomicU64::new(0)),
             flushable: Mutex::default(),
             mover: Mutex::new(Mover::default()),
-            writers: AtomicUsize::new(0),
+            writers: AtomicU32::new(0),
             counters: Mutex::new(Vec::new()),
+            housekeeper: OnceLock::new(),
             eviction_listener: OnceLock::new(),
         }))
     }
@@ -251,9 +266,8 @@ impl Store {
     /// A handle for the calling thread.
     #[must_use]
     pub fn register(self: &Arc<Self>) -> Handle {
-        let counters = Arc::new(Counters::default());
-        lock(&self.counters).push(Arc::clone(&counters));
-        self.writers.fetch_add(1, Ordering::Relaxed);
+        let counters = self.new_counters();
+        self.reserve_for(self.writers.fetch_add(1, Ordering::Relaxed) + 1);
         Handle {
             store: Arc::clone(self),
             reader: self.index.register(),
@@ -262,6 +276,18 @@ impl Store {
             has_draft: false,
             id: HANDLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
+    }
+
+    /// One who does what can be done ahead of need. The store works without.
+    #[must_use]
+    pub fn housekeeper(self: &Arc<Self>) -> Housekeeper {
+        Housekeeper::new(Arc::clone(self), self.new_counters())
+    }
+
+    /// Has this thread unparked whenever there is something urgent for a housekeeper to do. The
+    /// first to ask is the only one.
+    pub fn wake_for_chores(&self, thread: Thread) {
+        let _only_the_first = self.housekeeper.set(thread);
     }
 
     /// The memory limit.
@@ -305,7 +331,7 @@ impl Store {
             let found =
                 self.index.find(self.index.hash(item.key()), item.key(), &self.space.arena, &guard);
             assert_eq!(
-                found.map(|found| found.location()),
+                found.map(|found| found.item.location()),
                 Some(item.location()),
                 "one slot a key"
             );
@@ -323,6 +349,17 @@ impl Store {
         let held = self.held();
         assert_eq!((held.items, held.bytes), (items, items_bytes));
         self.space.check(&live);
+    }
+
+    fn new_counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        lock(&self.counters).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Returns whether there is somebody to wake.
+    fn wake_housekeeper(&self) -> bool {
+        self.housekeeper.get().inspect(|thread| thread.unpark()).is_some()
     }
 
     fn held(&self) -> Held {
@@ -350,9 +387,16 @@ impl Store {
         matches!(self.state(*item, now), State::Hit(_))
     }
 
-    fn is_an_eighth_dead(&self) -> bool {
-        let in_use = u64::from(self.space.in_use()) * self.space.capacity() as u64;
-        self.space.dead_bytes(self.held().bytes) > in_use / 8
+    /// Whether what a ghost says of its key still counts.
+    fn is_remembered(&self, ghost: Stamp) -> bool {
+        let evicted_count = self.evicted_count.0.load(Ordering::Relaxed);
+        policy::is_remembered(ghost.age(evicted_count), self.held().items)
+    }
+
+    /// Keeps a segment in reserve for every second writer, and two more.
+    fn reserve_for(&self, writers: u32) {
+        let most = self.space.segments_allowed() / RESERVE_PART;
+        self.space.set_reserve((writers / 2 + 2).min(most).max(1));
     }
 
     /// Carries out the pending flush if its time has come.
@@ -371,7 +415,6 @@ impl Store {
     }
 
     fn flush_now(&self) {
-        self.flushed_segments.store(self.space.opened(), Ordering::Relaxed);
         *lock(&self.flushable) = self.held().flushable();
         // Whoever publishes on a condition takes a version first and then looks whether what it saw
         // was flushed. When no version was taken since the flush could be seen, everybody is on one
@@ -385,6 +428,7 @@ impl Store {
             }
             sequence = now;
         }
+        self.space.note_flush();
         self.flush_at.store(0, Ordering::Release);
     }
 }
@@ -416,7 +460,7 @@ impl Drop for Handle {
         let mut supply =
             Foreground { store: &self.store, guard: &mut guard, now: 0, counters: &self.counters };
         self.appender.seal(&self.store.space, &mut supply);
-        self.store.writers.fetch_sub(1, Ordering::Relaxed);
+        self.store.reserve_for(self.store.writers.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 }
 
@@ -459,11 +503,11 @@ impl Batch<'_> {
         let mut candidates = [None; PREFETCH_KEYS];
         index.candidates(hashes, &mut candidates, &space.arena, &self.guard);
         for (shown, (&key, &hash)) in keys.iter().zip(hashes).enumerate() {
-            let item = match candidates[shown] {
-                Some(item) if item.key() != key => self.find(hash, key),
+            let found = match candidates[shown] {
+                Some(found) if found.item.key() != key => self.find(hash, key),
                 candidate => candidate,
             };
-            if visit(shown, self.looked_up(hash, item)).is_break() {
+            if visit(shown, self.looked_up(hash, found)).is_break() {
                 return shown + 1;
             }
         }
@@ -494,7 +538,7 @@ impl Batch<'_> {
     /// Looks a key up and leaves no trace.
     #[must_use]
     pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
-        let Some(item) = self.find(self.store().index.hash(key), key) else {
+        let Some(Found { item, .. }) = self.find(self.store().index.hash(key), key) else {
             return Lookup::NOTHING;
         };
         let state = self.store().state(item, self.now);
@@ -544,6 +588,7 @@ impl Batch<'_> {
         }
         let Handle { store, appender, counters, .. } = &mut *self.handle;
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        supply.contribute(shape.entry_bytes());
         let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
         self.handle.has_draft = true;
         let hash = self.store().index.hash(key);
@@ -629,19 +674,25 @@ impl Batch<'_> {
         }
     }
 
-    /// Changes the memory limit, and makes the store fit it, as soon as those who still read what
-    /// goes have gone. Without eviction it may stay larger, and then refuses to store.
+    /// Changes the memory limit. The store is made to fit it step by step, by the housekeeper if
+    /// there is one, else before this returns, as soon as those who still read what goes have gone.
+    /// Without eviction it may stay larger, and then refuses to store.
     ///
     /// # Errors
-    /// [`OutOfMemory`] if the limit is more than what was mapped at the start; nothing has changed
-    /// then.
+    /// [`OutOfMemory`] if the limit is more than sixteen times the one at the start; nothing has
+    /// changed then.
     pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
         let Handle { store, counters, .. } = &*self.handle;
         if !store.space.set_memory_bytes(memory_bytes) {
             return Err(OutOfMemory);
         }
+        if store.wake_housekeeper() {
+            return Ok(());
+        }
         let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        let _as_far_as_it_goes = supply.shrink_to_limit();
+        while store.space.approach_limit() {
+            let _as_far_as_it_goes = supply.shrink_to_limit();
+        }
         Ok(())
     }
 
@@ -661,18 +712,21 @@ impl Batch<'_> {
         assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
     }
 
-    /// What a look-up finds where the index has `item`.
-    fn looked_up<'b>(&'b self, hash: Hash, item: Option<Item<'b>>) -> Lookup<'b> {
-        let Some(item) = item else { return Lookup::NOTHING };
+    /// What a look-up finds where the index has what was `found`. A hit counts as a use.
+    #[inline]
+    fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
+        let Some(found) = found else { return Lookup::NOTHING };
+        let item = found.item;
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
+            found.count_use();
             return Lookup { state, witness: Witness::of(Some(item)) };
         }
         self.change().drop_dead(hash, item);
         Lookup { state, witness: Witness::of(None) }
     }
 
-    fn find(&self, hash: Hash, key: &[u8]) -> Option<Item<'_>> {
+    fn find(&self, hash: Hash, key: &[u8]) -> Option<Found<'_>> {
         self.store().index.find(hash, key, &self.store().space.arena, &self.guard)
     }
 
@@ -713,10 +767,10 @@ static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new
 const SEGMENTS_WANTED: usize = 256;
 /// ... but of 1 MiB from here on.
 const LARGE_MEMORY_BYTES: usize = 16 << 30;
+/// At most a segment in so many is kept in reserve.
+const RESERVE_PART: u32 = 16;
 /// At least a page, so that a segment's memory can be given back.
 const SEGMENT_BYTES_MIN: usize = 4096;
-/// What a slot of the index can address, less the little that the arena has beyond the limit.
-const MEMORY_BYTES_MAX: usize = 8 << (LOCATION_BITS - 1);
-/// A shard for so much memory: some hundreds of items, few enough that copying its table takes
-/// microseconds.
-const SHARD_BYTES: usize = 32 << 10;
+/// A shard for so much memory: some thousands of items, few enough that copying its table takes
+/// tens of microseconds, enough that a table of whole pages wastes little of the last one.
+const SHARD_BYTES: usize = 256 << 10;

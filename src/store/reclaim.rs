@@ -1,22 +1,27 @@
 //! Making room: which segment is cleared next, and what becomes of the items in it.
 //!
-//! While little of the memory is dead, the oldest segment is evicted: its items are dropped, first
-//! in, first out. When more than an eighth is dead (overwritten, deleted), the segment with the
-//! most dead bytes is compacted instead: its live entries move together. Under `-M` nothing live is
-//! ever dropped, so compaction is all there is. In both, items that have expired or were flushed
+//! While little of the memory is dead, the segment at the end of a queue is judged: what was used
+//! goes on in the main queue, the rest is evicted (`policy.rs`). When more than an eighth is dead
+//! (overwritten, deleted), the segment with the most dead bytes is compacted instead: its live
+//! entries move together, and keep their place in their queue. Under `-M` nothing live is ever
+//! dropped, so compaction is all there is. In all of them, items that have expired or were flushed
 //! are dropped.
 //!
-//! Clearing is done by the writer that needs the room, one segment ahead of its need, by one writer
-//! at a time.
+//! One thread clears at a time, and stops where it likes: what is being cleared, and how far, is
+//! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to what
+//! it stores, while less than the reserve is free, which is when the housekeeper, who keeps a little
+//! more, does not get along; it clears a whole segment only when there is none left.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
 use super::change::Change;
-use super::index::Hash;
+use super::index::{Hash, Stamp};
 use super::item::{Entry, Item};
-use super::{Counters, OutOfMemory, Store};
+use super::policy::{self, Queue, Verdict};
+use super::segment::{Clearing, Space, Survey};
+use super::{Counters, OutOfMemory, PREFETCH_KEYS, Store};
 use crate::clock::Seconds;
-use crate::sync::{Ordering, lock, yield_now};
+use crate::sync::{Ordering, lock, try_lock, yield_now};
 use crossbeam_epoch::Guard;
 
 /// A writer's supply of segments: free ones, or room made by clearing others.
@@ -31,28 +36,60 @@ pub(super) struct Foreground<'a> {
 /// clearing.
 struct Moving<'a> {
     change: Change<'a>,
+    queue: Queue,
+    rank: Option<u64>,
 }
 
 /// What becomes of the live items of a segment that is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
+    /// Each is judged.
+    Judged,
+    /// All are kept, where they are in their queue.
+    Compacted,
+    /// All are evicted.
     Evicted,
-    Moved,
 }
 
-/// The segment to which live items are moved. Whoever holds its lock is the one who clears.
+/// What is being cleared, and the segments to which live items are moved. Whoever holds its lock is
+/// the one who clears.
 #[derive(Debug, Default)]
 pub(super) struct Mover {
-    appender: Appender,
+    clearing: Option<(Clearing, Fate)>,
+    /// What was admitted to the main queue, or goes round it again.
+    kept: Appender,
+    /// What was compacted, of either queue.
+    compacted_probation: Appender,
+    compacted_main: Appender,
+    /// Bytes that were moved, less so many times the room that this made.
+    debt_bytes: usize,
+    moved_bytes: usize,
+    evicted_count: u64,
+}
+
+impl Mover {
+    /// Whether so much was moved for so little room that it has to be made otherwise.
+    fn owes_room(&self, space: &Space) -> bool {
+        self.debt_bytes > MOVES_MAX * space.capacity()
+    }
+
+    /// A segment of this length is cleared.
+    fn settle_accounts(&mut self, used_bytes: usize) {
+        let moved_bytes = std::mem::take(&mut self.moved_bytes);
+        let gained_bytes = used_bytes.saturating_sub(moved_bytes);
+        self.debt_bytes = (self.debt_bytes + moved_bytes).saturating_sub(MOVES_MAX * gained_bytes);
+    }
 }
 
 impl Supply for Foreground<'_> {
     fn take(&mut self) -> Result<SegmentId, OutOfMemory> {
-        let mut clearings = 0;
+        let mut clearings: usize = 0;
         let mut waits = 0;
         loop {
             if let Some(segment) = self.store.space.take() {
-                self.stay_ahead();
+                if self.store.space.spare() <= self.store.space.reserve() {
+                    self.store.wake_housekeeper();
+                }
                 return Ok(segment);
             }
             let (_, soon) = self.store.space.available();
@@ -62,7 +99,7 @@ impl Supply for Foreground<'_> {
                     return Err(OutOfMemory);
                 }
                 // What is retired takes the room that moving needs, until its readers have gone.
-                if let Err(error) = self.clear_one(1, clearings >= MOVES_MAX)
+                if let Err(error) = self.clear_one(clearings >= MOVES_MAX)
                     && !self.store.space.waits_for_readers()
                 {
                     return Err(error);
@@ -84,7 +121,7 @@ impl Supply for Foreground<'_> {
 
 impl Supply for Moving<'_> {
     fn take(&mut self) -> Result<SegmentId, OutOfMemory> {
-        self.change.store.space.take_for_move().ok_or(OutOfMemory)
+        self.change.store.space.take_for_move(self.queue, self.rank).ok_or(OutOfMemory)
     }
 
     fn retire(&mut self, segment: SegmentId) {
@@ -101,90 +138,197 @@ impl Foreground<'_> {
     pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
         while self.store.space.is_beyond_limit() {
             let mut mover = lock(&self.store.mover);
-            self.clear_next(true, &mut mover)?;
+            self.clear_to_the_end(mover.owes_room(&self.store.space), &mut mover)?;
             drop(mover);
             self.let_readers_go();
         }
         Ok(())
     }
 
-    /// Clears a segment early enough that its readers have gone when it is needed: one for each
-    /// writer.
-    fn stay_ahead(&mut self) {
-        if !self.store.evict {
+    /// Does a storing writer's part in keeping the reserve: clears a few times as many bytes as it
+    /// stores, the more the fewer segments are free. Without eviction there is no reserve, for
+    /// moving things about may not gain it.
+    pub(super) fn contribute(&mut self, stored_bytes: usize) {
+        let space = &self.store.space;
+        let shortage = space.reserve().saturating_sub(space.spare()) as usize;
+        if shortage == 0 || !self.store.evict {
             return;
         }
-        let writers = u32::try_from(self.store.writers.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let wanted = writers.min(self.store.space.arena.segments() / RESERVE_PART).max(1);
-        if self.store.space.available().1 < wanted {
-            // If nothing can be cleared now, the next to need a segment will find out and say so.
-            let _nothing_to_clear = self.clear_one(wanted, false);
+        let Some(mut mover) = try_lock(&self.store.mover) else { return };
+        let bytes = stored_bytes.saturating_mul(CLEARED_PER_STORED).saturating_mul(shortage);
+        // If nothing can be cleared now, the next to need a segment will find out and say so.
+        let bytes = bytes.min(CONTRIBUTION_MAX_BYTES);
+        let _nothing_to_clear = self.clear_bytes(bytes, space.reserve(), &mut mover);
+    }
+
+    /// Clears about so many bytes if less is free than the reserve and a little more. Returns
+    /// `false` if there is nothing to do.
+    pub(super) fn refill_reserve(&self, bytes: usize) -> bool {
+        let space = &self.store.space;
+        let wanted = space.reserve() + AHEAD.min(space.segments_allowed() / AHEAD_PART);
+        if !self.store.evict || space.spare() >= wanted {
+            return false;
+        }
+        self.clear_bytes(bytes, wanted, &mut lock(&self.store.mover)).is_ok()
+    }
+
+    /// Clears about so many bytes of a segment if more is dead than should be. Returns `false` if
+    /// there is nothing to do.
+    pub(super) fn compact(&self, bytes: usize) -> bool {
+        let mut mover = lock(&self.store.mover);
+        if mover.clearing.is_none() {
+            let survey = self.store.space.survey(self.now);
+            let Some(segment) = self.deadest_of(&survey) else { return false };
+            let clearing = self.store.space.start_clearing(segment);
+            mover.clearing = clearing.map(|clearing| (clearing, Fate::Compacted));
+        }
+        let mut left = bytes;
+        while left > 0 && mover.clearing.is_some() {
+            let Ok(cleared) = self.clear_entry(&mut mover) else { return false };
+            left = left.saturating_sub(cleared);
+        }
+        true
+    }
+
+    /// Removes items whose time is over, if it still is.
+    pub(super) fn remove_dead(&self, items: &[(Hash, Item<'_>)]) {
+        let mut hashes = [Hash::default(); PREFETCH_KEYS];
+        for (place, (hash, _)) in hashes.iter_mut().zip(items) {
+            *place = *hash;
+        }
+        let Store { index, space, .. } = self.store;
+        index.prefetch(&hashes[..items.len()], &space.arena, self.guard);
+        for &(hash, item) in items {
+            if self.change().drop_dead(hash, item) {
+                self.counters.swept.add(1);
+                self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
+            }
         }
     }
 
     /// Moves this writer to the present, so that the epoch can advance and what was retired become
     /// free.
-    fn let_readers_go(&mut self) {
+    pub(super) fn let_readers_go(&mut self) {
         for _ in 0..EPOCHS_TO_FREE {
             self.guard.repin();
             self.guard.flush();
         }
     }
 
-    /// Clears one segment, unless `wanted` segments are or will be available without it.
-    fn clear_one(&mut self, wanted: u32, stop_moving: bool) -> Result<(), OutOfMemory> {
+    /// Clears one segment, unless one is or will be available without it.
+    fn clear_one(&mut self, stop_moving: bool) -> Result<(), OutOfMemory> {
         let mut mover = lock(&self.store.mover);
-        if self.store.space.available().1 >= wanted {
+        if self.store.space.available().1 > 0 {
             return Ok(());
         }
-        self.clear_next(stop_moving, &mut mover)
+        self.clear_to_the_end(stop_moving, &mut mover)
     }
 
-    fn clear_next(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
-        let (segment, fate) = self.choose(stop_moving).ok_or(OutOfMemory)?;
-        self.clear(segment, fate, mover)
-    }
-
-    fn choose(&self, stop_moving: bool) -> Option<(SegmentId, Fate)> {
-        let space = &self.store.space;
-        if !self.store.evict {
-            let flushed_until = self.store.flushed_segments.load(Ordering::Relaxed);
-            let segment = space
-                .oldest(flushed_until)
-                .or_else(|| space.deadest(space.capacity() / DEAD_PART_MIN))
-                .or_else(|| space.lapsed(self.now))?;
-            return Some((segment, Fate::Moved));
+    /// Clears one segment, or what is left of it.
+    fn clear_to_the_end(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
+        self.start(stop_moving, mover)?;
+        while mover.clearing.is_some() {
+            self.clear_entry(mover)?;
         }
-        if !stop_moving
-            && self.store.is_an_eighth_dead()
-            && let Some(segment) = space.deadest(space.capacity() / DEAD_PART_MIN)
-        {
-            return Some((segment, Fate::Moved));
-        }
-        Some((space.oldest(u64::MAX)?, Fate::Evicted))
-    }
-
-    /// Takes every item of a segment out of it and hands the segment to the epoch.
-    fn clear(&self, segment: SegmentId, fate: Fate, mover: &mut Mover) -> Result<(), OutOfMemory> {
-        let change = self.change();
-        for (entry, item) in self.store.space.live_entries(segment, self.guard) {
-            if let Err(error) = self.clear_entry(&entry, item, fate, mover) {
-                if self.store.space.stop_clearing(segment) {
-                    change.retire(segment);
-                }
-                return Err(error);
-            }
-        }
-        self.store.space.retire_cleared(segment);
-        change.retire(segment);
         Ok(())
     }
 
-    fn clear_entry(
+    /// Clears until it has passed over so many bytes, or as many segments are spare as are wanted.
+    fn clear_bytes(&self, bytes: usize, wanted: u32, mover: &mut Mover) -> Result<(), OutOfMemory> {
+        let space = &self.store.space;
+        let mut left = bytes;
+        while left > 0 && space.spare() < wanted {
+            self.start(mover.owes_room(space), mover)?;
+            left = left.saturating_sub(self.clear_entry(mover)?.max(1));
+        }
+        Ok(())
+    }
+
+    /// Whether a large item's fragment takes most of a segment. There is nothing to gain by copying
+    /// it.
+    fn is_all_of_one(&self, clearing: &Clearing) -> bool {
+        let mut walk = clearing.walk;
+        self.store.space.next_live_entry(&mut walk, self.guard).is_some_and(|(entry, item)| {
+            entry.at != item.location()
+                && entry.bytes > clearing.walk.end / 2
+                && self.store.is_live(&item, self.now)
+        })
+    }
+
+    /// Chooses a segment to clear, if there is none that is being cleared. It may find one that
+    /// stays as it is; then there is none yet.
+    fn start(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
+        while mover.clearing.is_none() {
+            let (segment, fate) = self.choose(stop_moving).ok_or(OutOfMemory)?;
+            let Some(clearing) = self.store.space.start_clearing(segment) else { continue };
+            if fate == Fate::Judged && !stop_moving && self.is_all_of_one(&clearing) {
+                mover.moved_bytes += clearing.walk.end;
+                mover.settle_accounts(clearing.walk.end);
+                if self.store.space.admit(&clearing) {
+                    self.change().retire(clearing.walk.segment);
+                }
+                return Ok(());
+            }
+            mover.clearing = Some((clearing, fate));
+        }
+        if stop_moving
+            && self.store.evict
+            && let Some((_, fate)) = &mut mover.clearing
+        {
+            *fate = Fate::Evicted;
+        }
+        Ok(())
+    }
+
+    fn choose(&self, stop_moving: bool) -> Option<(SegmentId, Fate)> {
+        let Store { space, evict, .. } = self.store;
+        let survey = space.survey(self.now);
+        if let Some(segment) = survey.flushed {
+            return Some((segment, Fate::Compacted));
+        }
+        if !evict {
+            return survey.deadest.or(survey.lapsed).map(|segment| (segment, Fate::Compacted));
+        }
+        if !stop_moving && let Some(segment) = self.deadest_of(&survey) {
+            return Some((segment, Fate::Compacted));
+        }
+        space.next_in_line().map(|segment| (segment, Fate::Judged))
+    }
+
+    fn deadest_of(&self, survey: &Survey) -> Option<SegmentId> {
+        let limit_bytes = self.store.space.bytes_allowed() / DEAD_PART_MAX;
+        survey.deadest.filter(|_| survey.dead_bytes > limit_bytes)
+    }
+
+    /// Takes the next entry out of the segment that is being cleared, or hands the segment to the
+    /// epoch if there is none. Returns how many bytes it has passed over.
+    fn clear_entry(&self, mover: &mut Mover) -> Result<usize, OutOfMemory> {
+        let space = &self.store.space;
+        let Some((mut clearing, fate)) = mover.clearing.take() else { return Ok(0) };
+        let before = clearing.walk.offset;
+        let Some((entry, item)) = space.next_live_entry(&mut clearing.walk, self.guard) else {
+            space.retire_cleared(clearing.walk.segment);
+            self.change().retire(clearing.walk.segment);
+            mover.settle_accounts(clearing.walk.offset);
+            return Ok(clearing.walk.offset - before);
+        };
+        if let Err(error) = self.settle(&clearing, fate, &entry, item, mover) {
+            if space.stop_clearing(&clearing) {
+                self.change().retire(clearing.walk.segment);
+            }
+            return Err(error);
+        }
+        mover.clearing = Some((clearing, fate));
+        Ok(clearing.walk.offset - before)
+    }
+
+    /// Has an entry moved, or its item dropped.
+    fn settle(
         &self,
+        clearing: &Clearing,
+        fate: Fate,
         entry: &Entry,
         item: Item<'_>,
-        fate: Fate,
         mover: &mut Mover,
     ) -> Result<(), OutOfMemory> {
         let change = self.change();
@@ -194,43 +338,79 @@ impl Foreground<'_> {
             self.counters.expired_unfetched.add(u64::from(!item.is_fetched()));
             return Ok(());
         }
-        let moved = match fate {
-            Fate::Moved => self.move_entry(entry, hash, item, mover),
-            Fate::Evicted => Err(OutOfMemory),
-        };
-        match moved {
-            Ok(true) => self.counters.moved.add(1),
-            Err(error) if !self.store.evict => return Err(error),
-            Err(_) if change.drop_item(hash, item) => {
-                if let Some(listener) = self.store.eviction_listener.get() {
-                    listener.0(&item, self.now);
-                }
-                self.counters.evictions.add(1);
-                self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
-            }
+        let Some(frequency) = self.store.index.frequency(hash, item.location(), self.guard) else {
             // Replaced a moment ago; its writer may not have marked it yet. Nobody must find its
             // way from a fragment to a head whose segment is retired.
-            _ => item.mark_dead(),
+            item.mark_dead();
+            return Ok(());
+        };
+        let is_fragment = entry.at != item.location();
+        let verdict = match fate {
+            // What becomes of its head becomes of it.
+            Fate::Judged if is_fragment => Verdict::Keep { frequency },
+            Fate::Judged => policy::judge(clearing.queue, frequency),
+            Fate::Compacted => Verdict::Keep { frequency },
+            Fate::Evicted => Verdict::Forget,
+        };
+        if let Verdict::Keep { frequency } = verdict {
+            let place = (fate == Fate::Compacted).then_some(clearing);
+            match self.move_entry(entry, hash, item, frequency, place, mover) {
+                Ok(()) => return Ok(()),
+                Err(error) if !self.store.evict => return Err(error),
+                Err(OutOfMemory) => {}
+            }
         }
+        self.evict(hash, item, verdict == Verdict::Remember, mover);
         Ok(())
     }
 
-    /// Moves an entry to the mover's segment; `false` if its item is not its key's any more.
+    /// Moves an entry, to where it was in its queue or to the end of the main queue, unless its item
+    /// is not its key's any more.
     fn move_entry(
         &self,
         entry: &Entry,
         hash: Hash,
         item: Item<'_>,
+        frequency: u8,
+        place: Option<&Clearing>,
         mover: &mut Mover,
-    ) -> Result<bool, OutOfMemory> {
+    ) -> Result<(), OutOfMemory> {
         let space = &self.store.space;
-        let mut supply = Moving { change: self.change() };
-        let copy = mover.appender.copy(space, entry, &mut supply)?;
-        let moved = self.change().move_entry(hash, item, entry, copy);
-        if !moved {
-            mover.appender.take_back(space, copy);
+        let (appender, queue) = match place.map(|clearing| clearing.queue) {
+            None => (&mut mover.kept, Queue::Main),
+            Some(Queue::Probation) => (&mut mover.compacted_probation, Queue::Probation),
+            Some(Queue::Main) => (&mut mover.compacted_main, Queue::Main),
+        };
+        let rank = place.map(|clearing| clearing.rank);
+        let mut supply = Moving { change: self.change(), queue, rank };
+        let copy = appender.copy(space, entry, &mut supply)?;
+        if self.change().move_entry(hash, item, entry, copy, frequency) {
+            let is_head = entry.at == item.location();
+            appender.finish_copy(space, copy, if is_head { item.expiry() } else { 0 });
+            self.counters.moved.add(1);
+            mover.moved_bytes += entry.bytes;
+        } else {
+            appender.take_back(space, copy);
+            item.mark_dead();
         }
-        Ok(moved)
+        Ok(())
+    }
+
+    fn evict(&self, hash: Hash, item: Item<'_>, leaves_ghost: bool, mover: &mut Mover) {
+        let ghost = leaves_ghost.then(|| {
+            mover.evicted_count += 1;
+            self.store.evicted_count.0.store(mover.evicted_count, Ordering::Relaxed);
+            Stamp::new(mover.evicted_count)
+        });
+        if self.change().drop_item(hash, item, ghost) {
+            if let Some(listener) = self.store.eviction_listener.get() {
+                listener.0(&item, self.now);
+            }
+            self.counters.evictions.add(1);
+            self.counters.evicted_unfetched.add(u64::from(!item.is_fetched()));
+        } else {
+            item.mark_dead();
+        }
     }
 
     fn change(&self) -> Change<'_> {
@@ -241,18 +421,27 @@ impl Foreground<'_> {
 /// A retired segment is free two epochs later; a third round runs what the second made ready.
 const EPOCHS_TO_FREE: usize = 3;
 
-/// A segment is worth compacting if at least one byte in this many is dead.
-const DEAD_PART_MIN: usize = 16;
+/// If more than one byte in this many is dead, the dead ones are gathered.
+const DEAD_PART_MAX: u64 = 8;
 
-/// At most one segment in this many is kept free ahead of need.
-const RESERVE_PART: u32 = 16;
-
-/// So many compactions for one segment, then eviction.
-const MOVES_MAX: u32 = 16;
+/// So many segments are moved to make room of one; then eviction, whoever it hits.
+const MOVES_MAX: usize = 16;
 
 /// So many clearings without one free segment to show for them, then a store that may not evict
 /// refuses.
-const CLEARINGS_MAX: u32 = 32;
+const CLEARINGS_MAX: usize = 32;
+
+/// How many segments the housekeeper keeps beyond the reserve, where there are many ...
+const AHEAD: u32 = 2;
+/// ... so many for each of them.
+const AHEAD_PART: u32 = 64;
 
 /// Rounds of waiting for readers before the processor is given to them.
 const WAITS_BEFORE_YIELD: u32 = 2;
+
+/// Bytes that a writer clears for each byte that it stores, and for each segment that the reserve
+/// lacks.
+const CLEARED_PER_STORED: usize = 4;
+
+/// What one item's writer clears at most: some hundreds of small items.
+const CONTRIBUTION_MAX_BYTES: usize = 32 << 10;
