@@ -8,7 +8,7 @@ use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64
 use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
 };
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr2};
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -125,17 +125,34 @@ pub fn lone_get(input: &[u8]) -> Option<(Retrieval, &[u8], &[u8])> {
     is_plain.then_some((Retrieval { cas, touch: None }, key, &rest[end + 1..]))
 }
 
-/// The keys that requests in `input` will probably ask for: what stands second on each line. A
-/// wrong guess, say a line of a value, is for the caller to bear; only so much of the input is
-/// looked at.
+/// The keys that requests in `input` will probably ask for: what stands second on each line that is
+/// not of a value. A wrong guess, say in what is not a request, is for the caller to bear; only so
+/// much of the input is looked at.
 pub fn keys_ahead(input: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let input = &input[..input.len().min(LINE_BYTES_MAX)];
-    let mut start = 0;
-    memchr_iter(b'\n', input).filter_map(move |newline| {
-        let line = &input[start..newline];
-        start = newline + 1;
-        Tokens::new(without_end(line)).nth(1)
+    let mut rest = &input[..input.len().min(AHEAD_BYTES_MAX)];
+    std::iter::from_fn(move || {
+        loop {
+            let line = &rest[..memchr(b'\n', rest)?];
+            let mut tokens = Tokens::new(without_end(line));
+            let command = tokens.next().unwrap_or_default();
+            let key = tokens.next();
+            let following_bytes = line.len() + 1 + announced_bytes(command, tokens).unwrap_or(0);
+            rest = rest.get(following_bytes..).unwrap_or_default();
+            if key.is_some() {
+                return key;
+            }
+        }
     })
+}
+
+/// Bytes of the value, its end included, that the rest of a line announces.
+fn announced_bytes(command: &[u8], mut arguments: Tokens<'_>) -> Option<usize> {
+    let bytes = match command {
+        b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => arguments.nth(2)?,
+        b"ms" => arguments.next()?,
+        _ => return None,
+    };
+    usize::try_from(strict_u32(bytes)?).ok()?.checked_add(VALUE_END.len())
 }
 
 /// A line less its end.
@@ -382,6 +399,8 @@ pub const VALUE_END: &[u8] = b"\r\n";
 pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 /// Two bytes of a command and a full line end: what is shorter is no command.
 const SHORTEST_LINE_BYTES: usize = 4;
+/// Input that [`keys_ahead`] looks at.
+const AHEAD_BYTES_MAX: usize = 4096;
 /// Blanks that a long retrieval may begin with.
 const LEADING_BLANKS_MAX: usize = 100;
 
@@ -424,6 +443,16 @@ mod tests {
         for length in ["-1", "+1", "x", "2147483646", "4294967296", "noreply"] {
             assert_eq!(refused(&format!("set key 0 0 {length} noreply\r\n")), (0, false));
         }
+    }
+
+    #[test]
+    fn values_are_passed_over_on_the_way_to_the_next_key() {
+        let input =
+            b"set a 0 0 9\r\nget x\r\n y\r\nget b c\r\nms d 3 q\r\n1\n2\r\nversion\r\nmg e v\r\n\
+            cas f 0 0 4294967295 1\r\nget g\r\n";
+        let keys: Vec<_> = keys_ahead(input).collect();
+        assert_eq!(keys, [b"a", b"b", b"d", b"e", b"f"]);
+        assert_eq!(keys_ahead(b"get a\r\nget b").count(), 1);
     }
 
     #[test]
