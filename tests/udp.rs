@@ -39,6 +39,31 @@ fn each_request_of_a_datagram_is_answered() {
     }
 }
 
+/// memcached answers no more than the first packet of a datagram.
+#[test]
+fn a_packet_in_a_datagram_is_answered_by_a_packet() {
+    for program in programs() {
+        let server = start(&program, &[]);
+        let client = Client::of(&server);
+        tell(&server, "set a 7 0 1\r\nx\r\n");
+        for (request, reply) in [
+            (packet(0x80, 0x0b, b"", b"", b""), packet(0x81, 0x0b, b"", b"", b"1.6.45")),
+            (packet(0x80, 0x00, b"", b"a", b""), packet(0x81, 0x00, &[0, 0, 0, 7], b"", b"x")),
+        ] {
+            let frames = client.ask(&request);
+            let [Frame { number: 0, total: 1, payload }] = &frames[..] else {
+                panic!("{frames:?}");
+            };
+            let (cas, without_cas) = (16..24, |bytes: &[u8]| [&bytes[..16], &bytes[24..]].concat());
+            assert_eq!(without_cas(payload), without_cas(&reply));
+            assert_eq!(payload[cas].iter().all(|&byte| byte == 0), request[1] == 0x0b);
+        }
+        // Whether there is an item is not asked of a client that sends half a packet.
+        assert_eq!(client.ask(&packet(0x80, 0x00, b"", b"a", b"")[..20]), []);
+        assert_eq!(client.ask(b"version\r\n"), [Frame::only(b"VERSION 1.6.45\r\n")]);
+    }
+}
+
 #[test]
 fn a_long_reply_goes_out_in_as_many_frames_as_it_takes() {
     for program in programs() {
@@ -219,6 +244,16 @@ fn tell(server: &Server, requests: &str) -> String {
     let mut answers = String::new();
     stream.read_to_string(&mut answers).expect("the server closes in order");
     answers
+}
+
+/// A packet of the binary protocol without cas.
+fn packet(magic: u8, opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let byte = |length: usize| u8::try_from(length).expect("short");
+    let body_bytes = byte(extras.len() + key.len() + value.len());
+    let mut header = [0; 24];
+    (header[0], header[1]) = (magic, opcode);
+    (header[3], header[4], header[11]) = (byte(key.len()), byte(extras.len()), body_bytes);
+    [&header, extras, key, value].concat()
 }
 
 /// How many requests were not answered because of a limit.
