@@ -73,11 +73,12 @@ impl Sums {
         }
     }
 
-    /// What was counted since `earlier`.
+    /// What was counted since `earlier`; nothing where that is the later of the two, which may
+    /// happen when somebody else starts over.
     #[must_use]
     pub fn since(mut self, earlier: &Self) -> Self {
         for (sum, earlier) in self.0.iter_mut().zip(earlier.0) {
-            *sum = sum.wrapping_sub(earlier);
+            *sum = sum.saturating_sub(earlier);
         }
         self
     }
@@ -105,5 +106,20 @@ mod tests {
         let since = sum().since(&earlier);
         assert_eq!(since.get(Count::GetHits), 0);
         assert_eq!(since.get(Count::ConnYields), 1);
+    }
+
+    /// `stats` in one thread beside `stats reset` in another: sums of such figures overflowed.
+    #[test]
+    fn figures_that_started_over_meanwhile_are_zero() {
+        let counters = Counters::default();
+        let sum = || {
+            let mut sums = Sums::default();
+            sums.add(&counters);
+            sums
+        };
+        let summed = sum();
+        counters.count(Count::GetHits);
+        let since = summed.since(&sum());
+        assert_eq!(since.get(Count::GetHits), 0);
     }
 }

@@ -7,8 +7,9 @@
 //!
 //! Whoever sends a datagram can claim to be somebody else, so what is sent in reply is bounded, for
 //! each request and for each address in each second ([`Allowances`]), and what would pass a bound
-//! is not sent. The rest of what keeps datagrams harmless is the configuration's: they are off
-//! unless asked for, and asked for twice on a public address.
+//! is not sent. (It counts all the same, because it was put together.) The rest of what keeps
+//! datagrams harmless is the configuration's: they are off unless asked for, and asked for twice on
+//! a public address.
 
 mod allowance;
 
@@ -75,6 +76,8 @@ impl Service {
                 return self.worker.figures().counters.count(Count::UdpDropped);
             }
             let (consumed, stop) = self.serve_one(&mut session, requests);
+            let cost_bytes = self.reply.len().min(REPLY_BYTES_MAX) + FRAME_BYTES;
+            self.allowances.take(source.ip(), cost_bytes);
             requests = &requests[consumed..];
             if session.stream().is_some() {
                 // It would go on for as long as it takes, to somebody who may not want it.
@@ -84,7 +87,6 @@ impl Service {
                 self.worker.figures().counters.count(Count::UdpDropped);
                 self.reply = Vec::new();
             }
-            self.allowances.take(source.ip(), self.reply.len() + FRAME_BYTES);
             if self.send(id, source).await.is_err() || stop != Stop::Turn {
                 return;
             }

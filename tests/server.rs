@@ -1,8 +1,12 @@
 //! The server as a whole, over raw sockets: what connections cost, how they are spread, and how
 //! they end.
 
+#[path = "support/random.rs"]
+mod random;
+
 use larder::config::Config;
 use larder::server::Server;
+use random::Random;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -189,6 +193,70 @@ fn clients_with_one_get_each_get_their_own_reply() {
     assert_eq!(gets, 50 * 40);
 }
 
+/// What comes in one turn of the event loop from many connections is served together: requests of
+/// every kind, in pieces cut anywhere, each of which must go on where its own connection left off.
+#[test]
+fn requests_of_every_kind_in_any_pieces_are_answered_to_whom_they_are_of() {
+    let random = &mut Random(0x6761_7468_6572);
+    let server = start(Config {
+        threads: 1,
+        backlog: 1024,
+        requests_per_turn: 3,
+        output_limit_bytes: 2000,
+        ..Config::tiny()
+    });
+    for _ in 0..20 {
+        let mut clients: Vec<_> = (0..60).map(|_| Client::connect(&server)).collect();
+        let scripts: Vec<_> = (0..60).map(|number| script(number, random)).collect();
+        let mut sent = vec![0; scripts.len()];
+        while sent.iter().zip(&scripts).any(|(&sent, (requests, _))| sent < requests.len()) {
+            for ((client, sent), (requests, _)) in clients.iter_mut().zip(&mut sent).zip(&scripts) {
+                let piece_bytes = below(random, 300).min(requests.len() - *sent);
+                client.send(&requests[*sent..*sent + piece_bytes]);
+                *sent += piece_bytes;
+            }
+        }
+        for (client, (_, replies)) in clients.iter_mut().zip(&scripts) {
+            let rest = client.rest();
+            assert_eq!(rest.escape_ascii().to_string(), replies.escape_ascii().to_string());
+        }
+    }
+}
+
+/// Requests of a client by this number, and the replies to them.
+fn script(number: usize, random: &mut Random) -> (Vec<u8>, Vec<u8>) {
+    let key = format!("client{number}");
+    let value = format!("{number:02}").repeat(below(random, 200));
+    let bytes = value.len();
+    let mut requests = format!("set {key} 7 0 {bytes}\r\n{value}\r\n");
+    let mut replies = "STORED\r\n".to_owned();
+    for _ in 0..below(random, 20) {
+        let (request, reply) = match below(random, 9) {
+            0..3 => {
+                (format!("get {key}\r\n"), format!("VALUE {key} 7 {bytes}\r\n{value}\r\nEND\r\n"))
+            }
+            3 => (
+                format!("mg {key} v O{number} f\r\n"),
+                format!("VA {bytes} O{number} f7\r\n{value}\r\n"),
+            ),
+            4 => (format!("mg missing{number} v q\r\nmn\r\n"), "MN\r\n".to_owned()),
+            5 => (
+                format!("gat 0 {key} missing {key}\r\n"),
+                format!("{}END\r\n", format!("VALUE {key} 7 {bytes}\r\n{value}\r\n").repeat(2)),
+            ),
+            6 => (format!("set {key}x 0 0 {bytes} noreply\r\n{value}\r\n"), String::new()),
+            7 => {
+                (format!("ms {key}y {bytes} O{number}\r\n{value}\r\n"), format!("HD O{number}\r\n"))
+            }
+            _ => (format!("bogus {key}\r\n"), "ERROR\r\n".to_owned()),
+        };
+        requests += &request;
+        replies += &reply;
+    }
+    requests += "quit\r\n";
+    (requests.into_bytes(), replies.into_bytes())
+}
+
 #[test]
 fn a_client_that_does_not_read_its_lone_gets_does_not_disturb_others() {
     let server = start(Config { threads: 1, ..Config::tiny() });
@@ -249,6 +317,10 @@ fn connections_leave_nothing_behind() {
     client.wait_until(|client| client.stat("stats", "curr_connections") == 1);
     let lines = client.stat_lines("stats conns");
     assert_eq!(lines.len(), 3 + 4, "a listener and this connection: {lines:?}");
+}
+
+fn below(random: &mut Random, limit: usize) -> usize {
+    usize::try_from(random.next() % limit as u64).expect("it is below a usize")
 }
 
 struct Client {

@@ -149,6 +149,19 @@ fn a_reply_beyond_the_limit_is_not_sent() {
     assert_eq!(dropped(&server), 4);
 }
 
+/// To put together what is thrown away costs as much as what is sent: a few bytes could have a
+/// large item copied, as often as they are sent.
+#[test]
+fn a_reply_that_is_not_sent_counts_as_the_longest_that_is() {
+    let server = start(&support::larder(), &["--udp-rate", "1000"]);
+    tell(&server, &format!("set large 0 0 100000\r\n{}\r\n", "z".repeat(100_000)));
+    let client = Client::of(&server);
+    client.send(b"\0\x07\0\0\0\x01\0\0get large\r\n");
+    client.send(b"\0\x07\0\0\0\x01\0\0version\r\n");
+    support::await_true(|| dropped(&server) == 2, "it counts for less");
+    assert_eq!(client.drain(), 0);
+}
+
 /// CVE-2018-1000115: memcached sent as much as was asked for to whoever it was told to.
 #[test]
 fn cve_2018_1000115_an_address_is_sent_no_more_than_its_rate() {

@@ -101,8 +101,9 @@ fn detail(context: &Context<'_>, arguments: &[u8]) -> Result<Report, Fault> {
 }
 
 fn general(context: &Context<'_>, encoder: &mut impl Encode) {
-    let counted = context.shared.counted();
+    // In this order nothing is less than it was when counting started over.
     let baseline = context.shared.baseline();
+    let counted = context.shared.counted();
     process(context, encoder);
     traffic(context, &counted, &baseline, encoder);
     let sums = counted.sums.since(&baseline.sums);
@@ -233,11 +234,12 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
 }
 
 fn items(context: &Context<'_>, encoder: &mut impl Encode) {
+    // The order matters, as it does for the general figures.
+    let baseline = context.shared.baseline().totals;
     let totals = context.shared.store.totals();
     if totals.items == 0 {
         return;
     }
-    let baseline = context.shared.baseline().totals;
     let no_memory = context.shared.counted().sums.get(Count::StoreNoMemory);
     let losses = losses(&totals, &baseline);
     for name in ITEMS_NAMES {

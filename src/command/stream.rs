@@ -217,8 +217,11 @@ fn list_prefixes(
     let mut encoder = Encoder::new(output, false);
     while encoder.written() < output_bytes {
         let listed = context.shared.prefixes.visit(*part, |prefix, figures| {
-            let PrefixFigures { gets, hits, sets, deletes } = *figures;
-            encoder.prefix(prefix, [gets, hits, sets, deletes]);
+            // What came in the binary protocol may hold the end of the list.
+            if is_text_key(prefix) {
+                let PrefixFigures { gets, hits, sets, deletes } = *figures;
+                encoder.prefix(prefix, [gets, hits, sets, deletes]);
+            }
         });
         if !listed {
             encoder.end();

@@ -1,6 +1,7 @@
 //! `lru_crawler`: lists of everything that is stored.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -148,6 +149,23 @@ fn prefixes_are_listed_to_the_last() {
     assert_eq!(lines.len(), 1 << 16);
     let prefixes: BTreeMap<_, _> = lines.iter().map(|line| (line, ())).collect();
     assert_eq!(prefixes.len(), lines.len());
+}
+
+/// A key of the binary protocol can hold what would end the list, and begin a reply of its own.
+#[test]
+fn a_prefix_with_a_line_end_is_not_listed() {
+    let server = Server::start(&larder(), &[]);
+    let mut client = Client::new(&server);
+    client.ask("stats detail on\r\n", "OK\r\n");
+    let key = b"a\r\nEND\r\nVALUE:b";
+    let mut packet = [0; 24];
+    (packet[0], packet[3], packet[11]) = (0x80, 15, 15);
+    let mut binary = server.connect();
+    binary.write_all(&[&packet, key.as_slice()].concat()).expect("the server reads");
+    binary.read_exact(&mut packet).expect("a miss");
+    client.ask("get plain:b\r\n", "END\r\n");
+    let lines = client.ask("stats detail dump\r\n", "END\r\n");
+    assert_eq!(lines, ["PREFIX plain get 1 hit 0 set 0 del 0\r\n"]);
 }
 
 /// Stores items by the thousand, as `item0`, `item1`, ...

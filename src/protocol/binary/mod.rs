@@ -49,7 +49,7 @@ pub enum Command {
     Get(Shown),
     /// An item, with a new time to live.
     Touch(Shown),
-    /// Store under a condition; any of the modes but [`Mode::Cas`].
+    /// Store under a condition.
     Store(Mode),
     /// Remove an item.
     Delete,
