@@ -1,26 +1,32 @@
-//! A load generator for servers that speak memcached's text protocol.
+//! A load generator for servers that speak memcached.
 //!
 //! ```text
-//! Workload -> Traffic (which operation, which key) -> Batch (request bytes out, replies owed)
-//!                                                        |
-//! Report <- Client (one thread, one poll) <- Connection <- reply bytes, checked one by one
+//! workload (what is asked) ----.
+//!                              +-> engine (when, over which connections) -> dialect -> socket
+//! truth (what may be answered) '        |
+//!                                  measure (what was found) -> output
 //! ```
 //!
 //! It judges servers, larder among them, so it shares no code with larder: a mistake in the one
-//! must not hide the same mistake in the other. Values follow from their keys, every byte of every
-//! reply is checked, and a wrong byte ends the run. Nothing is allocated per request.
+//! must not hide the same mistake in the other. Values describe themselves and every byte of every
+//! reply is checked. Nothing is allocated per request.
 
 #![deny(unsafe_code)]
 
 pub mod args;
-mod batch;
-pub mod client;
 mod clock;
-mod connection;
+pub mod compare;
+pub mod cost;
 pub mod debug_build;
-pub mod item;
+pub mod dialect;
+pub mod engine;
+pub mod load;
+pub mod measure;
 pub mod null_server;
+pub mod output;
 pub mod process;
-pub mod report;
-pub mod traffic;
+pub mod random;
+pub mod slo;
+pub mod synthesise;
+pub mod truth;
 pub mod workload;

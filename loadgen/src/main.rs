@@ -1,28 +1,65 @@
-//! The load generator's command line: one workload against one running server.
+//! The load generator's command line.
 
-use std::io;
+use std::error::Error;
+use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser as _;
-use loadgen::args::Args;
-use loadgen::{client, debug_build};
+use clap::{CommandFactory as _, Parser as _};
+use loadgen::args::{Cli, Command, CompareArgs, MergeArgs, SynthesiseArgs};
+use loadgen::compare::{self, Table};
+use loadgen::load::{self, Outcome};
+use loadgen::output::log;
+use loadgen::synthesise::synthesise;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            ExitCode::FAILURE
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        None => load::load(&cli.run),
+        Some(Command::Synthesise(args)) => write_trace(args),
+        Some(Command::Merge(args)) => merge(args),
+        Some(Command::Compare(args)) => compare(args),
+        Some(Command::Man) => write_man_page(),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "loadgen", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
         }
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-fn run(args: &Args) -> io::Result<()> {
-    let workload = args.workload();
-    debug_build::warn(args.server);
-    if args.preload {
-        client::preload(args.server, &workload)?;
+fn write_trace(args: &SynthesiseArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let workload = Arc::new(args.workload.workload()?);
+    let mut output = BufWriter::new(io::stdout().lock());
+    synthesise(&workload, args.requests, args.rate, &mut output)?;
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let mut sum = Outcome::default();
+    for path in &args.logs {
+        let named = |error| format!("{}: {error}", path.display());
+        let (open, report) = std::fs::read(path).and_then(|log| log::read(&log)).map_err(named)?;
+        sum.open |= open;
+        sum.report.merge(&report);
     }
-    print!("{}", client::run(args.server, &workload, args.threads(), args.limit())?);
-    Ok(())
+    load::tell(&sum, &args.output)
+}
+
+fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let compared = compare::compare(args)?;
+    match args.run.output.json {
+        true => println!("{:#}", serde_json::json!(compared)),
+        false => print!("{}", Table(&compared)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_man_page() -> Result<ExitCode, Box<dyn Error>> {
+    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::item::CONSTANT_BYTE;
+use crate::truth::value::CONSTANT_BYTE;
 
 /// Length of the value that every key has.
 pub const VALUE_BYTES: usize = 100;

@@ -64,6 +64,12 @@ impl Server {
         Ok(Self { address, child, cpu_clock })
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        pid(&self.child).as_raw()
+    }
+
     /// Processor time of all its threads so far, user and system.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         Ok(self.cpu_clock.now()?.into())

@@ -1,9 +1,12 @@
 //! The comparison in a form too short for its figures to mean anything, so that it does not rot
 //! between uses.
 
+mod support;
+
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use support::larder;
 
 fn compare<S: AsRef<OsStr>>(args: &[S]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
@@ -33,19 +36,4 @@ fn a_server_that_cannot_be_started_is_named() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(stderr.contains("/no/such/memcached"), "{stderr}");
-}
-
-/// larder's program, beside this package's where tests of the whole workspace build it. For tests
-/// of this package alone it is built now.
-fn larder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_compare")).parent().unwrap();
-    let larder = folder.join("larder");
-    if !larder.exists() {
-        let profile = folder.file_name().and_then(OsStr::to_str).unwrap().replace("debug", "dev");
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "larder", "--bin", "larder"]);
-        build.args(["--profile", &profile, "--target-dir"]).arg(folder.parent().unwrap());
-        assert!(build.status().unwrap().success(), "{build:?}");
-    }
-    larder
 }

@@ -57,14 +57,14 @@ fn every_shape_of_load_is_answered_in_full() {
         } else {
             6_000
         };
-        assert_succeeds(&output, &format!("keys found     {keys} of {keys}"));
+        assert_succeeds(&output, &format!("keys found     {keys} of {keys} (100.00 %)"));
     }
 }
 
 #[test]
 fn sets_are_answered_too() {
-    let args = ["--mix", "0:1", "--requests", "1000", "--pipeline", "10"];
-    assert_succeeds(&loadgen(null_server().address, &args), "keys found     0 of 0");
+    let args = ["--mix", "set", "--requests", "1000", "--pipeline", "10"];
+    assert_succeeds(&loadgen(null_server().address, &args), "keys found     0 of 0 (0.00 %)");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_debug_build_says_that_its_numbers_mean_nothing() {
 fn a_server_that_lies_is_caught() {
     // The null server has one value for every key, which no server that stores values has.
     let output = loadgen(null_server().address, &["--seconds", "5"]);
-    assert_fails(&output, "wrong reply: for key:");
+    assert_fails(&output, "wrong reply: a torn value: for key:");
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn a_server_that_hangs_up_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
-        // The first connection asks for the build, the second is the load.
-        for _ in 0..2 {
+        // The first connections ask for the build and for figures, the third is the load.
+        for _ in 0..3 {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = [0; 64];
             let bytes = socket.read(&mut request).unwrap();
@@ -95,7 +95,73 @@ fn a_server_that_hangs_up_is_told() {
             socket.write_all(b"E").unwrap();
         }
     });
-    let output = loadgen(address, &["--connections", "1", "--seconds", "5"]);
+    let output = loadgen(address, &["--connections", "1", "--seconds", "5", "--timeout", "0.2"]);
     server.join().unwrap();
     assert_fails(&output, "closed");
+}
+
+#[test]
+fn runs_are_written_down_and_added_up() {
+    let server = null_server();
+    let folder = std::env::temp_dir().join(format!("loadgen-files-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (log, report) = (file("a.hlog"), file("a.html"));
+    let common = ["--values", "constant", "--requests", "1000", "--log", &log];
+    assert!(
+        loadgen(server.address, &[&common[..], &["--report", &report]].concat()).status.success()
+    );
+    let merge = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("merge").args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", texts(&output).1);
+        texts(&output).0
+    };
+    let hgrm = file("both.hgrm");
+    let both = merge(&[&log, &log, "--json", "--hgrm", &hgrm]);
+    let both: serde_json::Value = serde_json::from_str(&both).unwrap();
+    assert_eq!(
+        (both["requests"].as_u64(), both["latency"]["count"].as_u64()),
+        (Some(2000), Some(2000))
+    );
+    assert!(std::fs::read_to_string(&hgrm).unwrap().contains("Total count    =         2000"));
+    assert!(std::fs::read_to_string(&report).unwrap().contains("Latency by percentile"));
+    assert!(merge(&[&log]).contains("requests       1000 in"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn two_servers_are_compared_and_a_rate_is_found() {
+    let null_server = concat!(env!("CARGO_BIN_EXE_null-server"), " --listen 127.0.0.1:0");
+    let load = ["--values", "constant", "--requests", "500", "--connections", "5"];
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["compare", "--a", null_server, "--b", null_server, "--rounds", "3"])
+        .args(load)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stderr}");
+    for figure in ["requests/s", "latency p99, µs", "server CPU, µs a request", "server memory"] {
+        assert!(stdout.contains(&format!("| {figure}")), "{stdout}");
+    }
+    let search =
+        ["--values", "constant", "--find-slo", "p50=60s", "--rate", "60m", "--timeout", "0.05"];
+    let output =
+        loadgen(self::null_server().address, &[&search[..], &["--seconds", "0.02"]].concat());
+    let (stdout, stderr) = texts(&output);
+    assert!(stderr.contains("60000000/s: "), "{stdout}{stderr}");
+}
+
+#[test]
+fn the_man_page_and_completions_are_there() {
+    let print = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).args(args).output().unwrap();
+        assert!(output.status.success());
+        texts(&output).0
+    };
+    assert!(print(&["man"]).contains(".TH loadgen 1"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(print(&["completions", shell]).contains("find-slo"), "{shell}");
+    }
+    assert!(print(&["--help"]).contains("Exit codes: 0 well"));
 }

@@ -2,13 +2,21 @@
 //! the other's time.
 
 use std::io;
-use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
 
-use loadgen::client::{self, Client};
+use loadgen::dialect::Dialect;
+use loadgen::engine::Plan;
+use loadgen::engine::client::Client;
+use loadgen::engine::limit::Limit;
+use loadgen::engine::run;
+use loadgen::measure::{Counters, Sample};
 use loadgen::null_server;
 use loadgen::process::{Server, allowed_cores, on_cores};
-use loadgen::report::Report;
-use loadgen::workload::{Limit, Mix, Workload};
+use loadgen::workload::Workload;
+use loadgen::workload::operation::{Mix, Operation};
+use loadgen::workload::size::Size;
+use loadgen::workload::traffic::{Part, Traffic};
 
 use crate::Effort;
 use crate::servers::{Contestant, Kind};
@@ -17,7 +25,8 @@ use crate::summary::{Goal, Table, Takes};
 /// A shape of load and larder's goals under it.
 struct Case {
     name: &'static str,
-    mix: Mix,
+    dialect: Dialect,
+    operation: Operation,
     pipeline: usize,
     keys_per_get: usize,
     over_memcached: Goal,
@@ -25,35 +34,48 @@ struct Case {
 }
 
 impl Case {
-    fn workload(&self, contestant: &Contestant, seed: u64) -> Workload {
-        Workload {
-            mix: self.mix,
-            pipeline: self.pipeline,
+    fn plan(&self, contestant: &Contestant, server: &Server, seed: u64) -> Arc<Plan> {
+        let workload = Workload {
+            mix: Mix::only(self.operation),
             keys_per_get: self.keys_per_get,
             ..workload(contestant, seed)
-        }
+        };
+        let (pipeline, dialect) = (self.pipeline, self.dialect);
+        Arc::new(Plan { pipeline, dialect, ..Plan::clone(&plan(workload, server)) })
+    }
+
+    /// The null server has one dialect only.
+    fn is_for(&self, kind: Kind) -> bool {
+        kind != Kind::Null || self.dialect == Dialect::Text
     }
 }
 
 /// What all figures under load have in common.
 pub(crate) fn workload(contestant: &Contestant, seed: u64) -> Workload {
     Workload {
-        connections: CONNECTIONS,
-        pipeline: 1,
-        keys_per_get: 1,
-        mix: Mix::GETS,
-        value_bytes: null_server::VALUE_BYTES,
-        keys: KEYS,
+        key_count: KEYS,
+        value_bytes: Size::Fixed(null_server::VALUE_BYTES as f64),
         seed,
         values: contestant.values(),
+        ..Workload::default()
     }
 }
 
-/// Refuses a report with misses: they cost less than hits, so the figure would be another one.
-pub(crate) fn all_found(report: Report) -> io::Result<Report> {
-    match report.misses {
-        0 => Ok(report),
-        misses => Err(io::Error::other(format!("{misses} keys that were stored are gone"))),
+/// A closed loop of one request at a time.
+pub(crate) fn plan(workload: Workload, server: &Server) -> Arc<Plan> {
+    let servers = vec![server.address.into()];
+    Arc::new(Plan { connections: CONNECTIONS, ..Plan::new(workload, servers) })
+}
+
+/// Refuses findings with misses or failures: those cost less than hits, so the figure would be
+/// another one.
+pub(crate) fn all_found(counters: &Counters) -> io::Result<()> {
+    match (counters.misses, counters.failures()) {
+        (0, 0) => Ok(()),
+        (misses, failures) => {
+            let message = format!("{misses} keys that were stored are gone, {failures} failures");
+            Err(io::Error::other(message))
+        }
     }
 }
 
@@ -63,7 +85,7 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
         .iter()
         .map(|contestant| {
             let server = contestant.start(1, &[server_core], CONNECTIONS_MAX)?;
-            client::preload(server.address, &workload(contestant, effort.seed))?;
+            run::preload(&plan(workload(contestant, effort.seed), &server))?;
             Ok(server)
         })
         .collect::<io::Result<Vec<_>>>()?;
@@ -75,8 +97,11 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
                     // Another server begins each round, in case the first turn is not like the
                     // others.
                     let index = (turn + round) % contestants.len();
-                    let workload = case.workload(&contestants[index], effort.seed);
-                    takes[index].take(&servers[index], &workload, effort)?;
+                    let (server, contestant) = (&servers[index], &contestants[index]);
+                    if case.is_for(contestant.kind) {
+                        let plan = case.plan(contestant, server, effort.seed);
+                        takes[index].take(server, &plan, effort.duration)?;
+                    }
                 }
             }
         }
@@ -94,15 +119,20 @@ struct Figures {
 }
 
 impl Figures {
-    fn take(&mut self, server: &Server, workload: &Workload, effort: Effort) -> io::Result<()> {
-        let mut client = Client::connect(server.address, workload, workload.connections, 0)?;
-        client.run(Limit::Time(effort.duration / 5))?;
+    fn take(&mut self, server: &Server, plan: &Arc<Plan>, duration: Duration) -> io::Result<()> {
+        let traffic = Traffic::new(&plan.workload, Part::WHOLE);
+        let mut client = Client::connect(plan, Part::WHOLE, traffic)?;
+        client.run(Limit::Time(duration / 5), Duration::MAX, &mut |_, _| {})?;
         let before = server.cpu_time()?;
-        let report = all_found(client.run(Limit::Time(effort.duration))?)?;
+        let mut found = Counters::default();
+        let mut observe = |_: u64, sample: &Sample| found = sample.counters.clone();
+        let elapsed = client.run(Limit::Time(duration), Duration::MAX, &mut observe)?;
         let cpu = server.cpu_time()? - before;
-        let units = report.requests as f64 * workload.keys_per_get as f64;
+        all_found(&found)?;
+        let requests = found.requests() as f64;
+        let units = requests * plan.workload.keys_per_get as f64;
         self.cpu_micros.push(cpu.as_secs_f64() * 1e6 / units);
-        self.requests_per_second.push(report.requests_per_second());
+        self.requests_per_second.push(requests / elapsed.as_secs_f64());
         Ok(())
     }
 }
@@ -119,14 +149,17 @@ fn table(contestants: &[Contestant], takes: &[Vec<Figures>]) -> Table {
     for (case, figures) in CASES.iter().zip(takes) {
         let cpu = |kind| {
             let index = contestants.iter().position(|contestant| contestant.kind == kind)?;
-            Some(figures[index].cpu_micros.median())
+            figures[index].cpu_micros.median_if_any()
         };
         let ratio = |to, goal| verdict(cpu(Kind::Larder)?, cpu(to)?, goal);
         let none = || "-".to_owned();
         let mut row = vec![case.name.to_owned()];
-        row.extend(figures.iter().map(|figures| {
-            format!("{:.3}; {:.0}", figures.cpu_micros, figures.requests_per_second.median())
-        }));
+        row.extend(figures.iter().map(
+            |figures| match figures.requests_per_second.median_if_any() {
+                Some(rate) => format!("{:.3}; {rate:.0}", figures.cpu_micros),
+                None => none(),
+            },
+        ));
         row.push(ratio(Kind::Memcached, Some(case.over_memcached)).unwrap_or_else(none));
         row.push(ratio(Kind::Null, case.over_null).unwrap_or_else(none));
         table.push(row);
@@ -152,11 +185,12 @@ fn two_cores() -> io::Result<(usize, usize)> {
 const CONNECTIONS: usize = 50;
 /// memcached's own default.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
-const KEYS: NonZeroU64 = NonZeroU64::new(100_000).expect("not zero");
-const CASES: [Case; 5] = [
+const KEYS: u64 = 100_000;
+const CASES: [Case; 7] = [
     Case {
         name: "get, one at a time",
-        mix: Mix::GETS,
+        dialect: Dialect::Text,
+        operation: Operation::Get,
         pipeline: 1,
         keys_per_get: 1,
         over_memcached: Goal::AtMost(0.85),
@@ -164,7 +198,8 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "get, 16 pipelined",
-        mix: Mix::GETS,
+        dialect: Dialect::Text,
+        operation: Operation::Get,
         pipeline: 16,
         keys_per_get: 1,
         over_memcached: Goal::AtMost(0.40),
@@ -172,7 +207,8 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "get of 100 keys, per key",
-        mix: Mix::GETS,
+        dialect: Dialect::Text,
+        operation: Operation::Get,
         pipeline: 1,
         keys_per_get: 100,
         over_memcached: Goal::AtMost(0.25),
@@ -180,7 +216,8 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "set, one at a time",
-        mix: Mix::SETS,
+        dialect: Dialect::Text,
+        operation: Operation::Set,
         pipeline: 1,
         keys_per_get: 1,
         over_memcached: Goal::AtMost(0.85),
@@ -188,10 +225,29 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "set, 16 pipelined",
-        mix: Mix::SETS,
+        dialect: Dialect::Text,
+        operation: Operation::Set,
         pipeline: 16,
         keys_per_get: 1,
         over_memcached: Goal::AtMost(0.45),
+        over_null: None,
+    },
+    Case {
+        name: "mg, 16 pipelined",
+        dialect: Dialect::Meta,
+        operation: Operation::Get,
+        pipeline: 16,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.40),
+        over_null: None,
+    },
+    Case {
+        name: "binary get, one at a time",
+        dialect: Dialect::Binary,
+        operation: Operation::Get,
+        pipeline: 1,
+        keys_per_get: 1,
+        over_memcached: Goal::AtMost(0.85),
         over_null: None,
     },
 ];
@@ -226,11 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn a_report_with_misses_is_refused() {
-        let mut report = Report::default();
-        assert!(all_found(report.clone()).is_ok());
-        report.misses = 1;
-        assert!(all_found(report).is_err());
+    fn findings_with_misses_or_failures_are_refused() {
+        assert!(all_found(&Counters::default()).is_ok());
+        assert!(all_found(&Counters { misses: 1, ..Counters::default() }).is_err());
+        assert!(all_found(&Counters { errors: 1, ..Counters::default() }).is_err());
     }
 
     #[test]

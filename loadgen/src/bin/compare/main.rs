@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use loadgen::args::seconds;
+use loadgen::args::number::seconds;
 
 use servers::{Contestant, Kind};
 

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use clap::ValueEnum;
 use loadgen::debug_build;
-use loadgen::item::Values;
 use loadgen::process::{Server, allowed_cores};
+use loadgen::truth::value::Values;
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,7 +48,7 @@ impl Contestant {
     pub(crate) fn values(&self) -> Values {
         match self.kind {
             Kind::Null => Values::Constant,
-            Kind::Larder | Kind::Memcached => Values::Keyed,
+            Kind::Larder | Kind::Memcached => Values::Truthful,
         }
     }
 
@@ -81,7 +81,7 @@ impl Contestant {
             args.extend(["-u", "root"]);
         }
         let server = Server::start(&self.program, &args, Some(cores))?;
-        debug_build::warn(server.address);
+        debug_build::warn(&server.address.into());
         Ok(server)
     }
 }

@@ -12,6 +12,11 @@ impl Takes {
         self.0.insert(position, take);
     }
 
+    /// The same; `None` where nothing was taken.
+    pub(crate) fn median_if_any(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.median())
+    }
+
     /// The middle take, or the mean of the two in the middle.
     pub(crate) fn median(&self) -> f64 {
         let middle = self.0.len() / 2;

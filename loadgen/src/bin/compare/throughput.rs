@@ -2,10 +2,13 @@
 //! the system pleases.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-use loadgen::client;
-use loadgen::process::{Server, allowed_cores};
-use loadgen::workload::{Limit, Workload};
+use loadgen::engine::Plan;
+use loadgen::engine::limit::Limit;
+use loadgen::engine::run;
+use loadgen::process::allowed_cores;
 
 use crate::Effort;
 use crate::cpu;
@@ -21,7 +24,7 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
         .iter()
         .map(|contestant| {
             let server = contestant.start(WORKERS, &cores, cpu::CONNECTIONS_MAX)?;
-            client::preload(server.address, &cpu::workload(contestant, effort.seed))?;
+            run::preload(&cpu::plan(cpu::workload(contestant, effort.seed), &server))?;
             Ok(server)
         })
         .collect::<io::Result<Vec<_>>>()?;
@@ -32,8 +35,9 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
     for _ in 0..effort.rounds {
         for ((contestant, server), takes) in contestants.iter().zip(&servers).zip(&mut takes) {
             for (takes, pipeline) in takes.iter_mut().zip([1, 16]) {
-                let workload = Workload { pipeline, ..cpu::workload(contestant, effort.seed) };
-                takes.push(requests_per_second(server, &workload, effort)?);
+                let plan = cpu::plan(cpu::workload(contestant, effort.seed), server);
+                let plan = Plan { pipeline, threads: THREADS, ..Plan::clone(&plan) };
+                takes.push(requests_per_second(plan, effort)?);
             }
         }
     }
@@ -48,10 +52,11 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
     Ok(table)
 }
 
-fn requests_per_second(server: &Server, workload: &Workload, effort: Effort) -> io::Result<f64> {
+fn requests_per_second(plan: Plan, effort: Effort) -> io::Result<f64> {
     let limit = Limit::Time(effort.duration);
-    let report = client::run(server.address, workload, THREADS, limit)?;
-    Ok(cpu::all_found(report)?.requests_per_second())
+    let report = run::run(&Arc::new(plan), 0, limit, Duration::MAX, &mut |_, _| {})?;
+    cpu::all_found(&report.total.counters)?;
+    Ok(report.requests_per_second())
 }
 
 const WORKERS: usize = 2;

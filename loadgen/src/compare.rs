@@ -1,0 +1,247 @@
+//! Two servers under the same load, round by round in turn, and how far their figures differ by
+//! more than noise.
+//!
+//! Each round takes both, the order alternating, so that what disturbs one disturbs the other. A
+//! round gives a ratio of each figure; the logarithms of these have a mean and, by Student's t, an
+//! interval that holds the true one with 95 %. Where it holds 1, the difference is noise.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::args::{CompareArgs, RunArgs};
+use crate::engine::address::Address;
+use crate::engine::run;
+use crate::load::{Outcome, measure};
+use crate::process::Server;
+
+/// A figure of both servers in every round.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Compared {
+    /// What it is.
+    pub figure: &'static str,
+    /// The medians of A and B.
+    pub medians: [f64; 2],
+    /// B over A, with the ends of its interval; `None` where it cannot be told.
+    pub ratio: Option<Ratio>,
+}
+
+/// A ratio and the interval that holds it with 95 %.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Ratio {
+    /// The geometric mean.
+    pub mean: f64,
+    /// Where the interval begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+}
+
+/// Starts both servers, loads them in turn, and compares.
+///
+/// # Errors
+///
+/// When a server cannot be started, or gives a wrong answer.
+pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::Error>> {
+    let servers = [start(&args.a)?, start(&args.b)?];
+    let runs = servers.each_ref().map(|server| {
+        let servers = vec![Address::from(server.address)];
+        RunArgs { servers, pid: Some(server.pid()), ..args.run.clone() }
+    });
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds.get() {
+        let mut figures = [[None; FIGURES.len()]; 2];
+        for turn in 0..2 {
+            let index = (turn + round) % 2;
+            let plan = Arc::new(runs[index].plan()?);
+            if args.run.preload && round == 0 {
+                run::preload(&plan)?;
+            }
+            let outcome = measure(&plan, &runs[index])?;
+            figures[index] = FIGURES.map(|(_, figure)| figure(&outcome));
+            eprintln!(
+                "round {} of {}, {}: {:.0}/s",
+                round + 1,
+                args.rounds,
+                ["A", "B"][index],
+                outcome.report.requests_per_second()
+            );
+        }
+        rounds.push(figures);
+    }
+    Ok(summary(&rounds))
+}
+
+/// A comparison as a table.
+#[derive(Debug)]
+pub struct Table<'a>(pub &'a [Compared]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "| median of the rounds | A | B | B over A (95 %) | |")?;
+        writeln!(formatter, "|---|---|---|---|---|")?;
+        for Compared { figure, medians: [a, b], ratio } in self.0 {
+            let (ratio, verdict) = match ratio {
+                Some(ratio) => (ratio.to_string(), ratio.verdict()),
+                None => ("-".to_owned(), "too few rounds"),
+            };
+            writeln!(formatter, "| {figure} | {a:.2} | {b:.2} | {ratio} | {verdict} |")?;
+        }
+        Ok(())
+    }
+}
+
+impl Ratio {
+    /// Of pairs of positive figures, A before B; `None` of fewer than two.
+    #[must_use]
+    pub fn of(pairs: &[[f64; 2]]) -> Option<Self> {
+        let logs: Vec<_> = pairs
+            .iter()
+            .filter(|pair| pair.iter().all(|figure| *figure > 0.0))
+            .map(|[a, b]| (b / a).ln())
+            .collect();
+        if logs.len() < 2 {
+            return None;
+        }
+        let count = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / count;
+        let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let reach = student(logs.len() - 1) * (variance / count).sqrt();
+        Some(Self { mean: mean.exp(), low: (mean - reach).exp(), high: (mean + reach).exp() })
+    }
+
+    /// What it means.
+    #[must_use]
+    pub fn verdict(self) -> &'static str {
+        if self.low > 1.0 {
+            "B has more"
+        } else if self.high < 1.0 {
+            "B has less"
+        } else {
+            "noise"
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.3} ({:.3} to {:.3})", self.mean, self.low, self.high)
+    }
+}
+
+/// A program with its arguments, split at blanks; it finds its port by the variable that memcached
+/// reads.
+fn start(command: &str) -> io::Result<Server> {
+    let mut words = command.split_whitespace();
+    let program = words.next().ok_or_else(|| io::Error::other("an empty command"))?;
+    Server::start(program.as_ref(), &words.collect::<Vec<_>>(), None)
+}
+
+fn summary(rounds: &[[[Option<f64>; FIGURES.len()]; 2]]) -> Vec<Compared> {
+    let compared = |(index, (figure, _)): (usize, &(&'static str, Figure))| {
+        let pairs = rounds.iter().map(|[a, b]| Some([a[index]?, b[index]?]));
+        let pairs = pairs.collect::<Option<Vec<_>>>()?;
+        let medians = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side]).collect()));
+        Some(Compared { figure, medians, ratio: Ratio::of(&pairs) })
+    };
+    FIGURES.iter().enumerate().filter_map(compared).collect()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    match figures.len() % 2 {
+        0 => f64::midpoint(figures[middle - 1], figures[middle]),
+        _ => figures[middle],
+    }
+}
+
+/// The 97.5 % quantile of Student's t.
+fn student(degrees: usize) -> f64 {
+    STUDENT.get(degrees - 1).copied().unwrap_or(1.96 + 2.5 / degrees as f64)
+}
+
+/// A figure of an outcome, where it has it.
+type Figure = fn(&Outcome) -> Option<f64>;
+
+const FIGURES: [(&str, Figure); 9] = [
+    ("requests/s", |outcome| Some(outcome.report.requests_per_second())),
+    ("latency p50, µs", |outcome| Some(latency(outcome, 0.5))),
+    ("latency p99, µs", |outcome| Some(latency(outcome, 0.99))),
+    ("latency p99.9, µs", |outcome| Some(latency(outcome, 0.999))),
+    ("misses, % of keys", |outcome| {
+        Some(100.0 - outcome.report.total.counters.hit_ratio() * 100.0)
+            .filter(|_| outcome.report.total.counters.misses > 0)
+    }),
+    ("server CPU, µs a request", |outcome| {
+        Some(outcome.cost.as_ref()?.cpu_micros / requests(outcome))
+    }),
+    ("context switches a request", |outcome| {
+        Some(outcome.cost.as_ref()?.switches as f64 / requests(outcome))
+    }),
+    ("server memory, MiB", |outcome| {
+        Some(outcome.cost.as_ref()?.resident_bytes as f64 / 1_048_576.0)
+    }),
+    ("items a MiB", |outcome| outcome.cost.as_ref()?.items_per_mebibyte()),
+];
+
+fn latency(outcome: &Outcome, quantile: f64) -> f64 {
+    outcome.report.total.latencies.all().value_at_quantile(quantile) as f64 / 1e3
+}
+
+fn requests(outcome: &Outcome) -> f64 {
+    outcome.report.total.counters.requests().max(1) as f64
+}
+
+const STUDENT: [f64; 20] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Rounds in which B has `factor` times A's figure, each with noise of its own and some of both.
+    fn rounds(factor: f64, seed: u64) -> Vec<[f64; 2]> {
+        let mut random = Random::new(seed, 0);
+        let round = |_| {
+            let both = 1.0 + random.unit();
+            [both * (1.0 + 0.1 * random.unit()), both * factor * (1.0 + 0.1 * random.unit())]
+        };
+        (0..9).map(round).collect()
+    }
+
+    #[test]
+    fn a_difference_is_told_from_noise() {
+        let ratio = Ratio::of(&rounds(0.8, 1)).unwrap();
+        assert!((ratio.mean - 0.8).abs() < 0.04 && ratio.verdict() == "B has less", "{ratio}");
+        assert_eq!(Ratio::of(&rounds(1.25, 1)).unwrap().verdict(), "B has more");
+        let truly_noise =
+            (0..200).filter(|seed| Ratio::of(&rounds(1.0, *seed)).unwrap().verdict() == "noise");
+        assert!((180..=198).contains(&truly_noise.count()));
+    }
+
+    #[test]
+    fn the_interval_is_students() {
+        // Logarithms 0, 1 and 2 times ln 2: mean ln 2, deviation ln 2, over the root of three.
+        let ratio = Ratio::of(&[[1.0, 1.0], [1.0, 2.0], [1.0, 4.0]]).unwrap();
+        let reach = 4.303 * std::f64::consts::LN_2 / 3.0_f64.sqrt();
+        assert!((ratio.mean - 2.0).abs() < 1e-9);
+        assert!((ratio.high / ratio.mean).ln() - reach < 1e-9);
+        assert_eq!(Ratio::of(&[[1.0, 2.0]]), None);
+        assert_eq!(Ratio::of(&[[0.0, 2.0], [1.0, 2.0]]), None);
+    }
+
+    #[test]
+    fn a_table_has_what_was_found() {
+        let figures = |factor: f64| std::array::from_fn(|index| Some(factor * (index + 1) as f64));
+        let table = Table(&summary(&[[figures(1.0), figures(2.0)], [figures(1.0), figures(2.0)]]))
+            .to_string();
+        assert!(
+            table.contains("| requests/s | 1.00 | 2.00 | 2.000 (2.000 to 2.000) | B has more |")
+        );
+        assert_eq!(table.lines().count(), 2 + FIGURES.len());
+    }
+}

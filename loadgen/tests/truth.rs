@@ -1,0 +1,149 @@
+//! What the load generator makes of a server that lies, and of one that is slow.
+
+mod scripted;
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use scripted::{Answer, Script, serve};
+use serde_json::Value;
+
+fn loadgen(script: Script, args: &str) -> Output {
+    let address = serve(script).to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--server", &address, "--json"]).args(args.split(' ')).output().unwrap()
+}
+
+#[track_caller]
+fn found(output: &Output, code: i32) -> Value {
+    let (stdout, stderr) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    serde_json::from_slice(stdout).unwrap_or_else(|_| panic!("{stderr}"))
+}
+
+/// The lie ends the run by its name; counted, it does not.
+#[track_caller]
+fn assert_caught(script: Script, kind: &str, words: &str) {
+    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3 --timeout 0.3";
+    let output = loadgen(script, load);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains(words), "{stderr}");
+    let report = found(&loadgen(script, &format!("{load} --count-wrong")), 3);
+    let wrong = report["wrong"][kind].as_u64().unwrap();
+    assert!(wrong > 0, "{report}");
+    assert!(report["requests"].as_u64().unwrap() > 3000, "{report}");
+}
+
+#[test]
+fn an_honest_server_is_believed() {
+    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3";
+    let report = found(&loadgen(|_, _| {}, load), 0);
+    assert_eq!((report["requests"].as_u64(), report["misses"].as_u64()), (Some(4000), Some(0)));
+    assert_eq!(
+        report["wrong"],
+        serde_json::json!({"torn": 0, "foreign": 0, "stale": 0, "violation": 0})
+    );
+}
+
+#[test]
+fn a_changed_byte_is_caught() {
+    let lie = |get, answer: &mut Answer| {
+        if get == 500 {
+            answer.value[50] ^= 1;
+        }
+    };
+    assert_caught(lie, "torn", "a torn value: for key:");
+}
+
+#[test]
+fn a_value_put_together_from_two_is_caught() {
+    let lie = |get, answer: &mut Answer| {
+        if get >= 500 && answer.previous.len() == 100 {
+            answer.value[60..].copy_from_slice(&answer.previous[60..]);
+        }
+    };
+    assert_caught(lie, "torn", "a torn value: for key:");
+}
+
+#[test]
+fn a_short_read_is_caught() {
+    let lie = |get, answer: &mut Answer| {
+        if get == 500 {
+            answer.value.truncate(99);
+        }
+    };
+    assert_caught(lie, "torn", "a torn value: for key:");
+}
+
+#[test]
+fn an_old_version_is_caught() {
+    let lie = |get, answer: &mut Answer| {
+        if get >= 500 && answer.previous.len() == 100 {
+            answer.value = std::mem::take(&mut answer.previous);
+        }
+    };
+    assert_caught(lie, "stale", "was acknowledged");
+}
+
+#[test]
+fn another_keys_answer_is_caught() {
+    let lie = |get, answer: &mut Answer| {
+        if get == 500 {
+            answer.key = "key:00000000000x".to_owned();
+        }
+    };
+    assert_caught(lie, "violation", "not next among those asked for");
+}
+
+#[test]
+fn a_reply_that_never_comes_is_counted_as_a_timeout() {
+    let drop_one = |get, answer: &mut Answer| answer.dropped = get == 500;
+    let load = "--preload --keys 20 --requests 2000 --connections 3 --timeout 0.3";
+    let report = found(&loadgen(drop_one, load), 0);
+    assert_eq!(report["timeouts"], 1, "{report}");
+    let alone = "--preload --keys 20 --requests 700 --connections 1 --timeout 0.3";
+    let report = found(&loadgen(drop_one, alone), 0);
+    assert_eq!((&report["timeouts"], &report["reconnects"]), (&1.into(), &1.into()), "{report}");
+    let broken = loadgen(drop_one, &format!("{load} --assert failures==0 --assert p50<1s"));
+    assert_eq!(broken.status.code(), Some(4));
+    let stderr = String::from_utf8_lossy(&broken.stderr);
+    assert!(stderr.contains("not failures==0: 1") && !stderr.contains("p50"), "{stderr}");
+}
+
+#[test]
+fn known_delays_come_back() {
+    let delay = |get, answer: &mut Answer| {
+        answer.delay = Duration::from_millis(match get % 20 {
+            0 => 600,
+            1..5 => 400,
+            _ => 200,
+        });
+    };
+    let load = "--preload --keys 20 --requests 800 --connections 80";
+    let report = found(&loadgen(delay, load), 0);
+    for (quantile, millis) in [("p50_us", 200.0), ("p90_us", 400.0), ("p99_us", 600.0)] {
+        let found = report["latency"][quantile].as_f64().unwrap() / 1e3;
+        // Two in a hundred, and what a busy machine adds.
+        assert!((millis * 0.98..millis * 1.02 + 60.0).contains(&found), "{quantile}: {found}");
+    }
+}
+
+#[test]
+fn a_stall_counts_for_every_request_that_falls_into_it_in_an_open_loop_only() {
+    let stall = |get, answer: &mut Answer| {
+        if get == 500 {
+            answer.stall = Duration::from_millis(500);
+        }
+    };
+    let millis =
+        |report: &Value, quantile: &str| report["latency"][quantile].as_f64().unwrap() / 1e3;
+    let common = "--preload --keys 20 --connections 4";
+    let open = found(&loadgen(stall, &format!("{common} --rate 1000 --requests 1500")), 0);
+    // Five hundred requests were due in the stall, a hundred of them in its first fifth.
+    assert!(millis(&open, "p90_us") > 250.0, "{open}");
+    assert!(millis(&open, "max_us") >= 500.0, "{open}");
+    let closed = found(&loadgen(stall, &format!("{common} --requests 1500")), 0);
+    assert!(millis(&closed, "p99_us") < 250.0, "{closed}");
+    assert!(millis(&closed, "max_us") >= 500.0, "{closed}");
+}
