@@ -1,4 +1,4 @@
-//! Who may use the server: users and their passwords, as a file lists them.
+//! Who may use the server: users and their passwords, as a file lists them, or one that was given.
 //!
 //! A comparison must not tell how much of a guess was right, nor which user exists. Each user is
 //! therefore kept as a record of one fixed size, and what a client presents is brought into the
@@ -29,13 +29,12 @@ pub enum Method {
     },
 }
 
-/// A file of users, and those of them that may use the server now.
+/// The users that may use the server now, and where they come from.
 #[derive(Debug)]
 pub struct Authentication {
     method: Method,
-    path: PathBuf,
-    /// The same for a process that has gone elsewhere, as it does in the background.
-    absolute_path: PathBuf,
+    /// `None` where they were given, and stay.
+    file: Option<UserFile>,
     credentials: RwLock<Credentials>,
 }
 
@@ -54,15 +53,24 @@ impl Authentication {
             unusable => Failure::value(format!("Authfile [{name}] {unusable}")),
         })?;
         let absolute_path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let credentials = RwLock::new(credentials);
-        Ok(Self { method, path: path.to_owned(), absolute_path, credentials })
+        let file = UserFile { path: path.to_owned(), absolute_path };
+        Ok(Self { method, file: Some(file), credentials: RwLock::new(credentials) })
+    }
+
+    /// Of one user, who stays the only one. `None` if name and password have more than
+    /// [`USER_BYTES_MAX`] bytes together.
+    #[must_use]
+    pub fn of_user(method: Method, user: &[u8], password: &[u8]) -> Option<Self> {
+        let record = Record::new(method.canonical(user), password)?;
+        let credentials = RwLock::new(Credentials { records: vec![record] });
+        Some(Self { method, file: None, credentials })
     }
 
     /// Of users as a file lists them.
     #[cfg(test)]
     pub(crate) fn of(method: Method, file: &[u8]) -> Self {
         let credentials = RwLock::new(method.credentials(file).expect("a good file"));
-        Self { method, path: PathBuf::new(), absolute_path: PathBuf::new(), credentials }
+        Self { method, file: None, credentials }
     }
 
     /// How clients authenticate.
@@ -71,10 +79,10 @@ impl Authentication {
         &self.method
     }
 
-    /// The file, as it was named.
+    /// The file, as it was named, if there is one.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// Whether this is the password of this user.
@@ -84,10 +92,12 @@ impl Authentication {
         credentials.check(self.method.canonical(user), password)
     }
 
-    /// Reads the file again. Where it has become unusable, those may go on who might before.
+    /// Reads the file again. Where it has become unusable, or there is none, those may go on who
+    /// might before.
     pub fn reload(&self) {
-        let name = self.path.display();
-        match read(&self.method, &self.absolute_path) {
+        let Some(file) = &self.file else { return };
+        let name = file.path.display();
+        match read(&self.method, &file.absolute_path) {
             Ok(credentials) => {
                 info!("{name} is read again: {} users", credentials.records.len());
                 *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
@@ -95,6 +105,14 @@ impl Authentication {
             Err(unusable) => warn!("{name} is left as it was read before: it {unusable}"),
         }
     }
+}
+
+/// Where a file of users is.
+#[derive(Debug)]
+struct UserFile {
+    path: PathBuf,
+    /// The same for a process that has gone elsewhere, as it does in the background.
+    absolute_path: PathBuf,
 }
 
 impl Method {
@@ -235,6 +253,9 @@ fn split_at_colon(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     Some((&line[..colon], &line[colon + 1..]))
 }
+
+/// What a user's name and password may have together.
+pub const USER_BYTES_MAX: usize = RECORD_BYTES - 2;
 
 /// Two lengths, and what memcached reads of a line.
 const RECORD_BYTES: usize = 256;

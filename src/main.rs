@@ -273,8 +273,9 @@ fn announce_reach(config: &Config, server: &Server) {
         info!(target: BANNER, "datagrams on {datagrams}, {rate_bytes} bytes/s to an address");
     }
     if let Some(authentication) = &config.authentication {
-        let path = authentication.path().display();
-        info!(target: BANNER, "clients must authenticate, as users of {path}");
+        let place = authentication.path().map(Path::to_string_lossy);
+        let place = place.unwrap_or("MEMCACHED_PASSWORD".into());
+        info!(target: BANNER, "clients must authenticate, as users of {place}");
     }
 }
 

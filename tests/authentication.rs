@@ -1,5 +1,5 @@
-//! `-Y` as operators meet it: the file, its reloading, what is said and left unsaid. What clients
-//! are answered stands in the conformance table.
+//! `-Y` as operators meet it: the file, its reloading, what is said and left unsaid; and the user
+//! that the environment gives. What clients are answered stands in the conformance table.
 
 mod support;
 
@@ -131,6 +131,56 @@ fn neither_log_nor_figures_tell_a_secret() {
     }
 }
 
+#[test]
+fn a_user_of_the_environment_is_let_in_by_sasl_and_told_of_nowhere() {
+    let log = File::with("");
+    let stderr = fs::File::create(&log.0).expect("a writable folder");
+    let variables = [
+        ("MEMCACHED_SASL_PWDB", ""),
+        ("MEMCACHED_USERNAME", "alice"),
+        ("MEMCACHED_PASSWORD", " hidden:way "),
+    ];
+    let mut server = Server::start_in(&variables, &support::larder(), &["-vvv"], stderr.into());
+    let hidden = plain("alice", " hidden:way ");
+    hang_up(&mut server);
+    for (login, status) in [
+        (&hidden, SUCCESS),
+        (&plain("alice", "mistaken"), AUTHENTICATION_ERROR),
+        (&plain("alice", " hidden"), AUTHENTICATION_ERROR),
+        (&plain("alice", "hidden:way"), AUTHENTICATION_ERROR),
+        (&plain("root", " hidden:way "), AUTHENTICATION_ERROR),
+    ] {
+        assert_eq!(statuses(&server, &[login, NOOP]), [status, status]);
+    }
+    assert_eq!(statuses(&server, &[NOOP]), [AUTHENTICATION_ERROR]);
+    assert_eq!(statuses(&server, &[b"get x\r\n"]), []);
+    let settings = packet(STAT, b"settings", b"");
+    let figures = answers(&server, &[&hidden, &settings]).escape_ascii().to_string();
+    assert!(figures.contains("auth_enabled_saslyes"), "{figures}");
+    assert!(figures.contains("auth_enabled_asciino"), "{figures}");
+    assert!(figures.contains("binding_protocolbinary"), "{figures}");
+    let pid = server.process().id();
+    let command_line = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+    let said = || fs::read_to_string(&log.0).expect("it is there");
+    support::await_true(
+        || said().contains("users of MEMCACHED_PASSWORD"),
+        "it says not from where",
+    );
+    assert!(command_line.contains("-vvv"), "{command_line}");
+    for secret in ["hidden", "alice", "mistaken"] {
+        assert!(![&said(), &figures, &command_line].iter().any(|text| text.contains(secret)));
+    }
+}
+
+#[test]
+fn a_password_alone_is_roots_as_in_bitnamis_image() {
+    let file = File::with("hidden\n");
+    let variables = [("MEMCACHED_SASL_PWDB", ""), ("MEMCACHED_PASSWORD_FILE", file.name())];
+    let server = Server::start_in(&variables, &support::larder(), &["-S"], Stdio::null());
+    assert_eq!(statuses(&server, &[&plain("root", "hidden")]), [SUCCESS]);
+    assert_eq!(statuses(&server, &[&plain("root", "hidden\n")]), [AUTHENTICATION_ERROR]);
+}
+
 /// larder, and memcached where there is one.
 fn programs() -> impl Iterator<Item = PathBuf> {
     std::iter::once(support::larder()).chain(support::reference())
@@ -148,6 +198,43 @@ fn logs_in(server: &Server, token: &str) -> bool {
         "CLIENT_ERROR authentication failure\r\n" => false,
         other => panic!("{other}"),
     }
+}
+
+/// The statuses of the answers to these packets.
+fn statuses(server: &Server, packets: &[&[u8]]) -> Vec<u16> {
+    let answers = answers(server, packets);
+    let mut rest = answers.as_slice();
+    let mut statuses = Vec::new();
+    while let Some((header, body)) = rest.split_first_chunk::<24>() {
+        statuses.push(u16::from_be_bytes([header[6], header[7]]));
+        let [.., a, b, c, d] = *header.first_chunk::<12>().expect("a header is longer");
+        let body_bytes = u32::from_be_bytes([a, b, c, d]);
+        rest = &body[usize::try_from(body_bytes).expect("a length")..];
+    }
+    statuses
+}
+
+/// All that is answered to these packets until the server closes.
+fn answers(server: &Server, packets: &[&[u8]]) -> Vec<u8> {
+    let mut stream = server.connect();
+    stream.write_all(&packets.concat()).expect("the server reads");
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("the server closes in order");
+    answers
+}
+
+/// A login by SASL PLAIN.
+fn plain(user: &str, password: &str) -> Vec<u8> {
+    packet(SASL_AUTH, b"PLAIN", format!("\0{user}\0{password}").as_bytes())
+}
+
+fn packet(opcode: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let key_bytes = u8::try_from(key.len()).expect("a short key");
+    let body_bytes = u8::try_from(key.len() + value.len()).expect("a short body");
+    let mut header = [0; 24];
+    (header[0], header[1], header[3], header[11]) = (0x80, opcode, key_bytes, body_bytes);
+    [&header, key, value].concat()
 }
 
 fn hang_up(server: &mut Server) {
@@ -195,3 +282,9 @@ impl Drop for File {
         let _ = fs::remove_file(&self.0);
     }
 }
+
+const STAT: u8 = 0x10;
+const SASL_AUTH: u8 = 0x21;
+const NOOP: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const SUCCESS: u16 = 0;
+const AUTHENTICATION_ERROR: u16 = 0x20;

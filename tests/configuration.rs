@@ -80,6 +80,67 @@ fn variables_of_container_images_are_understood() {
 }
 
 #[test]
+fn a_password_is_never_printed() {
+    let file = File::new("password", "hidden\n");
+    let said =
+        "# Clients authenticate by SASL, as a user from the environment (MEMCACHED_PASSWORD).";
+    for variables in [
+        &[("MEMCACHED_PASSWORD", "hidden")][..],
+        &[("MEMCACHED_USERNAME", "alice"), ("MEMCACHED_PASSWORD_FILE", file.path())],
+        &[("MEMCACHED_PASSWORD", "hidden"), ("MEMCACHED_EXTRA_FLAGS", "-S")],
+    ] {
+        let printed = print(&[], variables);
+        assert_has(&printed, &[said]);
+        assert!(!printed.contains("hidden") && !printed.contains("alice"), "{printed}");
+        assert_eq!(larder(&["--check-config"], variables), (0, String::new(), String::new()));
+    }
+    assert!(!print(&[], &[]).contains("authenticate"));
+}
+
+#[test]
+fn who_cannot_be_a_user_is_refused_unseen() {
+    let long = "hidden".repeat(42);
+    let empty = File::new("no_password", "\n");
+    let junk = File::new("junk_password", "");
+    fs::write(&junk.0, b"hidden\xff").unwrap();
+    let no_password = "MEMCACHED_USERNAME: a user needs a password, MEMCACHED_PASSWORD\n";
+    let too_long = "MEMCACHED_PASSWORD: name and password have more than 254 bytes together\n";
+    let table = [
+        (("MEMCACHED_USERNAME", "alice"), ("MEMCACHED_PASSWORD", ""), no_password),
+        (("MEMCACHED_USERNAME", "abc"), ("MEMCACHED_PASSWORD", &long), too_long),
+        (
+            ("MEMCACHED_USERNAME", ""),
+            ("MEMCACHED_PASSWORD_FILE", empty.path()),
+            "MEMCACHED_PASSWORD: a password cannot be empty\n",
+        ),
+        (
+            ("MEMCACHED_PASSWORD", "hidden"),
+            ("MEMCACHED_PASSWORD_FILE", junk.path()),
+            "MEMCACHED_PASSWORD: not UTF-8\n",
+        ),
+    ];
+    for (user, password, complaint) in table {
+        assert_refused(&[], &[user, password], complaint);
+    }
+}
+
+#[test]
+fn a_password_that_could_not_be_asked_for_is_refused_unseen() {
+    let file = File::new("users", "alice:secret\n");
+    let password = ("MEMCACHED_PASSWORD", "hidden");
+    let text = "ERROR: You cannot allow the ASCII protocol while using SASL.\n";
+    let udp = "ERROR: Cannot enable UDP while using binary SASL authentication.\n";
+    let two_places = "users come from MEMCACHED_PASSWORD or from a file (-Y, --sasl-pwdb): choose \
+                      one of them\n";
+    assert_refused(&["-B", "ascii"], &[password], text);
+    assert_refused(&["-U", "11211"], &[password], udp);
+    assert_refused(&["-Y", file.path()], &[password], two_places);
+    assert_refused(&["-S", "--sasl-pwdb", file.path()], &[password], two_places);
+    let variables = [password, ("MEMCACHED_SASL_PWDB", file.path())];
+    assert_refused(&["-S"], &variables, &format!("MEMCACHED_SASL_PWDB: {two_places}"));
+}
+
+#[test]
 fn what_is_printed_is_read_to_the_same() {
     let line = ["-v", "-P", "/tmp/with a 'blank", "-D", "#", "-d", "-p", "0", "-o", "modern"];
     let (code, first, stderr) = larder(&[&line[..], &["--print-config"]].concat(), &[]);
@@ -137,9 +198,6 @@ fn what_cannot_be_read_is_named() {
     assert_eq!((code, stderr.as_str()), (64, complaint));
     let (code, _, stderr) = larder(&["--config", "/dev/zero"], &[]);
     let complaint = "/dev/zero is too long to be a configuration file\n";
-    assert_eq!((code, stderr.as_str()), (64, complaint));
-    let (code, _, stderr) = larder(&["--check-config"], &[("MEMCACHED_PASSWORD", "secret")]);
-    let complaint = "MEMCACHED_PASSWORD: passwords are taken from a file alone, by -Y or -S\n";
     assert_eq!((code, stderr.as_str()), (64, complaint));
     let (code, _, stderr) = larder(&["--check-config"], &[("MEMCACHED_THREADS", "many")]);
     let complaint = "MEMCACHED_THREADS: Number of threads must be greater than 0\n";
@@ -223,6 +281,14 @@ fn print(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let (code, stdout, stderr) = larder(&arguments, variables);
     assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}");
     stdout
+}
+
+/// Nothing but `complaint` is said, whether the configuration is checked, printed or used.
+fn assert_refused(arguments: &[&str], variables: &[(&str, &str)], complaint: &str) {
+    for purpose in [&["--check-config"][..], &["--print-config"], &[]] {
+        let (code, stdout, stderr) = larder(&[arguments, purpose].concat(), variables);
+        assert_eq!((code, stdout.as_str(), stderr.as_str()), (64, "", complaint), "{purpose:?}");
+    }
 }
 
 fn assert_has(printed: &str, lines: &[&str]) {

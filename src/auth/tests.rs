@@ -97,6 +97,21 @@ fn a_sasl_user_is_the_same_with_and_without_this_hosts_realm() {
     }
 }
 
+#[test]
+fn a_given_user_stays_the_only_one() {
+    let method = Method::Sasl { realm: "here.example".to_owned() };
+    let users = Authentication::of_user(method.clone(), b"alice@here.example", b"a:b ").unwrap();
+    users.reload();
+    assert!(users.check(b"alice", b"a:b ") && users.check(b"alice@here.example", b"a:b "));
+    for password in ["a", "a:b", ""] {
+        assert!(!users.check(b"alice", password.as_bytes()), "{password}");
+    }
+    let longest = [b'x'; USER_BYTES_MAX];
+    let users = Authentication::of_user(method.clone(), b"", &longest).unwrap();
+    assert!(users.check(b"", &longest) && !users.check(b"", &longest[1..]));
+    assert!(Authentication::of_user(method, b"u", &longest).is_none());
+}
+
 /// CVE-2026-47783: memcached stopped comparing at the user it found, and at the first byte that
 /// differed. Here there is nothing to stop at: the position of a difference, the number of users
 /// who come first and the existence of a user are not looked at before all is compared.

@@ -103,6 +103,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("MEMCACHED_MAX_CONNECTIONS", "As -c."),
     ("MEMCACHED_THREADS", "As -t."),
     ("MEMCACHED_MAX_ITEM_SIZE", "As -I."),
+    ("MEMCACHED_SASL_PWDB", "As --sasl-pwdb."),
+    (
+        "MEMCACHED_PASSWORD",
+        "As -S, with one user who has this password instead of a file of users.",
+    ),
+    ("MEMCACHED_USERNAME", "That user's name, if it is not \"root\"."),
     ("MEMCACHED_EXTRA_FLAGS", "Further options, written as on the command line."),
     ("name_FILE", "For any of the above: a file to read the value from."),
     (

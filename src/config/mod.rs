@@ -114,15 +114,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Says what `args` mean, resolving the names of hosts.
+    /// Says what `args` mean, resolving the names of hosts. `users` are those that the environment
+    /// gives.
     ///
     /// # Errors
     ///
     /// The first option that cannot be served, with the exit code memcached gives it.
-    pub fn new(args: &Args) -> Result<Self, Failure> {
+    pub fn new(args: &Args, users: Option<&Arc<Authentication>>) -> Result<Self, Failure> {
         refuse_unsupported(args)?;
-        let authentication = authentication::authentication(args)?;
-        let method = authentication.as_ref().map(Authentication::method);
+        let authentication = authentication::authentication(args, users)?;
+        let method = authentication.as_deref().map(Authentication::method);
         let dialects = dialects::of_server(args.protocol.as_deref(), method)?;
         let udp_port = udp::port(args, method)?;
         // As memcached has it, TCP follows where the port of datagrams alone is named.
@@ -144,7 +145,7 @@ impl Config {
         let config = Self {
             listen,
             dialects,
-            authentication: authentication.map(Arc::new),
+            authentication,
             tcp_port: port.unwrap_or(0),
             listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
             threads,

@@ -10,6 +10,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -18,6 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, FromArgMatches};
 use super::args::{self, Args};
 use super::words::quote;
 use super::{Config, environment, file};
+use crate::auth::Authentication;
 use crate::failure::Failure;
 
 /// All places that options come from.
@@ -27,6 +29,8 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// The others, the stronger before the weaker: variables, then lines of the file.
     others: Vec<Source>,
+    /// Given by variables, which are no options.
+    users: Option<Arc<Authentication>>,
 }
 
 impl Sources {
@@ -47,11 +51,12 @@ impl Sources {
         let file: Option<PathBuf> = matches.get_one("config").cloned();
         let command_line =
             Source { layer: Layer::CommandLine, origin: None, settings: settings(&matches) };
+        let users = environment::user(&variable)?.map(Arc::new);
         let mut others = environment::read(variable)?;
         if let Some(path) = &file {
             others.extend(file::read(path)?);
         }
-        Ok(Self { command_line, file, others })
+        Ok(Self { command_line, file, others, users })
     }
 
     /// The names of the places besides the command line, the stronger before the weaker.
@@ -82,6 +87,9 @@ impl Sources {
         let is_given = |name: &str| given.iter().any(|setting| setting.name == name);
         let version = env!("CARGO_PKG_VERSION");
         let mut text = format!("# The effective configuration of larder {version}.\n");
+        if self.users.is_some() {
+            text.push_str(USERS_NOT_SHOWN);
+        }
         for setting in given.iter().filter(|setting| !setting.name.is_empty()) {
             text.push_str(&setting.line());
         }
@@ -113,7 +121,8 @@ impl Sources {
 
     fn config_of(&self, others: &[Source]) -> Result<Config, Failure> {
         let args = Args::from_arg_matches(&self.matches(others)?);
-        Config::new(&args.map_err(|error| Failure::usage(reason(&error)))?)
+        let args = args.map_err(|error| Failure::usage(reason(&error)))?;
+        Config::new(&args, self.users.as_ref())
     }
 
     /// The command line and some of the others as one, the stronger last.
@@ -259,6 +268,9 @@ fn reason(error: &clap::Error) -> String {
 
 const REPLACED: [&str; 2] = ["--listen", "-v"];
 
+const USERS_NOT_SHOWN: &str =
+    "# Clients authenticate by SASL, as a user from the environment (MEMCACHED_PASSWORD).\n";
+
 // What is asked of the program rather than of the server.
 const COMMAND_LINE_ONLY: [&str; 5] =
     ["config", "check_config", "print_config", "generate", "license"];
@@ -285,6 +297,7 @@ mod tests {
                 .into_iter()
                 .chain(lines)
                 .collect(),
+            users: None,
         }
     }
 
@@ -370,6 +383,7 @@ mod tests {
                 command_line: source(Layer::CommandLine, "", ""),
                 file: None,
                 others: read,
+                users: None,
             };
             let again = read.config().unwrap();
             let stray = |name: &String| name.starts_with('"');

@@ -3,7 +3,7 @@
 use super::*;
 
 fn config(line: &str) -> Result<Config, Failure> {
-    Config::new(&args(line))
+    Config::new(&args(line), None)
 }
 
 fn args(line: &str) -> Args {

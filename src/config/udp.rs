@@ -80,7 +80,7 @@ mod tests {
 
     fn config(line: &str) -> Result<Config, Failure> {
         let words = std::iter::once("larder").chain(line.split_whitespace());
-        Config::new(&Args::parse_words(words).expect(line))
+        Config::new(&Args::parse_words(words).expect(line), None)
     }
 
     fn ports(line: &str) -> (Option<u16>, Option<u16>) {

@@ -64,6 +64,16 @@ impl Server {
 
     /// The same, its log kept.
     pub(crate) fn start_logging(program: &Path, flags: &[&str], stderr: Stdio) -> Self {
+        Self::start_in(&[], program, flags, stderr)
+    }
+
+    /// The same, in an environment with these variables.
+    pub(crate) fn start_in(
+        variables: &[(&str, &str)],
+        program: &Path,
+        flags: &[&str],
+        stderr: Stdio,
+    ) -> Self {
         let folder = scratch_folder();
         let port_file = folder.join("port");
         let mut child = Command::new(program)
@@ -77,6 +87,7 @@ impl Server {
                 concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/users"),
             )
             .env("SASL_CONF_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/sasl"))
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()

@@ -36,10 +36,8 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     encoder.stat("binding_protocol", binding_protocol(config.dialects));
     let method = config.authentication.as_deref().map(Authentication::method);
     encoder.stat("auth_enabled_sasl", yes(matches!(method, Some(Method::Sasl { .. }))));
-    match config.authentication.as_deref() {
-        Some(users) if users.method() == &Method::Token => {
-            encoder.stat("auth_enabled_ascii", users.path().display());
-        }
+    match (method, config.authentication.as_deref().and_then(Authentication::path)) {
+        (Some(Method::Token), Some(path)) => encoder.stat("auth_enabled_ascii", path.display()),
         _ => encoder.stat("auth_enabled_ascii", "no"),
     }
     encoder.stat("item_size_max", config.item_bytes_max);
