@@ -400,7 +400,7 @@ pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 /// Two bytes of a command and a full line end: what is shorter is no command.
 const SHORTEST_LINE_BYTES: usize = 4;
 /// Input that [`keys_ahead`] looks at.
-const AHEAD_BYTES_MAX: usize = 4096;
+pub const AHEAD_BYTES_MAX: usize = 4096;
 /// Blanks that a long retrieval may begin with.
 const LEADING_BLANKS_MAX: usize = 100;
 
