@@ -35,7 +35,7 @@ fn the_limit_and_a_constant_are_never_passed() {
         load.now += 1;
         load.keep_house();
     }
-    assert!(load.store.totals().swept > 50_000, "{:?}", load.store.totals());
+    assert!(load.store.totals().expired_unfetched > 50_000, "{:?}", load.store.totals());
     load.set_limit(16 << 20);
     load.store(30_000, |_| 1000, 0);
     assert!(load.above_base() < (16 << 20) + CONSTANT_BYTES);
