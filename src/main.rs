@@ -8,6 +8,7 @@ use std::env;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use larder::config::{Args, Config, Sources};
 use larder::failure::{Failure, describe};
@@ -15,8 +16,9 @@ use larder::log::{self, BANNER};
 use larder::server::Server;
 use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
+use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::{self, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -75,8 +77,10 @@ fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
     if config.daemonize {
         system::daemonize(config.core_files, config.verbosity > 0)?;
     }
-    let (runtime, signals) = listen_for_signals().map_err(|error| {
-        Failure::system(format!("failed to await signals: {}", describe(&error)))
+    let signals = Signals::await_all()
+        .map_err(|errno| Failure::system(format!("failed to await signals: {}", errno.desc())))?;
+    let runtime = runtime::Builder::new_current_thread().build().map_err(|error| {
+        Failure::system(format!("failed to wait for anything: {}", describe(&error)))
     })?;
     let server = Server::start(config.clone()).map_err(|error| start_failure(&config, &error))?;
 
@@ -103,67 +107,58 @@ fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
 
 /// Waits for a reason to stop, then stops in order, unless a second signal says that this takes too
 /// long.
-fn serve(runtime: &Runtime, signals: Signals, server: Server) -> Result<(), Failure> {
-    let Signals { stop: mut signals, mut hang_up } = signals;
+fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), Failure> {
     runtime.block_on(async {
         loop {
             tokio::select! {
-                _ = hang_up.recv() => server.reload(),
-                name = signals.next() => break info!("{name}: stopping"),
+                signal = signals.next() => match signal {
+                    Signal::SIGHUP => server.reload(),
+                    signal => break info!("{signal}: stopping"),
+                },
                 () = server.shutdown_requested() => {
                     break info!("a client asked for shutdown: stopping");
                 }
             }
         }
         tell_manager("STOPPING=1");
-        let stopped = tokio::task::spawn_blocking(move || server.stop());
-        tokio::select! {
-            done = stopped => {
-                done.map_err(|error| Failure::value(format!("failed to stop in order: {error}")))
-            }
-            name = signals.next() => {
-                Err(Failure::value(format!("{name} again: stopped at once")))
+        let mut stopped = tokio::task::spawn_blocking(move || server.stop());
+        loop {
+            tokio::select! {
+                done = &mut stopped => break done
+                    .map_err(|error| Failure::value(format!("failed to stop in order: {error}"))),
+                signal = signals.next() => match signal {
+                    Signal::SIGHUP => {}
+                    signal => break Err(Failure::value(format!("{signal} again: stopped at once"))),
+                },
             }
         }
     })
 }
 
 /// What the server is told by signals.
-struct Signals {
-    stop: StopSignals,
-    /// Some of what was read at start is to be read again.
-    hang_up: Signal,
-}
+struct Signals(UnboundedReceiver<Signal>);
 
-/// The signals that stop the server.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    user: Signal,
-}
-
-impl StopSignals {
-    /// Waits for the next one and names it.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.user.recv() => "SIGUSR1",
-        }
+impl Signals {
+    /// Has a thread of its own wait for signals, which are kept from all threads that are started
+    /// from now on. A handler would run on the small stack that threads have for it, which two at
+    /// once overflow where registers are as large as those of AVX-512.
+    fn await_all() -> nix::Result<Self> {
+        let awaited: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]
+            .into_iter()
+            .collect();
+        awaited.thread_block()?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        thread::spawn(move || {
+            while let Ok(signal) = awaited.wait()
+                && sender.send(signal).is_ok()
+            {}
+        });
+        Ok(Self(receiver))
     }
-}
 
-fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
-    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
-    let inside = runtime.enter();
-    let stop = StopSignals {
-        interrupt: signal(SignalKind::interrupt())?,
-        terminate: signal(SignalKind::terminate())?,
-        user: signal(SignalKind::user_defined1())?,
-    };
-    let hang_up = signal(SignalKind::hangup())?;
-    drop(inside);
-    Ok((runtime, Signals { stop, hang_up }))
+    async fn next(&mut self) -> Signal {
+        self.0.recv().await.expect("the thread that waits does so for good")
+    }
 }
 
 /// Sees to it that every connection has a descriptor, and says so where the system grants fewer.
