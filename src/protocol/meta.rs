@@ -134,11 +134,13 @@ pub fn lone_fetch(input: &[u8]) -> Option<(&[u8], Reply<'_>, &[u8])> {
 
 /// Flags that say only what to show, if there are no others.
 fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
-    // What most ask for, known at a glance.
-    if flags == b" v" {
-        return Some(VALUE);
-    }
     let mut asked = FlagSet::default();
+    // What most ask for, flags of one letter each, is known at a glance.
+    let (letters, rest) = flags.as_chunks();
+    let is_plain = |&[blank, flag]: &[u8; 2]| blank == b' ' && flag != b'O' && PLAIN.has(flag);
+    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(is_plain) {
+        return letters.iter().all(|&[_, flag]| asked.add(flag)).then_some(asked);
+    }
     for (number, flag) in Tokens::new(flags).enumerate() {
         let is_plain = PLAIN.has(flag[0]) && (flag[0] != b'O' || flag.len() <= OPAQUE_BYTES_MAX);
         if !is_plain || !asked.add(flag[0]) || number == FLAGS_MAX {
@@ -402,7 +404,6 @@ const KNOWN: FlagSet = FlagSet::of(b"bcfhklqstuvxCDEFIJLMNOPRT");
 /// Those of an `mg` that say only what to show.
 const PLAIN: FlagSet = FlagSet::of(b"cfhkqstlvLOP");
 /// The value.
-const VALUE: FlagSet = FlagSet::of(b"v");
 /// Beside command and key.
 const FLAGS_MAX: usize = 18;
 /// Those behind are too many, whatever they are.

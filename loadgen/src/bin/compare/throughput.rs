@@ -29,14 +29,21 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
         })
         .collect::<io::Result<Vec<_>>>()?;
     let header = ["get, requests/s", "one at a time", "goal", "16 pipelined"];
-    let title = format!("The whole machine, {WORKERS} workers, the load on the same cores");
+    let title = format!(
+        "The whole machine, {WORKERS} workers, {CONNECTIONS} connections, the load on the same cores"
+    );
     let mut table = Table::new(title, header.map(str::to_owned).to_vec());
     let mut takes = vec![[Takes::default(), Takes::default()]; contestants.len()];
     for _ in 0..effort.rounds {
         for ((contestant, server), takes) in contestants.iter().zip(&servers).zip(&mut takes) {
             for (takes, pipeline) in takes.iter_mut().zip([1, 16]) {
                 let plan = cpu::plan(cpu::workload(contestant, effort.seed), server);
-                let plan = Plan { pipeline, threads: THREADS, ..Plan::clone(&plan) };
+                let plan = Plan {
+                    connections: CONNECTIONS,
+                    pipeline,
+                    threads: THREADS,
+                    ..Plan::clone(&plan)
+                };
                 takes.push(requests_per_second(plan, effort)?);
             }
         }
@@ -61,4 +68,6 @@ fn requests_per_second(plan: Plan, effort: Effort) -> io::Result<f64> {
 
 const WORKERS: usize = 2;
 const THREADS: usize = 2;
+/// A whole machine is asked by more clients than one worker is.
+const CONNECTIONS: usize = 200;
 const GOAL: Goal = Goal::AtLeast(150_000.0);
