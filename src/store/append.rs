@@ -76,6 +76,7 @@ impl Appender {
         // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
+        self.note_written(space);
         let allocation = Allocation {
             head,
             entry: head,
@@ -85,6 +86,7 @@ impl Appender {
         };
         let mut left = inline.map_or(0, |inline| shape.value_bytes - inline);
         let mut last = head;
+        let mut number = 0;
         while left > 0 {
             // The segment just filled stays unsealed, and so out of reach of eviction, until the
             // item is published.
@@ -102,11 +104,13 @@ impl Appender {
             // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of
             // this same draft.
             unsafe {
-                item::write_fragment(&space.arena, fragment, bytes, head);
+                item::write_fragment(&space.arena, fragment, bytes, head, number);
                 item::link(&space.arena, last, fragment);
             }
+            self.note_written(space);
             last = fragment;
             left -= bytes;
+            number += 1;
         }
         Ok(allocation)
     }
@@ -186,6 +190,7 @@ impl Appender {
         // SAFETY: entries are moved by one thread at a time, which sees to it that the original
         // stays; `advance` gave us the copy's bytes alone.
         unsafe { item::copy_entry(&space.arena, entry.at, copy, entry.bytes) };
+        self.note_written(space);
         Ok(copy)
     }
 
@@ -196,6 +201,7 @@ impl Appender {
         let is_empty = space.remove_live(at, open.offset - offset);
         debug_assert!(!is_empty, "the open segment is not sealed");
         open.offset = offset;
+        self.note_written(space);
     }
 
     /// Closes the open segment: nothing more is written to it.
@@ -209,6 +215,13 @@ impl Appender {
 
     fn room(&self, space: &Space) -> usize {
         self.open.map_or(0, |open| space.arena.segment_bytes() - open.offset)
+    }
+
+    /// Has who finds the file find the entries so far, or no more than these.
+    fn note_written(&self, space: &Space) {
+        if let Some(open) = self.open {
+            space.arena.set_written(open.segment, open.offset);
+        }
     }
 
     /// The next `bytes` of the open segment, counted as live.
