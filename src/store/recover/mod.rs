@@ -167,8 +167,14 @@ fn recover(
         }
     }
     recovery.over = survivors.iter().map(|found| found.over).sum();
+    survivors.retain(|found| found.live_bytes > 0);
+    let before = survivors.len();
     recovery.evicted = drop_beyond_limit(&space, &mut survivors);
-    recovery.incomplete = settle_chains(arena, &mut survivors);
+    let incomplete = settle_chains(arena, &mut survivors);
+    // What went for room may have been part of these.
+    let went_for_room = survivors.len() < before;
+    let reason = if went_for_room { &mut recovery.evicted } else { &mut recovery.incomplete };
+    *reason += incomplete;
     let items: u64 = survivors.iter().map(|found| found.items).sum();
     let restored: Vec<Restored> = survivors.iter().map(Survivors::restored).collect();
     for found in survivors.iter().filter(|found| found.live_bytes > 0) {
@@ -208,7 +214,6 @@ fn index_bytes_max(options: &Options) -> usize {
 /// Lets go of segments, in the order of eviction, until what is left fits the limit together with
 /// the index of its items. Returns how many items went.
 fn drop_beyond_limit(space: &Space, survivors: &mut Vec<Survivors>) -> u64 {
-    survivors.retain(|found| found.live_bytes > 0);
     let items = |survivors: &[Survivors]| survivors.iter().map(|found| found.items).sum::<u64>();
     let before = items(survivors);
     let items_per_segment = usize::try_from(before).expect("64-bit") / survivors.len().max(1);
