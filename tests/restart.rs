@@ -354,6 +354,7 @@ fn write_anew(file: &Path, bytes: &[u8]) {
 fn stop(store: Arc<Store>, handle: Handle, file: PathBuf) -> PathBuf {
     drop(handle);
     store.close().expect("the disk takes it");
+    drop(store);
     file
 }
 

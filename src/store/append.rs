@@ -42,6 +42,8 @@ struct Open {
 #[must_use]
 pub(super) struct Allocation {
     pub(super) head: Location,
+    /// What the item takes in the arena.
+    pub(super) bytes: usize,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -77,8 +79,9 @@ impl Appender {
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
         self.note_written(space);
-        let allocation = Allocation {
+        let mut allocation = Allocation {
             head,
+            bytes: head_bytes,
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
@@ -100,7 +103,9 @@ impl Appender {
             };
             self.open = Some(Open { segment, offset: FIRST_ENTRY });
             let bytes = left.min(space.capacity() - FRAGMENT_BYTES);
-            let fragment = self.advance(space, pad(FRAGMENT_BYTES + bytes));
+            let fragment_bytes = pad(FRAGMENT_BYTES + bytes);
+            let fragment = self.advance(space, fragment_bytes);
+            allocation.bytes += fragment_bytes;
             // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of
             // this same draft.
             unsafe {
@@ -125,7 +130,7 @@ impl Appender {
     ) {
         let item = allocation.item(space);
         let open = self.open.map(|open| open.segment);
-        item.for_each_entry(|at, bytes| {
+        for (at, bytes) in item.entries() {
             let segment = space.arena.segment_of(at);
             if Some(segment) != open {
                 let end = space.arena.offset_of(at) + bytes;
@@ -133,7 +138,7 @@ impl Appender {
                     supply.retire(segment);
                 }
             }
-        });
+        }
         if let Some(open) = self.open {
             space.note_used(open.segment, open.offset);
         }
@@ -156,19 +161,17 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        let mut entries = 0;
-        item.for_each_entry(|_, _| entries += 1);
-        if entries == 1
+        if item.entries().count() == 1
             && let Some(open) = self.open
             && open.segment == space.arena.segment_of(allocation.head)
         {
             self.take_back(space, allocation.head);
             return;
         }
-        item.for_each_entry(|at, bytes| {
+        for (at, bytes) in item.entries() {
             let is_empty = space.remove_live(at, bytes);
             debug_assert!(!is_empty, "a draft's segments are not sealed");
-        });
+        }
         self.finish(space, allocation, supply);
     }
 

@@ -20,7 +20,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -313,7 +313,7 @@ fn boot() -> [u8; BOOT_BYTES] {
 }
 
 fn refusal(reason: impl Into<String>) -> io::Error {
-    io::Error::new(ErrorKind::Other, reason.into())
+    io::Error::other(reason.into())
 }
 
 const MAGIC: &[u8] = b"larder\x1a\n";

@@ -34,6 +34,7 @@ use super::{Options, Store};
 use crate::clock::Seconds;
 use std::collections::HashSet;
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -84,7 +85,7 @@ impl Store {
             .and_then(|(memory, contents)| begin(options, file, memory, contents, now));
         opened.map_err(|error| {
             let path = file.path.display();
-            io::Error::new(io::ErrorKind::Other, format!("memory file \"{path}\": {error}"))
+            io::Error::other(format!("memory file \"{path}\": {error}"))
         })
     }
 
@@ -267,7 +268,7 @@ fn in_parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
         numbers.take_while(|&number| number < count).map(|number| (number, work(number))).collect()
     };
     let mut done: Vec<(u32, T)> = thread::scope(|scope| {
-        let helpers = thread::available_parallelism().map_or(1, |cores| cores.get()) - 1;
+        let helpers = thread::available_parallelism().map_or(1, NonZero::get) - 1;
         // Where the system gives no thread, the others do its part.
         let helpers: Vec<_> = (0..helpers)
             .filter_map(|_| thread::Builder::new().spawn_scoped(scope, run).ok())

@@ -85,8 +85,8 @@ unsafe fn insert(index: &Index, space: &Space, hash: Hash, item: Item<'_>, guard
 /// Marks an item dead, so that it is not found again, and counts it so.
 fn bury(space: &Space, item: Item<'_>) {
     item.mark_dead();
-    item.for_each_entry(|at, bytes| {
+    for (at, bytes) in item.entries() {
         let is_retired = space.remove_live(at, bytes);
         debug_assert!(!is_retired, "no segment is in use yet");
-    });
+    }
 }
