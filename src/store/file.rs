@@ -122,11 +122,15 @@ impl MemoryFile {
         self.file.write_all_at(&page, 0)
     }
 
-    /// Has a store that was found go on as one in use.
+    /// Has a store that was found in the first bytes of the arena go on as one in use.
     ///
     /// # Errors
     /// The system refuses.
-    pub(super) fn resume(&self, now: Seconds) -> io::Result<()> {
+    pub(super) fn resume(&self, arena_bytes: u64, now: Seconds) -> io::Result<()> {
+        // Half a segment at the end of a file that was cut must not be whole again when it grows.
+        if self.file.metadata()?.len() != PAGE_BYTES as u64 + arena_bytes {
+            self.file.set_len(PAGE_BYTES as u64 + arena_bytes)?;
+        }
         let mut state = lock(&self.state);
         *state = State { last_used: now.max(state.last_used), ..*state };
         *state = State { is_stopped: false, boot: boot(), ..*state };

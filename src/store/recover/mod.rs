@@ -132,7 +132,7 @@ fn begin(
     };
     match found {
         Ok((state, segment_shift, segments)) => {
-            memory.resume(now)?;
+            memory.resume(u64::from(segments) << segment_shift, now)?;
             let options = Options { segment_bytes: 1 << segment_shift, ..options.clone() };
             recover(&options, memory, &state, segments, now)
         }
