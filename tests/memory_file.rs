@@ -8,8 +8,9 @@ mod scratch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use scratch::Scratch;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{Server, larder};
@@ -75,6 +76,36 @@ fn the_log_says_what_was_found() {
         let line = log.lines().find(|line| line.contains("memory file"));
         assert!(line.is_some_and(|line| line.contains(expected)), "{log}");
     }
+}
+
+/// A limit on the size of files stands for a disk that has no more room: the server makes do.
+#[test]
+fn a_full_disk_is_a_smaller_cache() {
+    let scratch = Scratch::new();
+    let (file, script) = (scratch.file("memory"), scratch.file("larder"));
+    let text =
+        format!("#!/bin/sh\ntrap '' XFSZ\nulimit -f 20480\nexec {} \"$@\"\n", larder().display());
+    fs::write(&script, text).expect("room");
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("it is ours");
+    let flags = ["-m", "64", "-e", file.to_str().expect("plain")];
+    let mut server = Server::start(&script, &flags);
+    let value = "v".repeat(500_000);
+    for number in 0..100 {
+        let request = format!("set {number} 0 0 {}\r\n{value}", value.len());
+        assert_eq!(ask(&server, &request, 1), "STORED\r\n", "{number}");
+    }
+    let figure = |server: &Server, name: &str| -> u64 {
+        let stats = ask(server, "stats", 200);
+        let line = stats.lines().find_map(|line| line.strip_prefix("STAT ")?.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).expect("a number")
+    };
+    assert!(figure(&server, "evictions ") > 30);
+    let items = figure(&server, "curr_items ");
+    assert!((8..70).contains(&items), "{items}");
+    server.process().kill().expect("it runs");
+    server.process().wait().expect("it ends");
+    let server = Server::start(&script, &flags);
+    assert_eq!(figure(&server, "curr_items "), items);
 }
 
 /// What a server says that does not start.

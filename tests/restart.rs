@@ -15,7 +15,7 @@ use scratch::Scratch;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::{Hit, Op, Reply, When, apply};
@@ -184,6 +184,20 @@ fn another_limit_keeps_what_fits() {
         drop(housekeeper);
         stop(store, handle, file.clone());
     }
+}
+
+#[test]
+fn a_smaller_limit_gives_room_back_to_the_file_system() {
+    let scratch = Scratch::new();
+    let file = scratch.file("memory");
+    let store = open(&file, 4 * MEMORY_BYTES, NOW).expect("a new file");
+    let mut handle = store.register();
+    (0..3000).for_each(|number| drop(apply(&mut handle, NOW, &set(number, &[7; 1000], 0))));
+    let allocated = || fs::metadata(&file).expect("there").blocks() as usize * 512;
+    assert!(allocated() > 3 * MEMORY_BYTES, "{}", allocated());
+    handle.batch(NOW).set_memory_bytes(MEMORY_BYTES).expect("less than before");
+    assert!(allocated() < MEMORY_BYTES * 5 / 4, "{}", allocated());
+    store.check();
 }
 
 /// Whatever bit of a file is turned: no panic, no broken invariant, and nothing but what was once

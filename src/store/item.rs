@@ -243,7 +243,7 @@ impl<'b> Item<'b> {
         let (header, from) = (self.header(), original.header());
         header.expiry.store(from.expiry.load(Ordering::Relaxed), Ordering::Relaxed);
         header.access.store(from.access.load(Ordering::Relaxed), Ordering::Relaxed);
-        header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Release);
         self.for_each_fragment(|fragment| {
             // SAFETY: the item's fragments stay in place while it is named, which the caller's lock
             // makes it.
@@ -261,7 +261,7 @@ impl<'b> Item<'b> {
                 // SAFETY: head and fragments of a named item are written and stay in place under
                 // the caller's lock.
                 unsafe {
-                    header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+                    header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Release);
                     link_at(self.arena, link_before, NEXT).store(copy.0, Ordering::Release);
                 }
             }
