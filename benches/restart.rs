@@ -7,6 +7,7 @@
 
 use larder::clock::{Clock, Seconds};
 use larder::store::{Expected, Expiry, Handle, MemoryFileOptions, Options, Store};
+use nix::sys::resource::{UsageWho, getrusage};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -40,20 +41,30 @@ fn fill(options: &Options, file: &MemoryFileOptions, key_bytes: usize, value_byt
 
 /// Finds the store again, and leaves it stopped in order.
 fn measure(options: &Options, file: &MemoryFileOptions, how: &str) {
-    let clock = Clock::start();
+    let (clock, cpu_before) = (Clock::start(), cpu_seconds());
     let store = Store::open(options, file, NOW).expect("it was filled");
-    let seconds = clock.uptime().as_secs_f64();
+    let (seconds, cpu_seconds) = (clock.uptime().as_secs_f64(), cpu_seconds() - cpu_before);
     let found = store.recovery().expect("there is a file");
     assert!(found.items > 0 && found.evicted == 0 && found.segments_damaged == 0, "{found:?}");
     println!(
-        "after {how}: {} items of {} bytes in {seconds:.3} s: {:.2} million a second; index {:.1} \
-         bytes each",
+        "after {how}: {} items of {} bytes in {seconds:.3} s: {:.2} million a second, {:.2} a \
+         second of CPU; index {:.1} bytes each",
         found.items,
         found.items_bytes / found.items,
         found.items as f64 / seconds / 1e6,
+        found.items as f64 / cpu_seconds / 1e6,
         store.totals().index_bytes as f64 / found.items as f64,
     );
     store.close().expect("there is room");
+}
+
+/// What this process has taken, in user space and the kernel.
+fn cpu_seconds() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask");
+    [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6)
+        .iter()
+        .sum()
 }
 
 fn put(handle: &mut Handle, number: usize, key_bytes: usize, value_bytes: usize) {

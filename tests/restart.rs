@@ -222,7 +222,7 @@ fn a_bit_that_turns_is_noticed() {
     let mut random = Random(7);
     let interesting: Vec<usize> = (0..bytes.len())
         .filter(|&at| at < 640 || bytes[at] != 0)
-        .filter(|at| at % SEGMENT_BYTES < 256 || at % 13 == 0)
+        .filter(|at| at % SEGMENT_BYTES < 100 || at % 61 == 0)
         .collect();
     let flipped = scratch.file("flipped");
     for at in interesting {

@@ -158,6 +158,13 @@ impl Index {
         self.prefetch_each(hashes, arena, guard, |_, _, _| {});
     }
 
+    /// Has the processor fetch all that a writer may look at to find a place for this hash.
+    pub(super) fn prefetch_places(&self, hash: Hash, guard: &Guard) {
+        for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+            prefetch(bucket);
+        }
+    }
+
     /// For each of these hashes an item that probably is the one, if there is any: its tag agrees,
     /// its key was not compared. As with [`Index::prefetch`], all of them wait for memory together.
     pub(super) fn candidates<'g>(

@@ -4,8 +4,8 @@
 use crate::store::arena::FIRST_ENTRY;
 use crate::store::index::{Hash, Index};
 use crate::store::item::{Item, Kind, checked_entry};
+use crate::store::policy;
 use crate::store::segment::{Restored, Space};
-use crate::store::{PREFETCH_KEYS, policy};
 use crossbeam_epoch::Guard;
 
 /// Puts the items of a segment into the index. Returns how many there are more, which may be less
@@ -17,12 +17,12 @@ use crossbeam_epoch::Guard;
 pub(super) unsafe fn index_segment(index: &Index, space: &Space, found: &Restored) -> i64 {
     let reader = index.register();
     let arena = &space.arena;
-    let mut items: Vec<(Hash, Item<'_>)> = Vec::with_capacity(PREFETCH_KEYS);
+    let mut items: Vec<(Hash, Item<'_>)> = Vec::with_capacity(ITEMS_AT_A_TIME);
     let mut added = 0;
     let mut offset = FIRST_ENTRY;
     while offset < found.end {
         let guard = reader.pin();
-        while offset < found.end && items.len() < PREFETCH_KEYS {
+        while offset < found.end && items.len() < ITEMS_AT_A_TIME {
             let at = arena.location(found.segment, offset);
             // SAFETY: entries follow one another up to the end, as the scan has found; a head that
             // was found is an item.
@@ -32,14 +32,11 @@ pub(super) unsafe fn index_segment(index: &Index, space: &Space, found: &Restore
             };
             offset += entry.bytes;
             if !entry.is_dead && entry.kind != Kind::Fragment {
-                items.push((index.hash(item.key()), item));
+                let hash = index.hash(item.key());
+                index.prefetch_places(hash, &guard);
+                items.push((hash, item));
             }
         }
-        let mut hashes = [Hash::default(); PREFETCH_KEYS];
-        for (place, (hash, _)) in hashes.iter_mut().zip(&items) {
-            *place = *hash;
-        }
-        index.prefetch(&hashes[..items.len()], arena, &guard);
         for (hash, item) in items.drain(..) {
             // SAFETY: the item is whole, and found in this arena.
             added += unsafe { insert(index, space, hash, item, &guard) };
@@ -90,3 +87,6 @@ fn bury(space: &Space, item: Item<'_>) {
         debug_assert!(!is_retired, "no segment is in use yet");
     }
 }
+
+/// Looked for side by side in memory: the first has arrived when the last was asked for.
+const ITEMS_AT_A_TIME: usize = 32;
