@@ -23,19 +23,16 @@ fn every_orderly_end_keeps_the_cache() {
     let mut server = Server::start(&larder(), &flags);
     let ends = ["SIGTERM", "SIGUSR1", "SIGINT", "shutdown", "shutdown graceful"];
     for (number, end) in ends.into_iter().enumerate() {
-        assert_eq!(ask(&server, &format!("set {end} 7 0 3\r\nyes"), 1), "STORED\r\n");
+        assert_eq!(ask(&server, &format!("set {number} 7 0 3\r\nyes"), 1), "STORED\r\n");
         match end.parse::<Signal>() {
-            Ok(signal) => {
-                let id = i32::try_from(server.process().id()).expect("a process id");
-                kill(Pid::from_raw(id), signal).expect("it runs");
-            }
+            Ok(signal) => send(&mut server, signal),
             Err(_) => drop(ask(&server, end, 0)),
         }
         assert!(server.process().wait().expect("it ends").success(), "{end}");
         server = Server::start(&larder(), &flags);
-        for end in &ends[..=number] {
-            let found = format!("VALUE {end} 7 3\r\nyes\r\nEND\r\n");
-            assert_eq!(ask(&server, &format!("get {end}"), 3), found);
+        for number in 0..=number {
+            let found = format!("VALUE {number} 7 3\r\nyes\r\nEND\r\n");
+            assert_eq!(ask(&server, &format!("get {number}"), 3), found);
         }
         let own = ask(&server, "stats larder", 30);
         assert!(own.contains(&format!("STAT restart_items {}\r\n", number + 1)), "{own}");
@@ -69,7 +66,7 @@ fn the_log_says_what_was_found() {
     for expected in ["0 items of 0 MiB found again", "1 items of 0 MiB found again"] {
         let mut server = Server::start_logging(&larder(), &["-e", path], Stdio::piped());
         assert_eq!(ask(&server, "set key 0 0 1\r\n1", 1), "STORED\r\n");
-        server.process().kill().expect("it runs");
+        send(&mut server, Signal::SIGTERM);
         let mut log = String::new();
         let stderr = server.process().stderr.take().expect("it is piped");
         BufReader::new(stderr).read_to_string(&mut log).expect("text");
@@ -115,6 +112,11 @@ fn refusal(file: &Path) -> String {
     let output = output.expect("it can be started");
     assert_eq!(output.status.code(), Some(71));
     String::from_utf8(output.stderr).expect("text")
+}
+
+fn send(server: &mut Server, signal: Signal) {
+    let id = i32::try_from(server.process().id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("it runs");
 }
 
 /// The reply to a request: so many lines, or to where it ends with END.
