@@ -1,17 +1,21 @@
 //! How much of a full server's memory is what clients stored: keys and values over resident bytes.
-//! Distinct items of one size are stored until well after the first had to go.
+//! Distinct items of one size are stored until well after the first had to go. (memcached refuses a
+//! few on the way; they count as not stored.)
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadgen::cost::stats;
 use loadgen::engine::Plan;
-use loadgen::engine::run;
-use loadgen::process::allowed_cores;
+use loadgen::engine::client::{Client, Error};
+use loadgen::engine::limit::Limit;
+use loadgen::process::{Server, allowed_cores};
 use loadgen::workload::Workload;
 use loadgen::workload::keys::Keys;
 use loadgen::workload::operation::{Mix, Operation};
 use loadgen::workload::size::Size;
+use loadgen::workload::traffic::{Part, Traffic};
 
 use crate::cpu;
 use crate::servers::{Contestant, Kind};
@@ -48,30 +52,34 @@ pub(crate) fn measure(contestants: &[Contestant], megabytes: u64, seed: u64) -> 
 }
 
 impl Shape {
-    fn share(&self, contestant: &Contestant, megabytes: u64, seed: u64) -> io::Result<f64> {
-        let cores = allowed_cores()?;
-        let server =
-            contestant.start_with_memory(megabytes, WORKERS, &cores, cpu::CONNECTIONS_MAX)?;
-        let payload_bytes = u64::from(self.key_bytes + self.value_bytes);
-        let workload = Workload {
+    /// A fourth more than the memory, headers not counted.
+    fn workload(&self, megabytes: u64, seed: u64) -> Workload {
+        Workload {
             mix: Mix::only(Operation::Set),
-            key_count: (megabytes << 20) * FILLS / payload_bytes,
+            key_count: (megabytes << 20) * 5 / 4 / self.payload_bytes(),
             keys: Keys::Made { bytes: Size::Fixed(self.key_bytes.into()) },
             value_bytes: Size::Fixed(self.value_bytes.into()),
             seed,
             ..Workload::default()
-        };
-        let plan = Plan {
-            connections: WORKERS,
-            threads: WORKERS,
-            ..Plan::new(workload, vec![server.address.into()])
-        };
-        run::preload(&Arc::new(plan))?;
+        }
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        u64::from(self.key_bytes + self.value_bytes)
+    }
+
+    fn share(&self, contestant: &Contestant, megabytes: u64, seed: u64) -> io::Result<f64> {
+        let cores = allowed_cores()?;
+        let server =
+            contestant.start_with_memory(megabytes, WORKERS, &cores, cpu::CONNECTIONS_MAX)?;
+        fill(self.workload(megabytes, seed), &server)?;
         let resident_bytes = server.resident_bytes()?;
         let told = stats::ask(&server.address.into(), "")?;
         let number = |name| told.get(name).and_then(|text: &String| text.parse::<u64>().ok());
         match (number("curr_items"), number("evictions")) {
-            (Some(items), Some(1..)) => Ok((items * payload_bytes) as f64 / resident_bytes as f64),
+            (Some(items), Some(1..)) => {
+                Ok((items * self.payload_bytes()) as f64 / resident_bytes as f64)
+            }
             _ => {
                 let message = format!("{}: nothing was evicted", contestant.title);
                 Err(io::Error::new(ErrorKind::InvalidData, message))
@@ -80,10 +88,31 @@ impl Shape {
     }
 }
 
+/// Stores every key once, over a connection to each worker.
+fn fill(workload: Workload, server: &Server) -> Result<(), Error> {
+    let plan = Plan {
+        connections: WORKERS,
+        threads: WORKERS,
+        pipeline: PIPELINE,
+        ..Plan::new(workload, vec![server.address.into()])
+    };
+    let plan = Arc::new(plan);
+    let store = &|index| -> Result<(), Error> {
+        let part = Part { index, count: WORKERS };
+        let traffic = Traffic::sequential(&plan.workload, part);
+        let mut client = Client::connect(&plan, part, traffic)?;
+        client.run(Limit::Traffic, Duration::MAX, &mut |_, _| {}).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..WORKERS).map(|index| scope.spawn(move || store(index))).collect();
+        let mut ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended.try_for_each(|ended| ended.expect("a client thread does not panic"))
+    })
+}
+
 /// memcached's default.
 const WORKERS: usize = 4;
-/// What is stored is so many times the memory, headers not counted.
-const FILLS: u64 = 2;
+const PIPELINE: usize = 16;
 
 const SHAPES: [Shape; 4] = [
     Shape { key_bytes: 20, value_bytes: 30, goal: Goal::AtLeast(0.58) },
