@@ -37,6 +37,7 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
             Ok(server)
         })
         .collect::<io::Result<Vec<_>>>()?;
+    let before = servers.iter().map(evictions).collect::<io::Result<Vec<_>>>()?;
     let mut takes = vec![Figures::default(); contestants.len()];
     on_cores(&[client_core], || {
         for round in 0..effort.rounds {
@@ -47,6 +48,11 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
         }
         Ok::<_, io::Error>(())
     })??;
+    for (server, before) in servers.iter().zip(before) {
+        if evictions(server)? == before {
+            return Err(io::Error::new(ErrorKind::InvalidData, "nothing was evicted"));
+        }
+    }
     Ok(table(&contestants, &takes))
 }
 
@@ -64,7 +70,6 @@ impl Figures {
         let seed = effort.seed + 1;
         let gets = Arc::new(plan(server, Operation::Get, seed));
         let sets = Arc::new(plan(server, Operation::Set, seed));
-        let before = evictions(server)?;
         let storing = Limit::Time(effort.duration + effort.duration / 5);
         let (histogram, stored) = std::thread::scope(|scope| {
             let storing = scope.spawn(move || load(&sets, storing));
@@ -74,9 +79,6 @@ impl Figures {
             let stored = storing.join().expect("a client thread does not panic");
             Ok::<_, Error>((asked?.total.latencies.all(), stored?))
         })?;
-        if evictions(server)? == before {
-            return Err(io::Error::new(ErrorKind::InvalidData, "nothing was evicted"));
-        }
         self.p999.push(histogram.value_at_quantile(0.999) as f64 / 1e3);
         self.sets_per_second.push(stored.requests_per_second());
         Ok(())
