@@ -144,13 +144,16 @@ pub fn announced_bytes(line: &[u8]) -> usize {
 
 /// Flags that say only what to show, if there are no others.
 fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
-    let mut asked = FlagSet::default();
     // What most ask for, flags of one letter each, is known at a glance.
     let (letters, rest) = flags.as_chunks();
-    let is_plain = |&[blank, flag]: &[u8; 2]| blank == b' ' && flag != b'O' && PLAIN.has(flag);
-    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(is_plain) {
-        return letters.iter().all(|&[_, flag]| asked.add(flag)).then_some(asked);
+    let mut asked = FlagSet::default();
+    let mut is_plain = |&[blank, flag]: &[u8; 2]| {
+        blank == b' ' && flag != b'O' && PLAIN.has(flag) && asked.add(flag)
+    };
+    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(&mut is_plain) {
+        return Some(asked);
     }
+    let mut asked = FlagSet::default();
     for (number, flag) in Tokens::new(flags).enumerate() {
         let is_plain = PLAIN.has(flag[0]) && (flag[0] != b'O' || flag.len() <= OPAQUE_BYTES_MAX);
         if !is_plain || !asked.add(flag[0]) || number == FLAGS_MAX {

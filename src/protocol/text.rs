@@ -164,8 +164,13 @@ impl<'a> Iterator for Tokens<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|&byte| byte != b' ')?;
-        let text = &self.rest[start..];
+        let mut text = self.rest;
+        while let [b' ', rest @ ..] = text {
+            text = rest;
+        }
+        if text.is_empty() {
+            return None;
+        }
         let (token, rest) = text.split_at(token_bytes(text));
         self.rest = rest;
         Some(token)

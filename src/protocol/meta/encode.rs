@@ -120,6 +120,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
         let mut end = item.expiry;
         for flag in Tokens::new(self.reply.flags) {
             match flag[0] {
+                b'v' => {}
                 b's' => self.number(b's', item.value_bytes as u64),
                 b't' => self.time_to_live(end),
                 b'c' => self.number(b'c', item.cas),
