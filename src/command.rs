@@ -93,7 +93,7 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut im
     Then::Continue
 }
 
-fn flush(context: &mut Context<'_>, exptime: Option<i32>) -> Result<Outcome, Fault> {
+fn flush(context: &mut Context<'_>, exptime: Option<i64>) -> Result<Outcome, Fault> {
     context.counters.count(Count::CmdFlush);
     if !context.shared.config.flush_allowed {
         return Err(Fault::FlushNotAllowed);

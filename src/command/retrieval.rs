@@ -56,7 +56,7 @@ pub type Pieces<'b> = Flatten<option::IntoIter<Chunks<'b>>>;
 /// it breaks off. Returns how many it was shown.
 pub fn retrieve(
     context: &mut Context<'_>,
-    touch: Option<i32>,
+    touch: Option<i64>,
     keys: &[&[u8]],
     mut show: impl FnMut(usize, Option<&Hit<'_>>) -> ControlFlow<()>,
 ) -> usize {
@@ -214,7 +214,7 @@ fn ends_soon(fetch: &Fetch<'_>, attributes: &Attributes, now: Seconds) -> bool {
 fn create(
     context: &mut Context<'_>,
     fetch: &Fetch<'_>,
-    exptime: i32,
+    exptime: i64,
     nothing: Witness,
 ) -> Creation {
     let Context { shared, batch, .. } = context;

@@ -164,7 +164,7 @@ impl<'s> Serving<'s, '_> {
     /// length. Returns how many packets are done with.
     fn items(
         &mut self,
-        touch: Option<i32>,
+        touch: Option<i64>,
         headers: &[Header],
         keys: &[&[u8]],
         output_bytes: usize,

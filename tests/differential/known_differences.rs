@@ -36,8 +36,8 @@
 //! - LEFTOVER NUMBER: an `ms` that fails when its value arrives, or whose value never does, leaves
 //!   its unique number to the next classic command that stores, be it over a later connection. So
 //!   each gets its value, and an `ms` that succeeds comes behind one that does not.
-//! - BEYOND 2038: such a time, which only a binary packet can hold, is never for larder. So none is
-//!   sent.
+//! - FAR OFF: `me` tells of a time in more than 2^31 seconds, which only a binary packet can hold,
+//!   as of one that is over. So none is sent.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So
 //!   unknown opcodes come without.
 //!
