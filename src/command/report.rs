@@ -4,7 +4,7 @@
 //! their movements, is shown as 0; where a slab class is asked for, all items are in the one class
 //! 1.
 
-use super::stream::{Purpose, Stream, Walk};
+use super::stream::{Purpose, Sizes, Stream, Walk};
 use super::{CLASS, CLASSES, Context};
 use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
@@ -15,7 +15,6 @@ use crate::store::Totals;
 use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -61,8 +60,7 @@ fn reported(
         b"items" => items(context, encoder),
         b"slabs" => slabs(context, encoder),
         b"sizes" if shared.config.track_sizes => {
-            let sizes = Purpose::Sizes(BTreeMap::new());
-            return Ok(Report::Stream(Stream::Walk(Walk::new(sizes, true, None))));
+            return Ok(Report::Stream(Stream::Sizes(Sizes::default())));
         }
         b"sizes" => encoder.stat("sizes_status", "disabled"),
         b"larder" => own(context, encoder),

@@ -2,10 +2,12 @@
 //! which are looked up together.
 
 mod entry;
+mod stream;
 
+use self::stream::Reply;
 use super::partial::Partial;
 use super::{Limits, Stop};
-use crate::command::{self, Context, Progress, Stream, Then};
+use crate::command::{self, Context, Then};
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
@@ -23,6 +25,8 @@ pub(super) enum Phase {
     Body(Box<PartialPacket>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// A reply is under way that takes longer than a turn. Its packet is done with.
+    Reply(Box<Reply>),
 }
 
 /// A packet whose value has arrived in part.
@@ -47,7 +51,7 @@ pub(super) struct Serving<'s, 'w> {
 impl<'s> Serving<'s, '_> {
     pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Reply(_)) {
                 return Stop::Input;
             }
             if self.output.len() >= limits.output_bytes {
@@ -58,6 +62,7 @@ impl<'s> Serving<'s, '_> {
                 Phase::Packet => self.packet(limits),
                 Phase::Body(_) => self.more_body(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Reply(_) => self.reply(),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -105,7 +110,11 @@ impl<'s> Serving<'s, '_> {
                 let mut encoder = Encoder::new(self.output, &header);
                 match command::execute(self.context, request, &mut encoder) {
                     Then::Continue => {}
-                    Then::Stream(stream) => self.streamed(&header, stream),
+                    Then::Stream(stream) => {
+                        self.position += header.body_bytes();
+                        *self.phase = Phase::Reply(Box::new(Reply::new(header, stream)));
+                        return None;
+                    }
                     Then::Close => return Some(Stop::Close),
                 }
             }
@@ -130,19 +139,6 @@ impl<'s> Serving<'s, '_> {
             self.ahead = self.context.batch.prefetch(binary::keys_ahead(self.rest()));
         }
         self.ahead = self.ahead.saturating_sub(1);
-    }
-
-    /// Answers with what the text protocol streams, as one figure. Only figures by prefix are so
-    /// bounded that it can be.
-    fn streamed(&mut self, header: &Header, mut stream: Stream) {
-        if !matches!(stream, Stream::Prefixes(_)) {
-            return self.encoder(header).fault(Fault::UnknownCommand);
-        }
-        let mut text = Vec::new();
-        while stream.advance(self.context, usize::MAX, &mut text) == Progress::GoesOn {}
-        let mut encoder = self.encoder(header);
-        encoder.figure(b"detailed", &text);
-        encoder.end();
     }
 
     /// Serves as many retrievals as follow one another, of which this is the first. Nothing is
@@ -299,6 +295,10 @@ impl<'k> Gets<'k> {
 
 impl Phase {
     pub(super) fn buffered_bytes(&self) -> usize {
-        if let Self::Body(partial) = self { partial.body.capacity_bytes() } else { 0 }
+        match self {
+            Self::Body(partial) => partial.body.capacity_bytes(),
+            Self::Reply(reply) => reply.buffered_bytes(),
+            Self::Packet | Self::Swallow(_) => 0,
+        }
     }
 }

@@ -341,3 +341,31 @@ fn cve_2013_7239_nothing_but_a_right_password_lets_in() {
         assert_eq!(harness.shared.store.totals().items, 0);
     }
 }
+
+#[test]
+fn figures_by_prefix_are_put_together_in_pieces_and_leave_the_rest_of_the_input() {
+    let mut harness = Harness::new();
+    let stat = |key| Packet { opcode: 0x10, key, ..Packet::default() };
+    harness.replies(&stream(&[stat(b"detail on")]));
+    for number in 0..5000 {
+        let key = format!("a-prefix-of-some-length-{number}:key");
+        harness.replies(&stream(&[get_quietly(key.as_bytes(), 0)]));
+    }
+    let mut stop = harness.feed(&stream(&[stat(b"detail dump"), NOOP, NOOP]));
+    let mut pieces = 0;
+    while stop == Stop::Turn {
+        assert!(harness.output.is_empty(), "the length comes first");
+        assert!(harness.session.buffered_bytes() > 0);
+        stop = harness.feed(b"");
+        pieces += 1;
+    }
+    assert!(pieces > 2, "{pieces}");
+    let replies = harness.replies(b"");
+    let [figure, end, noops @ ..] = &replies[..] else { panic!("{} replies", replies.len()) };
+    let text = figure.body.strip_prefix(b"detailed").expect("the figure's name");
+    assert_eq!(text.split(|&byte| byte == b'\n').count() - 1, 5000 + 1, "and the end");
+    assert!(text.ends_with(b"\r\nEND\r\n"));
+    assert_eq!((end.opcode, &end.body[..]), (0x10, &b""[..]));
+    assert_eq!(noops.len(), 2);
+    assert_eq!(harness.session.buffered_bytes(), 0);
+}
