@@ -12,6 +12,7 @@ use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
 use crate::store::PREFETCH_KEYS;
+use crate::watch::CloseReason;
 use std::ops::ControlFlow;
 use std::{mem, slice};
 
@@ -77,18 +78,18 @@ impl<'s> Serving<'s, '_> {
     fn packet(&mut self, limits: &mut Limits) -> Option<Stop> {
         let rest = self.rest();
         let Some((header, rest)) = rest.split_first_chunk() else { return Some(Stop::Input) };
-        let Some(header) = Header::read(header) else { return Some(Stop::Close) };
+        let Some(header) = Header::read(header) else { return Some(Stop::BROKEN) };
         if let Err(fault) = header.check_lengths() {
             self.encoder(&header).fault(fault);
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         if !*self.authenticated && !header.is_for_everybody() {
             self.encoder(&header).unauthenticated();
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         if let Err(fault) = header.check_parts() {
             self.encoder(&header).fault(fault);
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         let Some(body) = header.body(rest) else { return Some(Stop::Input) };
         if let Some(Command::Get(_)) = header.command {
@@ -104,7 +105,7 @@ impl<'s> Serving<'s, '_> {
             }
             Asked::Request(Request::Quit) => {
                 self.encoder(&header).outcome(Outcome::Ok);
-                return Some(Stop::Close);
+                return Some(Stop::Close(CloseReason::Normal));
             }
             Asked::Request(request) => {
                 let mut encoder = Encoder::new(self.output, &header);
@@ -115,7 +116,7 @@ impl<'s> Serving<'s, '_> {
                         *self.phase = Phase::Reply(Box::new(Reply::new(header, stream)));
                         return None;
                     }
-                    Then::Close => return Some(Stop::Close),
+                    Then::Close(reason) => return Some(Stop::Close(reason)),
                 }
             }
             Asked::Store(storage) => match command::admit(self.context, &storage) {

@@ -174,7 +174,7 @@ impl<'s> Serving<'s, '_> {
                 match command::execute(self.context, request, &mut encoder) {
                     Then::Continue => {}
                     Then::Stream(stream) => self.begin(Some(stream)),
-                    Then::Close => return Some(Stop::Close),
+                    Then::Close(reason) => return Some(Stop::Close(reason)),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -187,7 +187,7 @@ impl<'s> Serving<'s, '_> {
                 self.context.observer = self.context.observer.of_meta(false);
                 return stop;
             }
-            Parsed::Alien => return Some(Stop::Close),
+            Parsed::Alien => return Some(Stop::BROKEN),
         }
         None
     }
@@ -230,7 +230,7 @@ impl<'s> Serving<'s, '_> {
                 *self.phase = Phase::Refusal(Fault::UnknownCommand);
                 None
             }
-            LongLine::Hostile => Some(Stop::Close),
+            LongLine::Hostile => Some(Stop::BROKEN),
         }
     }
 

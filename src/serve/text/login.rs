@@ -31,7 +31,7 @@ impl Serving<'_, '_> {
             return Some(Stop::Input);
         }
         let Some(line) = self.line() else {
-            return Some(if arrived_bytes > LINE_BYTES_MAX { Stop::Close } else { Stop::Input });
+            return Some(if arrived_bytes > LINE_BYTES_MAX { Stop::BROKEN } else { Stop::Input });
         };
         limits.requests -= 1;
         match login::parse(line) {
@@ -40,7 +40,7 @@ impl Serving<'_, '_> {
                 *self.phase = Phase::Token(Box::new(partial));
             }
             Line::Refused(refusal) => self.output.extend_from_slice(refusal.reply()),
-            Line::Hostile => return Some(Stop::Close),
+            Line::Hostile => return Some(Stop::BROKEN),
         }
         None
     }
