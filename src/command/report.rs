@@ -10,7 +10,7 @@ use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
 use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, Shared, WorkerFigures};
-use crate::stats::Count;
+use crate::stats::{Count, Sums};
 use crate::store::Totals;
 use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -122,7 +122,8 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
-    threads(context, sums.get(Count::ConnYields), encoder);
+    threads(context, &counted, &baseline, encoder);
+    encoder.stat("conn_yields", sums.get(Count::ConnYields));
     engine(context.shared, &counted, &baseline, encoder);
 }
 
@@ -167,15 +168,20 @@ fn traffic(
     zeros(&["read_buf_oom", "reserved_fds"], encoder);
 }
 
-fn threads(context: &Context<'_>, yields: u64, encoder: &mut impl Encode) {
+fn threads(
+    context: &Context<'_>,
+    counted: &Baseline,
+    baseline: &Baseline,
+    encoder: &mut impl Encode,
+) {
     let acceptor = &context.shared.acceptor;
     let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
     encoder.stat("limit_maxbytes", context.shared.store.memory_bytes());
     encoder.stat("accepting_conns", accepting);
-    encoder.stat("listen_disabled_num", acceptor.pauses.get());
-    encoder.stat("time_in_listen_disabled_us", acceptor.pause_micros.get());
+    encoder.stat("listen_disabled_num", counted.pauses.wrapping_sub(baseline.pauses));
+    let pause_micros = counted.pause_micros.wrapping_sub(baseline.pause_micros);
+    encoder.stat("time_in_listen_disabled_us", pause_micros);
     encoder.stat("threads", context.shared.config.threads);
-    encoder.stat("conn_yields", yields);
 }
 
 fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mut impl Encode) {
@@ -233,18 +239,19 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
 
 fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     // The order matters, as it does for the general figures.
-    let baseline = context.shared.baseline().totals;
-    let totals = context.shared.store.totals();
+    let baseline = context.shared.baseline();
+    let counted = context.shared.counted();
+    let totals = &counted.totals;
     if totals.items == 0 {
         return;
     }
-    let no_memory = context.shared.counted().sums.get(Count::StoreNoMemory);
-    let losses = losses(&totals, &baseline);
+    let no_memory = counted.sums.since(&baseline.sums).get(Count::StoreNoMemory);
+    let losses = losses(totals, &baseline.totals);
     for name in ITEMS_NAMES {
         let value = match *name {
             "number" | "number_cold" => totals.items,
             "mem_requested" => totals.items_bytes,
-            "evicted" => totals.evictions.wrapping_sub(baseline.evictions),
+            "evicted" => totals.evictions.wrapping_sub(baseline.totals.evictions),
             "outofmemory" => no_memory,
             name => losses.iter().find(|(loss, _)| *loss == name).map_or(0, |(_, count)| *count),
         };
@@ -254,7 +261,7 @@ fn items(context: &Context<'_>, encoder: &mut impl Encode) {
 
 fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
-    let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
+    let sums = since_reset(context.shared);
     let memory_bytes = context.shared.store.memory_bytes();
     if totals.items > 0 {
         for name in SLABS_NAMES {
@@ -333,11 +340,18 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
-    encoder.stat("udp_dropped", shared.counted().sums.get(Count::UdpDropped));
+    encoder.stat("udp_dropped", since_reset(shared).get(Count::UdpDropped));
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);
     }
+}
+
+/// What the workers counted since counting last started over.
+fn since_reset(shared: &Shared) -> Sums {
+    // In this order nothing is less than it was then.
+    let baseline = shared.baseline();
+    shared.counted().sums.since(&baseline.sums)
 }
 
 fn zeros(names: &[&str], encoder: &mut impl Encode) {

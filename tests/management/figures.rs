@@ -26,6 +26,56 @@ fn fields_are_memcacheds() {
     }
 }
 
+/// What one of the two starts over with, the other does not keep.
+#[test]
+fn a_reset_starts_over_what_memcacheds_does() {
+    let shown: Vec<_> = programs()
+        .iter()
+        .map(|program| {
+            let server = Server::start(program, &["-m", "8", "-I", "512k", "-M"]);
+            use_everything(&server);
+            let mut client = Client::new(&server);
+            let used = noughts(&mut client);
+            client.ask("stats reset\r\n", "RESET\r\n");
+            let noughts = noughts(&mut client);
+            let reset: Vec<_> =
+                noughts.iter().filter(|name| !used.contains(name)).cloned().collect();
+            (reset, noughts)
+        })
+        .collect();
+    for (reset, _) in &shown {
+        assert!(reset.len() > 25, "{reset:?}");
+        for (_, noughts) in &shown {
+            let kept: Vec<_> = reset.iter().filter(|name| !noughts.contains(name)).collect();
+            assert!(kept.is_empty(), "{kept:?}");
+        }
+    }
+}
+
+/// Has the server count whatever it can be made to count in no time.
+fn use_everything(server: &Server) {
+    let mut client = Client::new(server);
+    let value = "v".repeat(400_000);
+    for number in 0..30 {
+        client.send(format!("set item{number} 0 0 400000 noreply\r\n{value}\r\n"));
+    }
+    client.send("flush_all noreply\r\nget item0\r\nset a 0 0 1\r\n1\r\nget a b\r\ngat 0 a b\r\n");
+    client.send("incr a 1\r\nincr b 1\r\ndecr a 1\r\ndecr b 1\r\ncas a 0 0 1 1\r\n1\r\n");
+    client.send("cas b 0 0 1 1\r\n1\r\nms a 1 T0\r\n1\r\nmg a v\r\nmg c N0 v\r\nme a\r\n");
+    client.send("set old 0 -1 1\r\n1\r\nget old\r\nset x 0 0 9999999\r\n");
+    client.send("y".repeat(9_999_999));
+    client.send("\r\ngets a\r\ndelete b\r\ndelete c\r\nmn\r\n");
+    client.ask("", "MN\r\n");
+}
+
+/// The names of the figures that are nought.
+fn noughts(client: &mut Client) -> Vec<String> {
+    let topics = ["", " items", " slabs"];
+    let lines = topics.map(|topic| client.ask(format!("stats{topic}\r\n"), "END\r\n")).concat();
+    let names = lines.iter().filter_map(|line| line.strip_suffix(" 0\r\n"));
+    names.map(|name| name.replace(|digit: char| digit.is_ascii_digit(), "#")).collect()
+}
+
 /// The perl script that comes with memcached.
 #[test]
 fn memcached_tool_reads_them() {
