@@ -73,7 +73,13 @@ fn noughts(client: &mut Client) -> Vec<String> {
     let topics = ["", " items", " slabs"];
     let lines = topics.map(|topic| client.ask(format!("stats{topic}\r\n"), "END\r\n")).concat();
     let names = lines.iter().filter_map(|line| line.strip_suffix(" 0\r\n"));
-    names.map(|name| name.replace(|digit: char| digit.is_ascii_digit(), "#")).collect()
+    names.map(without_class).collect()
+}
+
+/// The two put items into classes as they like.
+fn without_class(name: &str) -> String {
+    let parts = name.split(':').map(|part| part.trim_start_matches("STAT "));
+    parts.filter(|part| part.parse::<u8>().is_err()).collect::<Vec<_>>().join(":")
 }
 
 /// The perl script that comes with memcached.
