@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 
@@ -210,7 +211,17 @@ pub(super) fn matches<W>(words: impl IntoIterator<Item = W>) -> Result<ArgMatche
 where
     W: Into<OsString> + Clone,
 {
-    command().try_get_matches_from(words)
+    grammar().clone().try_get_matches_from(words)
+}
+
+/// The grammar, made once: each line of a file is read by it.
+pub(super) fn grammar() -> &'static Command {
+    static GRAMMAR: LazyLock<Command> = LazyLock::new(|| {
+        let mut command = command();
+        command.build();
+        command
+    });
+    &GRAMMAR
 }
 
 /// The grammar. As getopt has it, the word after an option that takes a value is its value,

@@ -225,8 +225,7 @@ impl Setting {
 
 /// What was given, by the names that options have in the grammar.
 fn settings(matches: &ArgMatches) -> Vec<Setting> {
-    let command = args::command();
-    let settings = command.get_arguments().filter(|arg| {
+    let settings = args::grammar().get_arguments().filter(|arg| {
         let id = arg.get_id().as_str();
         !COMMAND_LINE_ONLY.contains(&id) && is_given(matches, id)
     });
