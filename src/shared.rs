@@ -146,7 +146,7 @@ impl Shared {
             watchers,
             crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
-            tuning: Tuning::default(),
+            tuning: Tuning::new(&config.tuning),
             store,
             listening,
             workers: (0..config.threads).map(|_| WorkerFigures::default()).collect(),

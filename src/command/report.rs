@@ -188,23 +188,37 @@ fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mu
     let totals = &counted.totals;
     encoder.stat("hash_power_level", totals.index_power);
     encoder.stat("hash_bytes", totals.index_bytes);
-    zeros(SLAB_NAMES, encoder);
-    encoder.stat("slab_reassign_last_busy_status", "none");
-    zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    zeros(&["hash_is_expanding"], encoder);
+    if !shared.tuning.is_off("slab_reassign") {
+        zeros(REASSIGN_NAMES, encoder);
+        encoder.stat("slab_reassign_last_busy_status", "none");
+        zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    }
     maintenance(shared, counted, baseline, encoder);
     encoder.stat("bytes", totals.items_bytes);
     encoder.stat("curr_items", totals.items);
     encoder.stat("total_items", totals.stored.wrapping_sub(baseline.totals.stored));
     zeros(&["slab_global_page_pool"], encoder);
+    let maintained = is_maintained(shared);
     for (name, count) in losses(totals, &baseline.totals) {
-        encoder.stat(name, count);
+        if maintained || !MAINTAINED_NAMES.contains(&name) {
+            encoder.stat(name, count);
+        }
     }
     let (crawls, earlier) = (&counted.crawls, &baseline.crawls);
     let swept = totals.swept.wrapping_sub(baseline.totals.swept);
     let crawled = crawls.reclaimed.wrapping_sub(earlier.reclaimed);
     encoder.stat("crawler_reclaimed", swept + crawled);
     encoder.stat("crawler_items_checked", crawls.checked.wrapping_sub(earlier.checked));
-    zeros(LRU_NAMES, encoder);
+    zeros(&["lrutail_reflocked"], encoder);
+    if maintained {
+        zeros(LRU_NAMES, encoder);
+    }
+}
+
+/// Whether memcached would have a thread for its lists, and figures of it.
+fn is_maintained(shared: &Shared) -> bool {
+    !shared.tuning.is_off("lru_maintainer_thread")
 }
 
 fn maintenance(
@@ -215,9 +229,14 @@ fn maintenance(
 ) {
     let starts = counted.crawls.starts.wrapping_sub(baseline.crawls.starts);
     let (lines, earlier) = (&counted.lines, &baseline.lines);
-    encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
-    encoder.stat("lru_crawler_starts", starts);
-    zeros(&["lru_maintainer_juggles", "malloc_fails", "log_worker_dropped"], encoder);
+    if shared.crawler.enabled() {
+        encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
+        encoder.stat("lru_crawler_starts", starts);
+    }
+    if is_maintained(shared) {
+        zeros(&["lru_maintainer_juggles"], encoder);
+    }
+    zeros(&["malloc_fails", "log_worker_dropped"], encoder);
     encoder.stat("log_worker_written", lines.written.wrapping_sub(earlier.written));
     encoder.stat("log_watcher_skipped", lines.skipped.wrapping_sub(earlier.skipped));
     encoder.stat("log_watcher_sent", lines.sent.wrapping_sub(earlier.sent));
@@ -247,8 +266,14 @@ fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     }
     let no_memory = counted.sums.since(&baseline.sums).get(Count::StoreNoMemory);
     let losses = losses(totals, &baseline.totals);
-    for name in ITEMS_NAMES {
-        let value = match *name {
+    let maintained = is_maintained(context.shared);
+    let temporary = context.shared.tuning.is_on("temp_lru");
+    let is_shown = |name: &&str| match *name {
+        "number_temp" => maintained && temporary,
+        name => maintained || !MAINTAINED_NAMES.contains(&name),
+    };
+    for name in ITEMS_NAMES.iter().copied().filter(is_shown) {
+        let value = match name {
             "number" | "number_cold" => totals.items,
             "mem_requested" => totals.items_bytes,
             "evicted" => totals.evictions.wrapping_sub(baseline.totals.evictions),
@@ -390,8 +415,7 @@ const COMMAND_COUNTS: &[(&str, Count)] = &[
     ("store_no_memory", Count::StoreNoMemory),
 ];
 
-const SLAB_NAMES: &[&str] = &[
-    "hash_is_expanding",
+const REASSIGN_NAMES: &[&str] = &[
     "slab_reassign_rescues",
     "slab_reassign_chunk_rescues",
     "slab_reassign_inline_reclaim",
@@ -400,20 +424,15 @@ const SLAB_NAMES: &[&str] = &[
     "slab_reassign_busy_nomem",
 ];
 
-const LRU_NAMES: &[&str] = &[
-    "lrutail_reflocked",
-    "moves_to_cold",
-    "moves_to_warm",
-    "moves_within_lru",
-    "direct_reclaims",
-    "lru_bumps_dropped",
-];
+const LRU_NAMES: &[&str] =
+    &["moves_to_cold", "moves_to_warm", "moves_within_lru", "direct_reclaims", "lru_bumps_dropped"];
 
 const ITEMS_NAMES: &[&str] = &[
     "number",
     "number_hot",
     "number_warm",
     "number_cold",
+    "number_temp",
     "age_hot",
     "age_warm",
     "age",
@@ -430,6 +449,24 @@ const ITEMS_NAMES: &[&str] = &[
     "crawler_reclaimed",
     "crawler_items_checked",
     "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "hits_to_hot",
+    "hits_to_warm",
+    "hits_to_cold",
+    "hits_to_temp",
+];
+
+/// What memcached shows only if a thread looks after its lists.
+const MAINTAINED_NAMES: &[&str] = &[
+    "number_hot",
+    "number_warm",
+    "number_cold",
+    "age_hot",
+    "age_warm",
+    "evicted_active",
     "moves_to_cold",
     "moves_to_warm",
     "moves_within_lru",

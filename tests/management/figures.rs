@@ -26,6 +26,51 @@ fn fields_are_memcacheds() {
     }
 }
 
+/// What the command line sets is shown, and what it switches off is not counted.
+#[test]
+fn settings_are_memcacheds_whatever_the_command_line() {
+    for line in COMMAND_LINES {
+        let flags: Vec<&str> = line.split_whitespace().collect();
+        let shown: Vec<_> = programs()
+            .iter()
+            .map(|program| {
+                let server = Server::start(program, &flags);
+                let mut client = Client::new(&server);
+                client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+                let settings = client.ask("stats settings\r\n", "END\r\n");
+                let topics = ["", " items", " slabs"]
+                    .map(|topic| names(&client.ask(format!("stats{topic}\r\n"), "END\r\n")));
+                // One worker serves a UDP socket here, and several do there.
+                let is_equal = |setting: &String| !setting.contains(" num_threads_per_udp ");
+                (settings.into_iter().filter(is_equal).collect::<Vec<_>>(), topics)
+            })
+            .collect();
+        for (settings, topics) in &shown {
+            assert!(settings.len() > 70);
+            assert_eq!((settings, topics), (&shown[0].0, &shown[0].1), "{line}");
+        }
+    }
+}
+
+const COMMAND_LINES: [&str; 11] = [
+    "-t 4",
+    "-t 4 -U -1",
+    "-t 4 -o no_modern",
+    "-t 4 -o modern,lru_maintainer,slab_reassign,slab_automove",
+    "-t 4 -o no_lru_crawler,no_lru_maintainer,no_slab_reassign,no_slab_automove",
+    "-t 4 -o no_lru_crawler,lru_crawler,no_lru_maintainer,lru_maintainer,hash_algorithm=xxh3",
+    "-t 4 -o hash_algorithm=jenkins,hashpower=20,slab_automove=2,slab_automove_ratio=0.5 \
+     -o slab_automove_window=20,slab_automove_freeratio=0.02,slab_chunk_max=256 \
+     -o lru_crawler_sleep=200,lru_crawler_tocrawl=9,tail_repair_time=20,temporary_ttl=30 \
+     -o hot_lru_pct=10,warm_lru_pct=30,hot_max_factor=0.5,warm_max_factor=3 \
+     -o worker_logbuf_size=128,watcher_logbuf_size=64,read_buf_mem_limit=8,idle_timeout=9",
+    "-t 4 -o ext_item_size=100,ext_item_age=9,ext_low_ttl=2,ext_recache_rate=7,ext_max_frag=0.5 \
+     -o ext_wbuf_size=8,ext_compact_under=3,ext_drop_under=2,ext_max_sleep=9,ext_drop_unread",
+    "-t 4 -o no_chunked_items,no_maxconns_fast,inline_ascii_resp,track_sizes",
+    "-f 1.5 -n 64 -t 3 -R 7 -b 99 -c 77 -I 2m -M -C -F -X -A -v -D . -B ascii",
+    "-t 4 -m 100 -a 777 -W",
+];
+
 /// What one of the two starts over with, the other does not keep.
 #[test]
 fn a_reset_starts_over_what_memcacheds_does() {
