@@ -10,8 +10,8 @@ mod meta;
 mod value;
 
 use self::keys::KeyGroup;
-use self::login::PartialToken;
 use self::value::{Answer, PartialValue};
+use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
 use crate::protocol::encode::Encoder;
@@ -36,7 +36,7 @@ pub(super) enum Phase {
     /// As many bytes come next that mean nothing.
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
-    Token(Box<PartialToken>),
+    Token(Box<Partial>),
     /// A reply is under way that takes longer than a turn.
     Stream(Box<Stream>),
 }
@@ -327,7 +327,7 @@ impl Phase {
     pub(super) fn buffered_bytes(&self) -> usize {
         match self {
             Self::Value(partial) => partial.buffered_bytes(),
-            Self::Token(partial) => partial.buffered_bytes(),
+            Self::Token(partial) => partial.capacity_bytes(),
             _ => 0,
         }
     }
