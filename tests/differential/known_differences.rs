@@ -48,7 +48,7 @@ use crate::session::Answer;
 
 /// memcached's answer as larder would give it, where it differs from `ours` in a known way.
 pub(crate) fn reconcile(wire: Wire, theirs: Answer, ours: &Answer) -> Answer {
-    if theirs == *ours || wire == Wire::Binary {
+    if theirs == *ours || wire.is_binary() {
         return theirs;
     }
     let bytes = without_stray_lines(&theirs.bytes);

@@ -105,6 +105,9 @@ fn flush(wire: Wire) -> &'static [u8] {
     match wire {
         Wire::Text => b"flush_all\r\n",
         Wire::Binary => BINARY_FLUSH,
+        // Who is unknown cannot, and has stored nothing. Who is not stores nothing that is read.
+        Wire::Login => b"get abc\r\n",
+        Wire::Sasl => b"",
     }
 }
 
@@ -113,9 +116,13 @@ fn sentinel(wire: Wire) -> (&'static [u8], &'static [u8]) {
     match wire {
         Wire::Text => (b"version\r\n", b"VERSION 1.6.45\r\n"),
         Wire::Binary => (BINARY_NOOP, BINARY_NOOP_ANSWER),
+        Wire::Login => (b"", b"\n"),
+        Wire::Sasl => (BINARY_VERSION, BINARY_VERSION_ANSWER),
     }
 }
 
 const BINARY_FLUSH: &[u8] = b"\x80\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const BINARY_NOOP: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";
+const BINARY_VERSION: &[u8] = b"\x80\x0b\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";
+const BINARY_VERSION_ANSWER: &[u8] = b"\x81\x0b\0\0\0\0\0\0\0\0\0\x06SENT\0\0\0\0\0\0\0\x001.6.45";
 const BINARY_NOOP_ANSWER: &[u8] = b"\x81\x0a\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";
