@@ -3,7 +3,7 @@
 use crate::sequence::{Command, Company, Sequence, Step, Wire};
 use crate::support::Random;
 use crate::words::once_in;
-use crate::{binary, login, meta, text};
+use crate::{binary, datagrams, login, meta, text};
 
 /// The commands that a sequence consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) enum Dialect {
     Text,
     Meta,
     Binary,
+    /// Text in datagrams.
+    Datagrams,
     /// Text of clients that must log in.
     Login,
     /// Packets of clients that must authenticate.
@@ -36,6 +38,7 @@ pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
     let manner = match dialect {
         Dialect::Mixed => MIXED_MANNER,
         Dialect::Login => LOGIN_MANNER,
+        Dialect::Datagrams => DATAGRAM_MANNER,
         _ => MANNERS[random.below(MANNERS.len())],
     };
     let dialects = match dialect {
@@ -71,6 +74,7 @@ impl Dialect {
         match self {
             Self::Text | Self::Meta => Wire::Text,
             Self::Binary | Self::Mixed => Wire::Binary,
+            Self::Datagrams => Wire::Datagrams,
             Self::Login => Wire::Login,
             Self::Sasl => Wire::Sasl,
         }
@@ -81,6 +85,7 @@ impl Dialect {
             Self::Text => text::phrase(random),
             Self::Meta => meta::phrase(random),
             Self::Binary | Self::Mixed => binary::phrase(random),
+            Self::Datagrams => datagrams::phrase(random),
             Self::Login => login::text_phrase(random),
             Self::Sasl => login::sasl_phrase(random),
         }
@@ -97,4 +102,5 @@ const MANNERS: [Manner; 5] = [
 ];
 const MIXED_MANNER: Manner = Manner { awaited_every: 3, second_every: 2, torn_every: 10 };
 const LOGIN_MANNER: Manner = Manner { awaited_every: 1, second_every: 2, torn_every: 10 };
+const DATAGRAM_MANNER: Manner = Manner { awaited_every: 1, second_every: 2, torn_every: 0 };
 const TORN_BYTES_MAX: usize = 40;

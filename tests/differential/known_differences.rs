@@ -36,6 +36,8 @@
 //! - LEFTOVER NUMBER: an `ms` that fails when its value arrives, or whose value never does, leaves
 //!   its unique number to the next classic command that stores, be it over a later connection. So
 //!   each gets its value, and an `ms` that succeeds comes behind one that does not.
+//! - FRAMES APART: in datagrams, memcached numbers the frames of each item by themselves and sends
+//!   one without an end for each miss. So no retrieval asks for several keys there.
 //! - FAR OFF: `me` tells of a time in more than 2^31 seconds, which only a binary packet can hold,
 //!   as of one that is over. So none is sent.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So

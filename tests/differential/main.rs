@@ -9,6 +9,7 @@
 mod answer;
 mod binary;
 mod compare;
+mod datagrams;
 mod generate;
 mod known_differences;
 mod login;
@@ -53,6 +54,16 @@ fn larder_answers_both_protocols_at_once_as_memcached_does() {
 #[test]
 fn larder_lets_in_and_keeps_out_whom_memcached_does() {
     assert_larder_agrees(Dialect::Login, &LOGIN_ANSWERS);
+}
+
+#[test]
+fn larder_answers_datagrams_as_memcached_does() {
+    assert_larder_agrees(Dialect::Datagrams, &DATAGRAM_ANSWERS);
+}
+
+#[test]
+fn two_memcacheds_agree_in_datagrams() {
+    assert_memcacheds_agree(Dialect::Datagrams, &DATAGRAM_ANSWERS);
 }
 
 #[test]
@@ -109,7 +120,7 @@ fn a_difference_in_unique_numbers_is_found_and_shrunk() {
 fn assert_larder_agrees(dialect: Dialect, answers: &[&[u8]]) {
     let Some(reference) = support::reference() else { return };
     let flags = dialect.flags();
-    let larder = Server::start(&support::larder(), &flags);
+    let larder = Server::start(&support::larder(), &[&flags, dialect.own_flags()].concat());
     let memcached = Server::start(&reference, &flags);
     let pair = Pair { ours: &larder, theirs: &memcached, knows_differences: true };
     assert_agreement(&pair, dialect, answers, commands(30_000));
@@ -125,12 +136,18 @@ fn assert_memcacheds_agree(dialect: Dialect, answers: &[&[u8]]) {
 
 impl Dialect {
     fn flags(self) -> Vec<&'static str> {
-        let authentication: &[&str] = match self {
+        let more: &[&str] = match self {
+            Self::Datagrams => &["-U", "-1"],
             Self::Login => &["-Y", "tests/conformance/users"],
             Self::Sasl => &["-S"],
             _ => &[],
         };
-        [&FLAGS[..], authentication].concat()
+        [&FLAGS[..], more].concat()
+    }
+
+    /// Only larder knows these: the client would soon have been sent what one may be sent.
+    fn own_flags(self) -> &'static [&'static str] {
+        if self == Self::Datagrams { &["--udp-rate=1g"] } else { &[] }
     }
 }
 
@@ -246,6 +263,8 @@ const LOGIN_ANSWERS: [&[u8]; 8] = [
     b"EN\r",
     b"VERSION",
 ];
+const DATAGRAM_ANSWERS: [&[u8]; 6] =
+    [b"VALUE", b"STORED", b"NOT_STORED", b"VA ", b"ERROR", b"bad command line format"];
 const SASL_ANSWERS: [&[u8]; 3] = [b"Auth failure.", b"\x81\x21\0\0\0\0\0\x21", b"PLAIN"];
 const BINARY_ANSWERS: [&[u8]; 9] = [
     b"Not found",

@@ -5,6 +5,8 @@
 pub(crate) enum Wire {
     Text,
     Binary,
+    /// Text in datagrams.
+    Datagrams,
     /// Text lines of a client that may be unknown, each of which is answered by one line.
     Login,
     /// Packets of a client that is unknown, who may ask for the version.
