@@ -9,7 +9,7 @@ mod encode;
 pub use self::encode::Encoder;
 
 use super::base64::{self, DecodedKey};
-use super::number::{strict_i32, strict_u32, strict_u64};
+use super::number::{strict_exptime, strict_u32, strict_u64};
 use super::text::{Tokens, VALUE_BYTES_MAX, VALUE_END, without_end};
 use super::{
     Counting, Creation, Deletion, Direction, Fault, Fetch, KEY_BYTES_MAX, Keep, Mode, Recache,
@@ -171,10 +171,10 @@ struct Arguments<'a> {
     client_flags: u32,
     compare: Option<u64>,
     cas: Option<u64>,
-    touch: Option<i32>,
-    create: Option<i32>,
+    touch: Option<i64>,
+    create: Option<i64>,
     /// What an item that is created ends up with: the last of `touch` and `create`.
-    created_exptime: i32,
+    created_exptime: i64,
     recache: Option<Recache>,
     initial: u64,
     delta: u64,
@@ -267,7 +267,7 @@ impl<'a> Arguments<'a> {
 
     /// Takes what is glued to a flag.
     fn take(&mut self, flag: u8, token: &[u8]) -> Result<(), Fault> {
-        let exptime = || strict_i32(token).ok_or(Fault::BadToken);
+        let exptime = || strict_exptime(token).ok_or(Fault::BadToken);
         let cas = || strict_u64(token).ok_or(Fault::BadToken);
         match flag {
             b'N' => {
@@ -384,7 +384,7 @@ fn inspection<'a>(reply: Reply<'a>, decoded: &'a mut DecodedKey) -> Line<'a> {
 }
 
 fn value_bytes(token: &[u8]) -> Option<usize> {
-    let bytes = usize::try_from(strict_i32(token)?).ok()?;
+    let bytes = usize::try_from(strict_exptime(token)?).ok()?;
     (bytes <= VALUE_BYTES_MAX).then_some(bytes)
 }
 

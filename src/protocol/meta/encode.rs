@@ -4,7 +4,7 @@
 use super::Reply;
 use crate::clock::Seconds;
 use crate::protocol::encode::fault_line;
-use crate::protocol::number::strict_i32;
+use crate::protocol::number::strict_exptime;
 use crate::protocol::text::Tokens;
 use crate::protocol::{Attributes, Counted, Fault, Lease, Outcome, Stored, expiry};
 use std::io::Write;
@@ -210,7 +210,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
 
     /// When an item ends that is given the time to live which is glued to a flag.
     fn end_in(&self, flag: &[u8]) -> Seconds {
-        strict_i32(&flag[1..]).map_or(0, |exptime| expiry(exptime, self.now))
+        strict_exptime(&flag[1..]).map_or(0, |exptime| expiry(exptime, self.now))
     }
 
     fn number(&mut self, flag: u8, number: u64) {
