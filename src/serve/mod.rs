@@ -22,6 +22,7 @@ use self::session::Phase;
 use crate::command::Context;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
+use crate::watch::CloseReason;
 
 /// The limits within which [`serve`] stays.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,12 @@ pub enum Stop {
     /// There is more input, but the output must be sent first.
     Output,
     /// The connection is to be closed when the output is sent.
-    Close,
+    Close(CloseReason),
+}
+
+impl Stop {
+    /// The connection is to be closed, since nobody can tell what the client wants.
+    const BROKEN: Self = Self::Close(CloseReason::Error);
 }
 
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
@@ -69,7 +75,7 @@ pub fn serve(
         session.open(first);
     }
     let Session { phase, authenticated, .. } = session;
-    let (position, ahead) = (0, 0);
+    let position = 0;
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
@@ -80,7 +86,6 @@ pub fn serve(
                 input,
                 position,
                 scanned,
-                ahead,
                 first: position,
                 output,
             };
@@ -88,8 +93,15 @@ pub fn serve(
             Served { consumed: serving.position, scanned: serving.scanned, stop }
         }
         Phase::Binary(phase) => {
-            let mut serving =
-                binary::Serving { context, phase, authenticated, input, position, ahead, output };
+            let mut serving = binary::Serving {
+                context,
+                phase,
+                authenticated,
+                input,
+                position,
+                ahead: 0,
+                output,
+            };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
@@ -103,7 +115,7 @@ pub fn first_key(input: &[u8]) -> Option<&[u8]> {
     if input.first() == Some(&REQUEST_MAGIC) {
         protocol::binary::keys_ahead(input).next()
     } else {
-        protocol::text::keys_ahead(input).next()
+        protocol::text::first_key(input)
     }
 }
 
