@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::args::{OutputArgs, RunArgs};
-use crate::cost::machine::{Noise, Ticks};
-use crate::cost::stats::{self, Stats};
-use crate::cost::{Cost, Process};
+use crate::cost::Cost;
+use crate::cost::machine::Noise;
+use crate::cost::watch::Watch;
 use crate::debug_build;
 use crate::engine::Plan;
 use crate::engine::client::Error;
@@ -31,9 +31,9 @@ pub struct Outcome {
     pub open: bool,
     /// What was found.
     pub report: Report,
-    /// What it cost the server, where that runs on this machine.
+    /// What it cost the servers, where they run on this machine.
     pub cost: Option<Cost>,
-    /// What the server counted meanwhile.
+    /// What the servers counted meanwhile.
     pub stats: Vec<(&'static str, i64)>,
     /// How loud the machine was.
     pub noise: Option<Noise>,
@@ -132,49 +132,24 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
 /// As [`run::run`].
 pub fn measure(plan: &Arc<Plan>, args: &RunArgs) -> Result<Outcome, Error> {
     let limit = args.limit();
-    let process = match args.pid {
-        Some(pid) => Some(Process::new(pid)?),
-        None => Process::listening(&plan.servers[0]),
-    };
-    let process = process.filter(|_| plan.servers.len() == 1);
-    let ourselves = Process::new(std::process::id().try_into().expect("a process id"))?;
-    let told = |_: &Plan| stats::ask(&plan.servers[0], "").unwrap_or_default();
-    let stats_before = told(plan);
-    let usage_before = process.map(Process::usage).transpose()?;
-    let (ticks_before, ours_before) = (Ticks::now()?, ourselves.usage()?);
-    let mut resident_bytes = Vec::new();
+    let mut watch = Watch::new(&plan.servers, args.pid)?;
     let progress = Progress::new(limit, INTERVAL);
     let report = run::run(plan, args.warm_up_requests, limit, INTERVAL, &mut |index, sample| {
         progress.show(index, sample);
-        let bytes = process.and_then(|process| process.resident_bytes().ok());
-        resident_bytes.extend(bytes);
+        watch.tick();
     })?;
     drop(progress);
-    let stats_after = told(plan);
-    let mut cost = None;
-    let mut ours = ourselves.usage()?.cpu.saturating_sub(ours_before.cpu);
-    if let (Some(process), Some(before)) = (process, usage_before) {
-        let after = process.usage()?;
-        ours += after.cpu.saturating_sub(before.cpu);
-        let items = items(&stats_after);
-        let between = Cost::between(process, before, after, items);
-        cost = Some(Cost { resident_bytes_by_interval: resident_bytes, ..between });
-    }
-    let noise = Ticks::now()?.noise_since(ticks_before, ours);
+    let watched = watch.end()?;
     let outcome = Outcome {
         open: plan.pace != Pace::Closed,
-        stats: stats::growth(&stats_before, &stats_after),
-        cost,
-        noise: Some(noise),
+        stats: watched.growth,
+        cost: watched.cost,
+        noise: Some(watched.noise),
         warnings: Vec::new(),
         report,
     };
     let warnings = warnings(&outcome, plan.threads, limit);
     Ok(Outcome { warnings, ..outcome })
-}
-
-fn items(stats: &Stats) -> Option<u64> {
-    stats.get("curr_items")?.parse().ok()
 }
 
 fn warnings(outcome: &Outcome, threads: usize, limit: Limit) -> Vec<String> {

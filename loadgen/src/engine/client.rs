@@ -4,7 +4,8 @@
 //! then sends the next. In an open loop requests are due by a schedule, whatever the server does: a
 //! request goes to the session that has had room for longest, and when none has, it waits. Its
 //! latency counts from when it was due, so that a server's pause counts for every request that fell
-//! into it. What waits needs no memory: the schedule's next time simply lies in the past.
+//! into it. What waits needs no memory: the schedule's next time simply lies in the past. What is
+//! due is sent before answers are read, so that the one hardly delays the other.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -207,9 +208,10 @@ impl Client {
             }
             let due = self.due_nanos().filter(|&due| due <= now && self.budget.allows(due));
             let Some(due) = due else { break };
-            self.ready.pop_front();
-            self.sessions[index].queued = false;
             self.ask(index, due, now);
+        }
+        if self.ready.front().is_some_and(|&index| self.sessions[index].unsent) {
+            self.ready.rotate_left(1);
         }
         self.flush()
     }
@@ -230,8 +232,8 @@ impl Client {
         Ok(())
     }
 
-    /// In an open loop: one request, then back into the queue if there is room for more. What is
-    /// due at the same time on the same connection is sent with one write.
+    /// In an open loop: one request of the session that is first in the queue. It stays there while
+    /// it has room, so that what is due at the same time is sent with one write.
     fn ask(&mut self, index: usize, due: u64, now: u64) {
         let session = &mut self.sessions[index];
         self.unsent.push((index, due.max(session.free_nanos)));
@@ -241,9 +243,12 @@ impl Client {
         if let Some(schedule) = &mut self.schedule {
             schedule.advance();
         }
-        session.full = session.owed() >= self.plan.pipeline;
         session.unsent = true;
-        self.queue(index, now);
+        session.full = session.owed() >= self.plan.pipeline;
+        if session.full {
+            session.queued = false;
+            self.ready.pop_front();
+        }
     }
 
     /// In an open loop: does at once what answers have led to, as far as there is room.

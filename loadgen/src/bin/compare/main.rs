@@ -10,6 +10,7 @@ mod idle;
 mod servers;
 mod summary;
 mod throughput;
+mod tool;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -63,6 +64,8 @@ enum Figure {
     Throughput,
     /// Resident memory per idle connection
     Idle,
+    /// The load generator itself on one core, against the null server on another
+    Loadgen,
 }
 
 /// How each figure is taken.
@@ -96,6 +99,7 @@ fn run(args: &Args) -> io::Result<()> {
             Figure::Cpu => cpu::measure(&contestants, effort)?,
             Figure::Throughput => throughput::measure(&contestants, effort)?,
             Figure::Idle => idle::measure(&contestants, args.idle_connections.get())?,
+            Figure::Loadgen => tool::measure(effort)?,
         };
         println!("{table}");
     }
