@@ -15,6 +15,24 @@ use crate::engine::run;
 use crate::load::{Outcome, measure};
 use crate::process::Server;
 
+/// All that was found of two servers.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Every figure of both.
+    pub figures: Vec<Compared>,
+    /// A and B.
+    pub sides: [Side; 2],
+}
+
+/// One of the two servers.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its command line.
+    pub command: String,
+    /// What was found of it, round by round.
+    pub rounds: Vec<Outcome>,
+}
+
 /// A figure of both servers in every round.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Compared {
@@ -42,15 +60,16 @@ pub struct Ratio {
 /// # Errors
 ///
 /// When a server cannot be started, or gives a wrong answer.
-pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::Error>> {
+pub fn compare(args: &CompareArgs) -> Result<Comparison, Box<dyn std::error::Error>> {
+    refuse_what_is_for_single_runs(&args.run)?;
     let servers = [start(&args.a)?, start(&args.b)?];
     let runs = servers.each_ref().map(|server| {
         let servers = vec![Address::from(server.address)];
         RunArgs { servers, pid: Some(server.pid()), ..args.run.clone() }
     });
-    let mut rounds = Vec::new();
+    let commands = [args.a.clone(), args.b.clone()];
+    let mut sides = commands.map(|command| Side { command, rounds: Vec::new() });
     for round in 0..args.rounds.get() {
-        let mut figures = [[None; FIGURES.len()]; 2];
         for turn in 0..2 {
             let index = (turn + round) % 2;
             let plan = Arc::new(runs[index].plan()?);
@@ -58,7 +77,6 @@ pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::
                 run::preload(&plan)?;
             }
             let outcome = measure(&plan, &runs[index])?;
-            figures[index] = FIGURES.map(|(_, figure)| figure(&outcome));
             eprintln!(
                 "round {} of {}, {}: {:.0}/s",
                 round + 1,
@@ -66,10 +84,33 @@ pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::
                 ["A", "B"][index],
                 outcome.report.requests_per_second()
             );
+            sides[index].rounds.push(outcome);
         }
-        rounds.push(figures);
     }
-    Ok(summary(&rounds))
+    Ok(Comparison { figures: summary(&sides), sides })
+}
+
+impl Comparison {
+    /// What makes the figures less than they seem, each with how often it did.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let outcomes = || self.sides.iter().flat_map(|side| &side.rounds);
+        let loud = outcomes().filter_map(|outcome| outcome.noise).filter(|noise| noise.is_loud());
+        let others = loud.clone().map(|noise| noise.others * 100.0).fold(0.0, f64::max);
+        let failed = outcomes().filter(|outcome| outcome.report.total.counters.failures() > 0);
+        let (loud, failed, all) = (loud.count(), failed.count(), outcomes().count());
+        let mut warnings = Vec::new();
+        if loud > 0 {
+            warnings.push(format!(
+                "the machine was not quiet in {loud} of {all} runs: up to {others:.0} % of its time \
+                 went to other processes"
+            ));
+        }
+        if failed > 0 {
+            warnings.push(format!("requests failed in {failed} of {all} runs"));
+        }
+        warnings
+    }
 }
 
 /// A comparison as a table.
@@ -137,14 +178,30 @@ fn start(command: &str) -> io::Result<Server> {
     Server::start(program.as_ref(), &words.collect::<Vec<_>>(), None)
 }
 
-fn summary(rounds: &[[[Option<f64>; FIGURES.len()]; 2]]) -> Vec<Compared> {
-    let compared = |(index, (figure, _)): (usize, &(&'static str, Figure))| {
-        let pairs = rounds.iter().map(|[a, b]| Some([a[index]?, b[index]?]));
-        let pairs = pairs.collect::<Option<Vec<_>>>()?;
+/// Options that a single run has and a comparison has no use for.
+fn refuse_what_is_for_single_runs(args: &RunArgs) -> Result<(), String> {
+    let output = &args.output;
+    let given = [
+        ("--log", output.log.is_some()),
+        ("--hgrm", output.hgrm.is_some()),
+        ("--assert", !output.assertions.is_empty()),
+        ("--find-slo", args.find_slo.is_some()),
+        ("--pid", args.pid.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(format!("a comparison has no {option}")),
+        None => Ok(()),
+    }
+}
+
+fn summary(sides: &[Side; 2]) -> Vec<Compared> {
+    let compared = |(name, figure): &(&'static str, Figure)| {
+        let [a, b] = sides.each_ref().map(|side| side.rounds.iter().map(figure));
+        let pairs = a.zip(b).map(|(a, b)| Some([a?, b?])).collect::<Option<Vec<_>>>()?;
         let medians = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side]).collect()));
-        Some(Compared { figure, medians, ratio: Ratio::of(&pairs) })
+        Some(Compared { figure: name, medians, ratio: Ratio::of(&pairs) })
     };
-    FIGURES.iter().enumerate().filter_map(compared).collect()
+    FIGURES.iter().filter_map(compared).collect()
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -162,9 +219,9 @@ fn student(degrees: usize) -> f64 {
 }
 
 /// A figure of an outcome, where it has it.
-type Figure = fn(&Outcome) -> Option<f64>;
+pub(crate) type Figure = fn(&Outcome) -> Option<f64>;
 
-const FIGURES: [(&str, Figure); 9] = [
+pub(crate) const FIGURES: [(&str, Figure); 9] = [
     ("requests/s", |outcome| Some(outcome.report.requests_per_second())),
     ("latency p50, µs", |outcome| Some(latency(outcome, 0.5))),
     ("latency p99, µs", |outcome| Some(latency(outcome, 0.99))),
@@ -236,12 +293,19 @@ mod tests {
 
     #[test]
     fn a_table_has_what_was_found() {
-        let figures = |factor: f64| std::array::from_fn(|index| Some(factor * (index + 1) as f64));
-        let table = Table(&summary(&[[figures(1.0), figures(2.0)], [figures(1.0), figures(2.0)]]))
-            .to_string();
+        let side = |answered: u64| {
+            let mut outcome = Outcome::default();
+            outcome.report.elapsed = std::time::Duration::from_secs(1);
+            outcome.report.total.counters.answered[0] = answered;
+            Side { command: String::new(), rounds: vec![outcome.clone(), outcome] }
+        };
+        let figures = summary(&[side(1), side(2)]);
+        // Of a server that is not on this machine no cost is known, and no key was missed.
+        assert_eq!(figures.len(), 4);
+        let table = Table(&figures).to_string();
         assert!(
             table.contains("| requests/s | 1.00 | 2.00 | 2.000 (2.000 to 2.000) | B has more |")
         );
-        assert_eq!(table.lines().count(), 2 + FIGURES.len());
+        assert_eq!(table.lines().count(), 2 + figures.len());
     }
 }

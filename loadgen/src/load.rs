@@ -56,13 +56,7 @@ pub fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Some(objective) => find_slo(&plan, args, objective),
         None => measure(&plan, args).map(|outcome| tell(&outcome, &args.output)),
     };
-    match done {
-        Err(Error::Wrong(wrong)) => {
-            eprintln!("loadgen: {wrong}");
-            Ok(ExitCode::from(EXIT_WRONG))
-        }
-        done => done?,
-    }
+    done?
 }
 
 /// What the command line's last step comes to.
@@ -103,8 +97,8 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
     write(args.hgrm.as_deref(), |file| hgrm::write(&report.total.latencies.all(), file))?;
     write(args.log.as_deref(), |file| log::write(outcome.open, report, file))?;
     write(args.report.as_deref(), |file| {
-        let command: Vec<_> = std::env::args().collect();
-        file.write_all(html::page(outcome, "loadgen", &command.join(" ")).as_bytes())
+        let page = html::page(outcome, &args.title, &command_line());
+        file.write_all(page.as_bytes())
     })?;
     let mut broken = false;
     for assertion in &args.assertions {
@@ -191,7 +185,18 @@ fn warnings(outcome: &Outcome, threads: usize, limit: Limit) -> Vec<String> {
     warnings
 }
 
-fn write(
+/// As it was given, so that a page can tell how it was made.
+#[must_use]
+pub fn command_line() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
+}
+
+/// Writes a file, if one is asked for.
+///
+/// # Errors
+///
+/// When it cannot be written; the error names it.
+pub fn write(
     path: Option<&Path>,
     content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser as _};
 use loadgen::args::{Cli, Command, CompareArgs, MergeArgs, SynthesiseArgs};
 use loadgen::compare::{self, Table};
+use loadgen::engine::client;
 use loadgen::load::{self, Outcome};
+use loadgen::output::html::comparison;
 use loadgen::output::log;
 use loadgen::synthesise::synthesise;
 
@@ -27,7 +29,10 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("loadgen: {error}");
-        ExitCode::FAILURE
+        match error.downcast_ref() {
+            Some(client::Error::Wrong(_)) => ExitCode::from(load::EXIT_WRONG),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 
@@ -52,10 +57,18 @@ fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
 
 fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     let compared = compare::compare(args)?;
-    match args.run.output.json {
-        true => println!("{:#}", serde_json::json!(compared)),
-        false => print!("{}", Table(&compared)),
+    let output = &args.run.output;
+    match output.json {
+        true => println!("{:#}", serde_json::json!(compared.figures)),
+        false => print!("{}", Table(&compared.figures)),
     }
+    for warning in compared.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    load::write(output.report.as_deref(), |file| {
+        let page = comparison::page(&compared, &output.title, &load::command_line());
+        file.write_all(page.as_bytes())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
