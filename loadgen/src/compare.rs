@@ -13,6 +13,7 @@ use crate::args::{CompareArgs, RunArgs};
 use crate::engine::address::Address;
 use crate::engine::run;
 use crate::load::{Outcome, measure};
+use crate::output::html::count;
 use crate::process::Server;
 
 /// All that was found of two servers.
@@ -72,11 +73,14 @@ pub fn compare(args: &CompareArgs) -> Result<Comparison, Box<dyn std::error::Err
     for round in 0..args.rounds.get() {
         for turn in 0..2 {
             let index = (turn + round) % 2;
-            let plan = Arc::new(runs[index].plan()?);
+            let mut run = runs[index].clone();
+            // The same for both, and not the same again, which a cache would know by heart.
+            run.workload.seed = args.run.workload.seed.wrapping_add(round as u64);
+            let plan = Arc::new(run.plan()?);
             if args.run.preload && round == 0 {
                 run::preload(&plan)?;
             }
-            let outcome = measure(&plan, &runs[index])?;
+            let outcome = measure(&plan, &run)?;
             eprintln!(
                 "round {} of {}, {}: {:.0}/s",
                 round + 1,
@@ -126,7 +130,8 @@ impl fmt::Display for Table<'_> {
                 Some(ratio) => (ratio.to_string(), ratio.verdict()),
                 None => ("-".to_owned(), "too few rounds"),
             };
-            writeln!(formatter, "| {figure} | {a:.2} | {b:.2} | {ratio} | {verdict} |")?;
+            let [a, b] = [*a, *b].map(readable);
+            writeln!(formatter, "| {figure} | {a} | {b} | {ratio} | {verdict} |")?;
         }
         Ok(())
     }
@@ -199,9 +204,20 @@ fn summary(sides: &[Side; 2]) -> Vec<Compared> {
         let [a, b] = sides.each_ref().map(|side| side.rounds.iter().map(figure));
         let pairs = a.zip(b).map(|(a, b)| Some([a?, b?])).collect::<Option<Vec<_>>>()?;
         let medians = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side]).collect()));
-        Some(Compared { figure: name, medians, ratio: Ratio::of(&pairs) })
+        let any = pairs.iter().flatten().any(|figure| *figure > 0.0);
+        any.then(|| Compared { figure: name, medians, ratio: Ratio::of(&pairs) })
     };
     FIGURES.iter().filter_map(compared).collect()
+}
+
+/// To three digits or to the whole number.
+pub(crate) fn readable(figure: f64) -> String {
+    match figure.abs() {
+        100.0.. => count(figure),
+        10.0.. => format!("{figure:.1}"),
+        1.0.. => format!("{figure:.2}"),
+        _ => format!("{figure:.3}"),
+    }
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -227,8 +243,9 @@ pub(crate) const FIGURES: [(&str, Figure); 9] = [
     ("latency p99, µs", |outcome| Some(latency(outcome, 0.99))),
     ("latency p99.9, µs", |outcome| Some(latency(outcome, 0.999))),
     ("misses, % of keys", |outcome| {
-        Some(100.0 - outcome.report.total.counters.hit_ratio() * 100.0)
-            .filter(|_| outcome.report.total.counters.misses > 0)
+        let counters = &outcome.report.total.counters;
+        let asked = counters.hits + counters.misses > 0;
+        asked.then(|| 100.0 - counters.hit_ratio() * 100.0)
     }),
     ("server CPU, µs a request", |outcome| {
         Some(outcome.cost.as_ref()?.cpu_micros / requests(outcome))
@@ -289,6 +306,12 @@ mod tests {
         assert!((ratio.high / ratio.mean).ln() - reach < 1e-9);
         assert_eq!(Ratio::of(&[[1.0, 2.0]]), None);
         assert_eq!(Ratio::of(&[[0.0, 2.0], [1.0, 2.0]]), None);
+    }
+
+    #[test]
+    fn figures_are_readable() {
+        let readable = [1_234_567.8, 12.34, 1.234, 0.1234].map(readable);
+        assert_eq!(readable, ["1,234,568", "12.3", "1.23", "0.123"]);
     }
 
     #[test]

@@ -68,9 +68,9 @@ fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, 
         eprintln!("{:.0}/s: {:.1} µs, {kept}", trial.rate, trial.latency_us);
     })?;
     match (found, args.output.json) {
-        (Some(trial), true) => println!("{}", serde_json::json!(trial)),
+        (Some(trial), true) => writeln!(io::stdout(), "{}", serde_json::json!(trial))?,
         (Some(trial), false) => {
-            println!("highest rate that keeps {objective}: {:.0}/s", trial.rate);
+            writeln!(io::stdout(), "highest rate that keeps {objective}: {:.0}/s", trial.rate)?;
         }
         (None, _) => {
             eprintln!("loadgen: no rate keeps {objective}");
@@ -87,8 +87,8 @@ fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, 
 /// When a file cannot be written.
 pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match args.json {
-        true => println!("{:#}", json::outcome(outcome)),
-        false => print!("{}", Plain(outcome)),
+        true => writeln!(io::stdout(), "{:#}", json::outcome(outcome))?,
+        false => write!(io::stdout(), "{}", Plain(outcome))?,
     }
     for warning in &outcome.warnings {
         eprintln!("warning: {warning}");
@@ -185,10 +185,18 @@ fn warnings(outcome: &Outcome, threads: usize, limit: Limit) -> Vec<String> {
     warnings
 }
 
-/// As it was given, so that a page can tell how it was made.
+/// As a shell takes it, so that a page can tell how it was made.
 #[must_use]
 pub fn command_line() -> String {
-    std::env::args().collect::<Vec<_>>().join(" ")
+    std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: String) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:,=+%@".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// Writes a file, if one is asked for.
@@ -214,3 +222,14 @@ pub const EXIT_ASSERTION: u8 = 4;
 const INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_MIN: f64 = 0.05;
 const LATE_MAX: Duration = Duration::from_micros(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_a_shell_takes_them() {
+        let quoted = ["--rate=1..5k", "p99<2ms", "it's", ""].map(|word| quoted(word.to_owned()));
+        assert_eq!(quoted, ["--rate=1..5k", "'p99<2ms'", r"'it'\''s'", "''"]);
+    }
+}

@@ -11,6 +11,7 @@ use chart::{Axis, Chart, Series};
 use hdrhistogram::Histogram;
 use hdrhistogram::iterators::IterationValue;
 
+use crate::clock;
 use crate::load::Outcome;
 use crate::truth::Fault;
 use crate::workload::operation::Operation;
@@ -35,6 +36,7 @@ fn document(title: &str, command: &str, body: &str) -> String {
     PAGE.replace("{title}", &escape(title))
         .replace("{command}", &escape(command))
         .replace("{machine}", &escape(&crate::cost::machine::describe()))
+        .replace("{date}", &clock::today())
         .replace("{style}", STYLE)
         .replace("{body}", body)
 }
@@ -196,7 +198,7 @@ fn micros(nanos: u64) -> String {
 }
 
 /// A number with its thousands apart.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -224,7 +226,7 @@ const PAGE: &str = "<!doctype html>
 <html lang=en><head><meta charset=utf-8>
 <meta name=viewport content=\"width=device-width, initial-scale=1\">
 <title>{title}</title><style>{style}</style></head><body>
-<h1>{title}</h1><p class=command><code>{command}</code></p><p class=machine>{machine}</p>
+<h1>{title}</h1><p class=command><code>{command}</code></p><p class=machine>{machine}; {date}</p>
 {body}</body></html>
 ";
 const STYLE: &str = include_str!("html/style.css");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::chart::{Axis, Chart, Series};
 use super::{document, escape, percentiles};
-use crate::compare::{Comparison, FIGURES, Side};
+use crate::compare::{Comparison, FIGURES, Side, readable};
 use crate::measure::histogram;
 
 /// The page; `title` and `command` say what was run.
@@ -87,23 +87,14 @@ fn charts(comparison: &Comparison, names: &[String; 2]) -> Vec<Chart> {
                 Series { name: name.clone(), points: points.collect() }
             })
             .collect();
-        if series.iter().any(|series| series.points.len() > 1) {
+        let some = |series: &Series| series.points.iter().any(|(_, figure)| *figure > 0.0);
+        if comparison.sides[0].rounds.len() > 1 && series.iter().any(some) {
             let x = Axis { label: "round", logarithmic: false };
             let y = Axis { label: "", logarithmic: false };
             charts.push(Chart { title, x, y, series });
         }
     }
     charts
-}
-
-/// To three digits or to the whole number.
-fn readable(figure: f64) -> String {
-    match figure.abs() {
-        100.0.. => super::count(figure),
-        10.0.. => format!("{figure:.1}"),
-        1.0.. => format!("{figure:.2}"),
-        _ => format!("{figure:.3}"),
-    }
 }
 
 /// Figures that are drawn round by round.
@@ -135,11 +126,5 @@ mod tests {
         assert!(page.contains("<td>requests/s<td>1,000<td>1,000<td>-"), "{page}");
         assert_eq!(page.matches("<polyline").count(), 2 * 3, "{page}");
         assert!(!page.contains("NaN") && !page.contains("inf<"));
-    }
-
-    #[test]
-    fn figures_are_readable() {
-        let readable = [1_234_567.8, 12.34, 1.234, 0.1234].map(readable);
-        assert_eq!(readable, ["1,234,568", "12.3", "1.23", "0.123"]);
     }
 }
