@@ -276,6 +276,7 @@ const STUDENT: [f64; 20] = [
 mod tests {
     use super::*;
     use crate::random::Random;
+    use crate::workload::operation::Operation;
 
     /// Rounds in which B has `factor` times A's figure, each with noise of its own and some of both.
     fn rounds(factor: f64, seed: u64) -> Vec<[f64; 2]> {
@@ -320,6 +321,7 @@ mod tests {
             let mut outcome = Outcome::default();
             outcome.report.elapsed = std::time::Duration::from_secs(1);
             outcome.report.total.counters.answered[0] = answered;
+            outcome.report.total.latencies.record(Operation::Get, 1000);
             Side { command: String::new(), rounds: vec![outcome.clone(), outcome] }
         };
         let figures = summary(&[side(1), side(2)]);

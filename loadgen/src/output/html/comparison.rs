@@ -111,12 +111,14 @@ mod tests {
     use super::*;
     use crate::compare::Compared;
     use crate::load::Outcome;
+    use crate::workload::operation::Operation;
 
     #[test]
     fn both_servers_are_in_every_chart() {
         let mut outcome = Outcome::default();
         outcome.report.elapsed = std::time::Duration::from_secs(1);
         outcome.report.total.counters.answered[0] = 1000;
+        outcome.report.total.latencies.record(Operation::Get, 1000);
         let rounds = vec![outcome.clone(), outcome];
         let sides = ["/opt/a -p 1", "b <2>"]
             .map(|command| Side { command: command.to_owned(), rounds: rounds.clone() });
