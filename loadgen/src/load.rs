@@ -14,7 +14,7 @@ use crate::cost::machine::Noise;
 use crate::cost::watch::Watch;
 use crate::debug_build;
 use crate::engine::Plan;
-use crate::engine::client::Error;
+use crate::engine::error::Error;
 use crate::engine::limit::Limit;
 use crate::engine::run;
 use crate::engine::schedule::Pace;

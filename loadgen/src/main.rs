@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use loadgen::args::{Cli, Command, CompareArgs, MergeArgs, SynthesiseArgs};
 use loadgen::compare::{self, Table};
-use loadgen::engine::client;
+use loadgen::engine::error;
 use loadgen::load::{self, Outcome};
 use loadgen::output::html::comparison;
 use loadgen::output::log;
@@ -35,7 +35,7 @@ fn failed(error: &(dyn Error + 'static)) -> ExitCode {
         eprintln!("loadgen: {error}");
     }
     match error.downcast_ref() {
-        Some(client::Error::Wrong(_)) => ExitCode::from(load::EXIT_WRONG),
+        Some(error::Error::Wrong(_)) => ExitCode::from(load::EXIT_WRONG),
         _ => ExitCode::FAILURE,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::args::RunArgs;
 use crate::args::number::time_nanos;
 use crate::engine::Plan;
-use crate::engine::client::Error;
+use crate::engine::error::Error;
 use crate::engine::schedule::{Pace, Rate};
 use crate::load::{Outcome, measure};
 use crate::output::assertion::quantile;

@@ -8,7 +8,6 @@
 //! due is sent before answers are read, so that the one hardly delays the other.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,8 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::exchange::{Exchange, Wrong};
+use crate::engine::error::Error;
+use crate::engine::exchange::Exchange;
 use crate::engine::limit::{Budget, Limit};
 use crate::engine::link::{Failure, Link};
 use crate::engine::owed::Owed;
@@ -29,41 +29,6 @@ use crate::timer::Timer;
 use crate::truth::Fault;
 use crate::workload::keys::KEY_BYTES_MAX;
 use crate::workload::traffic::{Part, Traffic};
-
-/// Why a run ended early.
-#[derive(Debug)]
-pub enum Error {
-    /// A server could not be reached, or the system refused.
-    Io(io::Error),
-    /// A server gave a wrong answer.
-    Wrong(Wrong),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(formatter),
-            Self::Wrong(wrong) => wrong.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Io(error) => error,
-            Error::Wrong(wrong) => Self::new(ErrorKind::InvalidData, wrong),
-        }
-    }
-}
 
 /// One thread's sessions, open and ready to run any number of times.
 #[derive(Debug)]
