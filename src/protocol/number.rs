@@ -50,6 +50,10 @@ pub fn lenient_i64(text: &[u8]) -> Option<i64> {
 }
 
 fn lenient(text: &[u8]) -> Option<(bool, u64)> {
+    // What most say of most items is 0.
+    if let &[digit @ b'0'..=b'9'] = text {
+        return Some((false, u64::from(digit - b'0')));
+    }
     let start = text.iter().position(|&byte| !is_space(byte))?;
     let (negative, text) = match text[start..].split_first()? {
         (b'-', rest) => (true, rest),

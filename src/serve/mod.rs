@@ -69,7 +69,7 @@ pub fn serve(
         session.open(first);
     }
     let Session { phase, authenticated, .. } = session;
-    let (position, ahead) = (0, 0);
+    let position = 0;
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
@@ -80,7 +80,6 @@ pub fn serve(
                 input,
                 position,
                 scanned,
-                ahead,
                 first: position,
                 output,
             };
@@ -89,7 +88,7 @@ pub fn serve(
         }
         Phase::Binary(phase) => {
             let mut serving =
-                binary::Serving { context, phase, authenticated, input, position, ahead, output };
+                binary::Serving { context, phase, authenticated, input, position, ahead: 0, output };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
@@ -103,7 +102,7 @@ pub fn first_key(input: &[u8]) -> Option<&[u8]> {
     if input.first() == Some(&REQUEST_MAGIC) {
         protocol::binary::keys_ahead(input).next()
     } else {
-        protocol::text::keys_ahead(input).next()
+        protocol::text::first_key(input)
     }
 }
 

@@ -42,6 +42,9 @@ struct Open {
 #[must_use]
 pub(super) struct Allocation {
     pub(super) head: Location,
+    /// What the item takes in the arena.
+    pub(super) bytes: usize,
+    is_split: bool,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -76,8 +79,10 @@ impl Appender {
         // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
-        let allocation = Allocation {
+        let mut allocation = Allocation {
             head,
+            bytes: head_bytes,
+            is_split: inline.is_some(),
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
@@ -98,7 +103,9 @@ impl Appender {
             };
             self.open = Some(Open { segment, offset: FIRST_ENTRY });
             let bytes = left.min(space.capacity() - FRAGMENT_BYTES);
-            let fragment = self.advance(space, pad(FRAGMENT_BYTES + bytes));
+            let fragment_bytes = pad(FRAGMENT_BYTES + bytes);
+            let fragment = self.advance(space, fragment_bytes);
+            allocation.bytes += fragment_bytes;
             // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of
             // this same draft.
             unsafe {
@@ -120,20 +127,23 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        let open = self.open.map(|open| open.segment);
-        item.for_each_entry(|at, bytes| {
-            let segment = space.arena.segment_of(at);
-            if Some(segment) != open {
-                let end = space.arena.offset_of(at) + bytes;
-                if space.seal(segment, end) {
-                    supply.retire(segment);
-                }
-            }
-        });
+        if allocation.is_split {
+            self.seal_filled(space, item, supply);
+        }
         if let Some(open) = self.open {
             space.note_used(open.segment, open.offset);
         }
         space.note_expiry(item.location(), item.expiry());
+    }
+
+    fn seal_filled(&self, space: &Space, item: Item<'_>, supply: &mut impl Supply) {
+        let open = self.open.map(|open| open.segment);
+        for (at, bytes) in item.entries() {
+            let segment = space.arena.segment_of(at);
+            if Some(segment) != open && space.seal(segment, space.arena.offset_of(at) + bytes) {
+                supply.retire(segment);
+            }
+        }
     }
 
     /// Shows who sweeps the head that was copied last and published.
@@ -152,19 +162,17 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        let mut entries = 0;
-        item.for_each_entry(|_, _| entries += 1);
-        if entries == 1
+        if !allocation.is_split
             && let Some(open) = self.open
             && open.segment == space.arena.segment_of(allocation.head)
         {
             self.take_back(space, allocation.head);
             return;
         }
-        item.for_each_entry(|at, bytes| {
+        for (at, bytes) in item.entries() {
             let is_empty = space.remove_live(at, bytes);
             debug_assert!(!is_empty, "a draft's segments are not sealed");
-        });
+        }
         self.finish(space, allocation, supply);
     }
 
@@ -192,10 +200,7 @@ impl Appender {
     /// Takes back what was written last, and published to nobody.
     pub(super) fn take_back(&mut self, space: &Space, at: Location) {
         let open = self.open.as_mut().expect("what was written last lies in the open segment");
-        let offset = space.arena.offset_of(at);
-        let is_empty = space.remove_live(at, open.offset - offset);
-        debug_assert!(!is_empty, "the open segment is not sealed");
-        open.offset = offset;
+        open.offset = space.arena.offset_of(at);
     }
 
     /// Closes the open segment: nothing more is written to it.
@@ -211,13 +216,12 @@ impl Appender {
         self.open.map_or(0, |open| space.arena.segment_bytes() - open.offset)
     }
 
-    /// The next `bytes` of the open segment, counted as live.
+    /// The next `bytes` of the open segment.
     fn advance(&mut self, space: &Space, bytes: usize) -> Location {
         let open = self.open.as_mut().expect("the caller opened one with this much room");
         assert!(open.offset + bytes <= space.arena.segment_bytes());
         let at = space.arena.location(open.segment, open.offset);
         open.offset += bytes;
-        space.add_live(at, bytes);
         at
     }
 }
