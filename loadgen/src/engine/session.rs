@@ -174,7 +174,7 @@ impl Session {
                 plan.dialect.delete(key, &mut link.output);
             }
             Operation::Append | Operation::Prepend => {
-                let block = block(item.id);
+                let block = block(plan.workload.keys.identity(item.id));
                 let store =
                     Store { operation, key, ttl_seconds: 0, value_bytes: block.len(), token };
                 write_store(link, plan, &store, |output| output.extend_from_slice(&block));
@@ -185,7 +185,8 @@ impl Session {
                 let value_bytes = plan.workload.value_bytes(item);
                 let store = Store { operation, key, ttl_seconds, value_bytes, token };
                 write_store(link, plan, &store, |output| {
-                    plan.workload.values.write(item.id, write.version, value_bytes, output);
+                    let id = plan.workload.keys.identity(item.id);
+                    plan.workload.values.write(id, write.version, value_bytes, output);
                 });
             }
         }
