@@ -157,6 +157,19 @@ impl Arena {
         let _advice = self.map.advise_range(Advice::NoHugePage, offset, self.segment_bytes());
     }
 
+    /// Has the system give a segment's pages now rather than at the first touch. Whatever is in
+    /// it stays as it is.
+    pub(super) fn populate(&self, segment: SegmentId) {
+        let offset = (segment as usize) << self.segment_shift;
+        if let Some(backing) = &self.backing
+            && !backing.allocate(offset, self.segment_bytes())
+        {
+            return;
+        }
+        // A system that cannot do so gives them at the first touch.
+        let _advice = self.map.advise_range(Advice::PopulateWrite, offset, self.segment_bytes());
+    }
+
     /// Prepares a segment for use that was released or never used. Returns `false` if its file has
     /// no room for it.
     pub(super) fn prepare(&self, segment: SegmentId) -> bool {

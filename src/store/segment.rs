@@ -48,6 +48,8 @@ pub(super) struct Space {
     reserve: AtomicU32,
     /// As in the pool.
     fresh: AtomicU32,
+    /// Up to this one, segments had their pages populated before they were used.
+    populated: AtomicU32,
     /// Bytes of the limit that are not for segments: the index and the tables of fixed size.
     other_bytes: AtomicUsize,
     memory_bytes: AtomicUsize,
@@ -88,6 +90,8 @@ struct Segment {
 /// What anyone may read of a segment, without the lock.
 #[derive(Debug)]
 struct Gauge {
+    /// Bytes of entries that are not known to be dead. All of an open segment, so that what is
+    /// written to it need not be counted one by one.
     live_bytes: AtomicU32,
     /// Of a sealed segment, the header included; else 0.
     used_bytes: AtomicU32,
@@ -165,6 +169,7 @@ impl Space {
             taken: AtomicU32::new(0),
             reserve: AtomicU32::new(0),
             fresh: AtomicU32::new(0),
+            populated: AtomicU32::new(0),
             other_bytes: AtomicUsize::new(other_bytes),
             memory_bytes: AtomicUsize::new(memory_bytes),
             present_bytes: AtomicUsize::new(memory_bytes),
@@ -267,6 +272,26 @@ impl Space {
         self.reserve.load(Ordering::Relaxed)
     }
 
+    /// Whether the segments that will be used for the first time next have no pages yet. For the
+    /// system may take milliseconds to give a huge page, whoever stores must not be the first to
+    /// touch it.
+    pub(super) fn wants_pages(&self) -> bool {
+        let fresh = self.fresh.load(Ordering::Relaxed);
+        let ahead = u32::try_from(POPULATED_BYTES >> self.arena.segment_bytes().ilog2());
+        let wanted = fresh + ahead.expect("small");
+        fresh > 0 && self.populated.load(Ordering::Relaxed) < wanted.min(self.segments_allowed())
+    }
+
+    /// Populates the next segment that [wants](Space::wants_pages) pages. One thread at a time
+    /// does so.
+    pub(super) fn populate_next(&self) {
+        let next = self.populated.load(Ordering::Relaxed).max(self.fresh.load(Ordering::Relaxed));
+        if next < self.segments_allowed() {
+            self.arena.populate(next);
+        }
+        self.populated.store(next + 1, Ordering::Relaxed);
+    }
+
     /// How many segments are free, or will be when their readers have gone. Costs no lock.
     pub(super) fn spare(&self) -> u32 {
         self.segments_allowed().saturating_sub(self.taken.load(Ordering::Relaxed))
@@ -298,6 +323,9 @@ impl Space {
         let state = pool.segments[segment as usize].state;
         assert_eq!(state, State::Open, "only an open segment is sealed");
         self.note_used(segment, used_bytes);
+        let unused_bytes = self.arena.segment_bytes() - used_bytes;
+        let unused_bytes = u32::try_from(unused_bytes).expect("within a segment");
+        self.gauges[segment as usize].live_bytes.fetch_sub(unused_bytes, Ordering::AcqRel);
         let is_empty = self.enqueue(&mut pool, segment, used_bytes);
         self.pass_while_there_is_room(&mut pool);
         is_empty
@@ -315,12 +343,6 @@ impl Space {
             };
             self.arena.set_progress(segment, used_bytes, sum);
         }
-    }
-
-    /// Counts an entry of `bytes` as live.
-    pub(super) fn add_live(&self, at: Location, bytes: usize) {
-        let bytes = u32::try_from(bytes).expect("within a segment");
-        self.gauge(at).live_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Notes that an item whose head is at `at` ends at `expiry`. The item must be in sight of who
@@ -571,6 +593,8 @@ impl Space {
         let opened = pool.opened;
         let rank = rank.unwrap_or(opened);
         pool.segments[index] = Segment { state: State::Open, queue, rank, opened };
+        let capacity = u32::try_from(self.capacity()).expect("within a segment");
+        self.gauges[index].live_bytes.store(capacity, Ordering::Relaxed);
         self.gauges[index].first_expiry.store(NEVER, Ordering::Relaxed);
         self.gauges[index].queue.store(u32::from(queue == Queue::Main), Ordering::Relaxed);
         let label = Label { opened, rank, is_main: queue == Queue::Main };
@@ -685,11 +709,16 @@ impl Space {
     /// Checks the table against itself and, where nobody stores anything, the counts against a
     /// recount.
     pub(super) fn check(&self, live_recounted: &[u32]) {
-        for (segment, (gauge, &recounted)) in self.gauges.iter().zip(live_recounted).enumerate() {
-            let counted = gauge.live_bytes.load(Ordering::Relaxed);
-            assert_eq!(counted, recounted, "live bytes of segment {segment}");
-        }
         let pool = lock(&self.pool);
+        for (id, (gauge, &recounted)) in (0..).zip(self.gauges.iter().zip(live_recounted)) {
+            let counted = gauge.live_bytes.load(Ordering::Relaxed) as usize;
+            let unwritten = match pool.segments[id as usize].state {
+                // SAFETY: it is in use, and nobody stores anything during a check.
+                State::Open => self.arena.segment_bytes() - unsafe { self.arena.progress(id).0 },
+                _ => 0,
+            };
+            assert_eq!(counted, recounted as usize + unwritten, "live bytes of segment {id}");
+        }
         let count = |wanted: &[State]| {
             pool.segments.iter().filter(|segment| wanted.contains(&segment.state)).count()
         };
@@ -739,6 +768,9 @@ pub(super) const GROWTH_MAX: usize = 16;
 
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
+
+/// So much memory is populated ahead of its first use: some huge pages.
+const POPULATED_BYTES: usize = 8 << 20;
 
 /// By how much a limit that shrinks is lowered at a time.
 const LIMIT_STEP_SEGMENTS: usize = 4;

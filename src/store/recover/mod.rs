@@ -25,7 +25,7 @@ mod rebuild;
 mod scan;
 
 use self::scan::{Horizon, Scanned, Survivors};
-use super::arena::{Arena, FIRST_ENTRY, Location, SegmentId};
+use super::arena::{Arena, Location, SegmentId};
 use super::file::{Contents, MemoryFile, State};
 use super::index::Index;
 use super::item;
@@ -178,8 +178,8 @@ fn recover(
     *reason += incomplete;
     let items: u64 = survivors.iter().map(|found| found.items).sum();
     let restored: Vec<Restored> = survivors.iter().map(Survivors::restored).collect();
-    for found in survivors.iter().filter(|found| found.live_bytes > 0) {
-        space.add_live(arena.location(found.segment, FIRST_ENTRY), found.live_bytes);
+    for found in &survivors {
+        space.count_live(found.segment, found.live_bytes);
     }
     let index = Index::new(options.shards_log2, index_bytes_max(options), items)?;
     let segments = u32::try_from(restored.len()).expect("they have numbers");

@@ -56,6 +56,12 @@ impl Space {
         fit.saturating_add(SEGMENTS_BEYOND_LIMIT)
     }
 
+    /// Counts what lives in a segment that was found.
+    pub(in crate::store) fn count_live(&self, segment: SegmentId, live_bytes: usize) {
+        let live_bytes = u32::try_from(live_bytes).expect("within a segment");
+        self.gauges[segment as usize].live_bytes.store(live_bytes, Ordering::Relaxed);
+    }
+
     /// Takes over the segments that were found, whose live bytes are counted; all others of the
     /// first `in_file` are free. Where more is in use than the limit allows, it is
     /// [approached](Space::approach_limit). Returns the live bytes of all.
