@@ -191,10 +191,10 @@ fn a_smaller_limit_gives_room_back_to_the_file_system() {
     let store = open(&file, 4 * MEMORY_BYTES, NOW).expect("a new file");
     let mut handle = store.register();
     (0..3000).for_each(|number| drop(apply(&mut handle, NOW, &set(number, &[7; 1000], 0))));
-    let allocated = || fs::metadata(&file).expect("there").blocks() as usize * 512;
-    assert!(allocated() > 3 * MEMORY_BYTES, "{}", allocated());
+    let allocated = || fs::metadata(&file).expect("there").blocks() * 512;
+    assert!(allocated() > 3 * MEMORY_BYTES as u64, "{}", allocated());
     handle.batch(NOW).set_memory_bytes(MEMORY_BYTES).expect("less than before");
-    assert!(allocated() < MEMORY_BYTES * 5 / 4, "{}", allocated());
+    assert!(allocated() < MEMORY_BYTES as u64 * 5 / 4, "{}", allocated());
     store.check();
 }
 

@@ -136,16 +136,14 @@ impl Config {
         // As memcached has it, TCP follows where the port of datagrams alone is named.
         let same_port = udp_port.and(args.udp_port.as_deref());
         let port = listen::port(args.port.as_deref().or(same_port))?;
+        // A Unix socket is meant to be all there is.
+        let has_network = args.unix_socket.is_none();
         let listen = match port {
-            // A Unix socket is meant to be all there is.
-            _ if args.unix_socket.is_some() => Vec::new(),
-            Some(port) => listen::listeners(&args.listen, port, dialects, method)?,
-            None => Vec::new(),
-        };
-        let udp = match udp_port {
-            Some(port) if args.unix_socket.is_none() => udp::listeners(args, port, dialects)?,
+            Some(port) if has_network => listen::listeners(&args.listen, port, dialects, method)?,
             _ => Vec::new(),
         };
+        let udp = udp_port.filter(|_| has_network);
+        let udp = udp.map_or(Ok(Vec::new()), |port| udp::listeners(args, port, dialects))?;
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
         let threads = positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?;
         let suboptions = suboptions::read(&args.extended)?;
