@@ -16,6 +16,7 @@ use scratch::Scratch;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use support::{Random, Server, larder};
@@ -62,6 +63,9 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
     for round in 0..=kills {
         let is_last = round == kills;
         write_until(&mut writers, &mut server, random.below(4000) as u64, is_last);
+        if round % 3 == 0 {
+            start_in_vain(flags, random.below(3000));
+        }
         server = Server::start(&larder(), flags);
         let mut client = Client::new(server.connect());
         let stats = client.stats("stats larder");
@@ -89,6 +93,19 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
     let share = 100.0 * found as f64 / (found + missing) as f64;
     println!("{kills} kills: {share:.2} % of the items found again, in {slowest_us} µs at most");
     moved
+}
+
+/// Starts a server and kills it, most likely while it is still finding what is there.
+fn start_in_vain(flags: &[&str], patience: usize) {
+    let started = Command::new(larder())
+        .args(["-l", "127.0.0.1", "-p", "-1", "-u", "root"])
+        .args(flags)
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = started.expect("it can be started");
+    (0..patience).for_each(|_| thread::yield_now());
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }
 
 /// Has the writers write until so many requests were answered, and then ends the server.

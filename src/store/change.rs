@@ -39,7 +39,7 @@ impl<'a> Change<'a> {
         // Taken under the lock, so that a key's versions grow in the order in which they are seen;
         // and before the check, so that a flush either is seen by it or kills what is published
         // here (`Store::flush_now`).
-        let sequence = self.store.next_version();
+        let sequence = self.store.versions.0.next(self.store.file.as_ref());
         if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }

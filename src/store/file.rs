@@ -147,15 +147,29 @@ impl MemoryFile {
         *lock(&self.state)
     }
 
-    /// Changes the state. Where the system refuses to write one page that is there already, nothing
-    /// is left to be done about it: the file is then older than the store, and says so.
-    pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
-        let mut state = lock(&self.state);
-        let before = *state;
-        change(&mut state);
-        if *state != before {
-            let _no_better_place = self.write(&state);
-        }
+    /// Raises the ceiling of versions to this one or above, and returns it.
+    pub(super) fn raise_ceiling(&self, version: u64) -> u64 {
+        self.update(|state| {
+            if state.ceiling < version {
+                state.ceiling = version + VERSIONS_AHEAD;
+            }
+            state.ceiling
+        })
+    }
+
+    /// Notes that items up to this version were flushed.
+    pub(super) fn note_flush(&self, flushed: u64) {
+        self.update(|state| (state.flushed, state.flush_at) = (flushed, 0));
+    }
+
+    /// Notes when all will be flushed.
+    pub(super) fn note_pending_flush(&self, at: Seconds) {
+        self.update(|state| state.flush_at = at);
+    }
+
+    /// Notes that the store is in use now.
+    pub(super) fn note_time(&self, now: Seconds) {
+        self.update(|state| state.last_used = state.last_used.max(now));
     }
 
     /// Writes everything to the disk and says so.
@@ -166,6 +180,18 @@ impl MemoryFile {
         self.file.sync_all()?;
         self.update(|state| state.is_stopped = true);
         self.file.sync_all()
+    }
+
+    /// Changes the state. Where the system refuses to write one page that is there already, nothing
+    /// is left to be done about it: the file is then older than the store, and says so.
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = lock(&self.state);
+        let before = *state;
+        let result = change(&mut state);
+        if *state != before {
+            let _no_better_place = self.write(&state);
+        }
+        result
     }
 
     fn write(&self, state: &State) -> io::Result<()> {
@@ -325,6 +351,9 @@ const MAGIC: &[u8] = b"larder\x1a\n";
 /// Changes with whatever changes in the layout of file, segments or items; on a machine of the other
 /// byte order it reads as another.
 const LAYOUT: u32 = 1;
+
+/// The ceiling is raised by so much at a time: once for a million stores.
+const VERSIONS_AHEAD: u64 = 1 << 20;
 
 /// Where the arena begins.
 const PAGE_BYTES: usize = 4096;

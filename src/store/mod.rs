@@ -44,6 +44,7 @@ mod segment;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod tables;
 mod traits;
+mod versions;
 mod walk;
 
 pub use self::counters::Totals;
@@ -62,6 +63,7 @@ use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
 use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
+use self::versions::Versions;
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
@@ -109,14 +111,6 @@ pub struct Store {
     recovery: Option<Recovery>,
     /// Last, because who opens the file next must not find this store still at it.
     file: Option<MemoryFile>,
-}
-
-#[derive(Debug)]
-struct Versions {
-    /// The version of the item published last.
-    last: AtomicU64,
-    /// The file says that no item has a version above this. Without a file, there is none.
-    ceiling: AtomicU64,
 }
 
 /// See [`Store::on_eviction`].
@@ -229,9 +223,9 @@ impl Options {
     #[must_use]
     pub fn new(memory_bytes: usize, evict: bool) -> Self {
         let segment_log2 = if memory_bytes >= LARGE_MEMORY_BYTES {
-            20
+            *SEGMENT_LOG2.end()
         } else {
-            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(12, 18)
+            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(*SEGMENT_LOG2.start(), 18)
         };
         let shards_log2 = (memory_bytes / SHARD_BYTES).max(2).ilog2();
         Self { memory_bytes, segment_bytes: 1 << segment_log2, shards_log2, evict }
@@ -252,7 +246,7 @@ impl Options {
     fn suits(&self, segment_log2: u32) -> bool {
         let segments = self.memory_bytes.checked_shr(segment_log2).unwrap_or(0);
         segment_log2 == self.segment_bytes.ilog2()
-            || (1 << segment_log2 >= SEGMENT_BYTES_MIN && SEGMENTS_SUITABLE.contains(&segments))
+            || (SEGMENT_LOG2.contains(&segment_log2) && SEGMENTS_SUITABLE.contains(&segments))
     }
 }
 
@@ -292,10 +286,7 @@ impl Store {
             index,
             space: Arc::new(space),
             evict: options.evict,
-            versions: OwnLine(Versions {
-                last: AtomicU64::new(state.map_or(0, |state| state.ceiling)),
-                ceiling: AtomicU64::new(state.map_or(u64::MAX, |state| state.ceiling)),
-            }),
+            versions: OwnLine(Versions::after(state.as_ref())),
             flushed: AtomicU64::new(state.map_or(0, |state| state.flushed)),
             flush_at: AtomicU32::new(state.map_or(0, |state| state.flush_at)),
             flushing: Mutex::new(()),
@@ -473,10 +464,10 @@ impl Store {
         // Whoever publishes on a condition takes a version first and then looks whether what it saw
         // was flushed. When no version was taken since the flush could be seen, everybody is on one
         // side of it: published before it and dead, or bound to see it.
-        let mut sequence = self.versions.0.last.load(Ordering::SeqCst);
+        let mut sequence = self.versions.0.last();
         loop {
             self.flushed.fetch_max(sequence, Ordering::SeqCst);
-            let now = self.versions.0.last.load(Ordering::SeqCst);
+            let now = self.versions.0.last();
             if now == sequence {
                 break;
             }
@@ -485,38 +476,7 @@ impl Store {
         self.space.note_flush();
         self.flush_at.store(0, Ordering::Release);
         if let Some(file) = &self.file {
-            let flushed = self.flushed.load(Ordering::SeqCst);
-            file.update(|state| (state.flushed, state.flush_at) = (flushed, 0));
-        }
-    }
-
-    /// A version for an item, above all others.
-    fn next_version(&self) -> u64 {
-        let Versions { last, ceiling } = &self.versions.0;
-        let version = last.fetch_add(1, Ordering::SeqCst) + 1;
-        if version > ceiling.load(Ordering::Acquire) {
-            self.raise_ceiling(version);
-        }
-        version
-    }
-
-    #[cold]
-    fn raise_ceiling(&self, version: u64) {
-        let Some(file) = &self.file else { return };
-        let mut raised = 0;
-        file.update(|state| {
-            if state.ceiling < version {
-                state.ceiling = version + VERSIONS_AHEAD;
-            }
-            raised = state.ceiling;
-        });
-        self.versions.0.ceiling.fetch_max(raised, Ordering::Release);
-    }
-
-    /// Has the file know that the store is in use now.
-    fn note_time(&self, now: Seconds) {
-        if let Some(file) = &self.file {
-            file.update(|state| state.last_used = state.last_used.max(now));
+            file.note_flush(self.flushed.load(Ordering::SeqCst));
         }
     }
 }
@@ -760,7 +720,7 @@ impl Batch<'_> {
         } else {
             self.store().flush_at.store(at, Ordering::Release);
             if let Some(file) = &self.store().file {
-                file.update(|state| state.flush_at = at);
+                file.note_pending_flush(at);
             }
         }
     }
@@ -854,12 +814,12 @@ pub const PREFETCH_KEYS: usize = 16;
 /// Tells handles apart, whichever store they are of.
 static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// With a file, the ceiling of versions is raised by so much at a time: once for a million stores.
-const VERSIONS_AHEAD: u64 = 1 << 20;
+/// Sizes that segments have, by their logarithms.
+const SEGMENT_LOG2: std::ops::RangeInclusive<u32> = 12..=20;
 
 /// So many segments will do, where a file brings a size of its own: enough for every writer, and
 /// not so many that what is kept of each would tell.
-const SEGMENTS_SUITABLE: std::ops::Range<usize> = 32..(1 << 18) + 1;
+const SEGMENTS_SUITABLE: std::ops::RangeInclusive<usize> = 32..=1 << 18;
 
 /// The memory is cut into about so many segments, of 4 to 256 KiB: each writer has one open ...
 const SEGMENTS_WANTED: usize = 256;
