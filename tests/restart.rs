@@ -184,6 +184,45 @@ fn another_limit_keeps_what_fits() {
     }
 }
 
+/// A process may end before it marks as dead what it has replaced or moved. Here none of these marks
+/// were made: of all versions and copies there are, the newest counts, and the others are gone for
+/// good.
+#[test]
+fn of_several_versions_and_copies_the_newest_counts() {
+    let scratch = Scratch::new();
+    let (file, memory_bytes) = (scratch.file("memory"), 3 * MEMORY_BYTES / 8);
+    let store = open(&file, memory_bytes, NOW).expect("a new file");
+    let mut handle = store.register();
+    let mut housekeeper = store.housekeeper();
+    let mut random = Random(3);
+    for step in 0..3000_u32 {
+        let number = u32::try_from(random.next() % 100).expect("small");
+        let bytes = usize::try_from(random.next() % 900).expect("small");
+        let bytes = if number < 5 { 6 * SEGMENT_BYTES + bytes } else { bytes };
+        let value: Vec<u8> = step.to_le_bytes().into_iter().cycle().take(bytes).collect();
+        assert!(is_stored(&apply(&mut handle, NOW, &set(number, &value, 0))));
+        housekeeper.step(NOW);
+    }
+    let before = everything(&mut handle, NOW);
+    let totals = store.totals();
+    assert!(totals.evictions == 0 && totals.moved > 40, "{totals:?}");
+    drop(housekeeper);
+    let file = kill(store, handle, &file);
+    let mut bytes = fs::read(&file).expect("there");
+    let revived = bytes[PAGE_BYTES..].chunks_mut(SEGMENT_BYTES).map(revive).sum::<u32>();
+    assert!(revived > 60, "{revived}");
+    write_anew(&file, &bytes);
+    let store = open(&file, memory_bytes, NOW).expect("found");
+    store.check();
+    assert_eq!(store.recovery().map(|found| found.segments_damaged), Some(0));
+    let mut handle = store.register();
+    assert_eq!(everything(&mut handle, NOW), before);
+    (0..100).for_each(|number| drop(apply(&mut handle, NOW, &Op::Delete { key: key_of(number) })));
+    let file = kill(store, handle, &file);
+    let store = open(&file, memory_bytes, NOW).expect("found");
+    assert_eq!(store.recovery().map(|found| found.items), Some(0));
+}
+
 #[test]
 fn a_smaller_limit_gives_room_back_to_the_file_system() {
     let scratch = Scratch::new();
@@ -356,6 +395,31 @@ fn options(memory_bytes: usize) -> Options {
     Options { memory_bytes, segment_bytes: SEGMENT_BYTES, shards_log2: 1, evict: true }
 }
 
+/// Takes the mark of the dead from all entries of a segment; as `store/item.rs` has them. Returns
+/// how many there were.
+fn revive(segment: &mut [u8]) -> u32 {
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+    };
+    let is_used = segment[..4] != [0; 4];
+    let used_bytes = if is_used { word(segment, 24) as usize } else { 0 };
+    let mut revived = 0;
+    let mut at = 64;
+    while at < used_bytes {
+        let (bits, value_bytes) = (word(segment, at + 8), word(segment, at + 16) as usize);
+        let (key_bytes, options_bytes) = ((bits >> 8 & 0xff) as usize, (bits & 12) as usize);
+        let bytes = match bits >> 4 & 3 {
+            0 => 20 + options_bytes + key_bytes + value_bytes,
+            1 => 32 + options_bytes + key_bytes + word(segment, at + 20) as usize,
+            _ => 40 + value_bytes,
+        };
+        revived += bits & 1;
+        segment[at + 8] &= !1;
+        at += bytes.next_multiple_of(8);
+    }
+    revived
+}
+
 /// A file in the place of another. (One that is written over may be waited for by the disk.)
 fn write_anew(file: &Path, bytes: &[u8]) {
     let _first = fs::remove_file(file);
@@ -446,3 +510,5 @@ fn key_of(number: u32) -> Vec<u8> {
 const NOW: Seconds = 1_800_000_000;
 const MEMORY_BYTES: usize = 1 << 20;
 const SEGMENT_BYTES: usize = 4096;
+/// What is before the segments.
+const PAGE_BYTES: usize = 4096;
