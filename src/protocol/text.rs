@@ -460,7 +460,8 @@ mod tests {
         for length in 1..40 {
             for byte in (0..=u8::MAX).filter(|&byte| byte != b' ') {
                 let token = vec![byte; length];
-                for behind in [&b""[..], b" ", b"   !!! !!!! !   ! !", b" aaaaaaaaaaaaaaaaaaaaaaaa"] {
+                for behind in [&b""[..], b" ", b"   !!! !!!! !   ! !", b" aaaaaaaaaaaaaaaaaaaaaaaa"]
+                {
                     let text = [&token, behind].concat();
                     assert_eq!(Tokens::new(&text).next(), Some(&*token));
                 }

@@ -87,8 +87,15 @@ pub fn serve(
             Served { consumed: serving.position, scanned: serving.scanned, stop }
         }
         Phase::Binary(phase) => {
-            let mut serving =
-                binary::Serving { context, phase, authenticated, input, position, ahead: 0, output };
+            let mut serving = binary::Serving {
+                context,
+                phase,
+                authenticated,
+                input,
+                position,
+                ahead: 0,
+                output,
+            };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
