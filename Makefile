@@ -6,8 +6,10 @@ run: ; cargo run --release -- $(ARGS)
 
 test: ; scripts/setup-tests && cargo test --workspace
 
-# A million commands of each dialect, where `test` sends some ten thousand: minutes.
-test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 cargo test --test differential
+# A million commands of each dialect, where `test` sends some ten thousand, and three million whose
+# order is judged: minutes.
+test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 cargo test --test differential && \
+	LARDER_LINEARIZABILITY_OPERATIONS=3000000 cargo test --release --test linearizability
 
 # An hour for each target, or ARGS='SECONDS TARGET...'; it takes a nightly toolchain and cargo-fuzz.
 fuzz: ; scripts/fuzz $(ARGS)

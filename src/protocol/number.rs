@@ -34,6 +34,12 @@ pub fn strict_i32(token: &[u8]) -> Option<i32> {
     i32::try_from(number).ok()
 }
 
+/// A time to live, as [`strict_i32`].
+#[must_use]
+pub fn strict_exptime(token: &[u8]) -> Option<i64> {
+    strict_i32(token).map(i64::from)
+}
+
 /// An unsigned number that may stand between white space, and behind a sign. What follows the white
 /// space is not looked at. A negative number is none, but for -0.
 #[must_use]

@@ -22,6 +22,7 @@ use self::session::Phase;
 use crate::command::Context;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
+use crate::watch::CloseReason;
 
 /// The limits within which [`serve`] stays.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,12 @@ pub enum Stop {
     /// There is more input, but the output must be sent first.
     Output,
     /// The connection is to be closed when the output is sent.
-    Close,
+    Close(CloseReason),
+}
+
+impl Stop {
+    /// The connection is to be closed, since nobody can tell what the client wants.
+    const BROKEN: Self = Self::Close(CloseReason::Error);
 }
 
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
