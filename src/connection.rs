@@ -13,6 +13,7 @@
 //! the backpressure there is.
 
 use crate::command;
+use crate::output::Output;
 use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
@@ -47,9 +48,8 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     consumed: usize,
     scanned: usize,
-    /// Output that is not sent: `output[sent..]`.
-    output: Vec<u8>,
-    sent: usize,
+    /// What is not sent.
+    output: Output,
     /// Bytes of the buffers above, as the worker's figures count them.
     buffered_bytes: u64,
 }
@@ -90,8 +90,7 @@ impl Client {
                 input: Vec::new(),
                 consumed: 0,
                 scanned: 0,
-                output: Vec::new(),
-                sent: 0,
+                output: Output::default(),
                 buffered_bytes: 0,
             })
         }))
@@ -105,26 +104,33 @@ impl Connection {
         worker: &Worker,
         context: &mut command::Context<'_>,
         input: &[u8],
-        output: &mut Vec<u8>,
+        output: &mut Output,
     ) -> Stop {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
         context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
-        limits.output_bytes = limits.output_bytes.saturating_add(output.len());
+        limits.output_bytes = limits.output_bytes.saturating_add(output.unsent_bytes());
         let served = serve(context, &mut self.session, input, 0, output, &mut limits);
         self.keep(&input[served.consumed..], served.scanned);
         served.stop
     }
 
-    /// Sends the replies to input that was gathered, and goes on.
-    pub(crate) fn take_replies(&mut self, worker: &Worker, replies: &[u8], stop: Stop) {
-        // An error will be met again by the task, which is the one to end for it.
-        let sent = match replies {
-            [] => 0,
-            replies => self.stream.try_write(replies).unwrap_or(0),
-        };
-        worker.figures().counters.add(Count::BytesWritten, sent as u64);
-        self.output = replies[sent..].to_vec();
+    /// Sends the replies to input that was gathered, which end at `end` in an output that others'
+    /// replies follow in, and goes on.
+    pub(crate) fn take_replies(
+        &mut self,
+        worker: &Worker,
+        output: &mut Output,
+        end: usize,
+        stop: Stop,
+    ) {
+        if !output.is_sent(end) {
+            // An error will be met again by the task, which is the one to end for it.
+            let sent = self.stream.try_send(output, end).unwrap_or(0);
+            worker.figures().counters.add(Count::BytesWritten, sent as u64);
+            output.advance(sent);
+            self.output = output.take_rest(end);
+        }
         let woken = self.next == Next::Wait { woken: true };
         self.next = Next::after(stop, worker);
         self.account(worker);
@@ -271,35 +277,33 @@ impl Connection {
         if output.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let result = Pin::new(&mut self.stream).poll_write(task, output);
+        let result = self.stream.poll_send(task, output);
         let sent = match result {
             Poll::Ready(Ok(sent)) => sent,
             Poll::Ready(Err(error)) => {
-                output.clear();
+                desk.engine.clear_output(worker);
                 return Poll::Ready(Err(error));
             }
             Poll::Pending => 0,
         };
         worker.figures().counters.add(Count::BytesWritten, sent as u64);
-        if sent == output.len() {
+        output.advance(sent);
+        if output.is_empty() {
             desk.engine.clear_output(worker);
             return Poll::Ready(Ok(()));
         }
-        self.output = mem::take(output);
-        self.sent = sent;
+        self.output = mem::replace(output, Output::new(worker.config().lent_bytes_min));
         if result.is_pending() { Poll::Pending } else { self.send(worker, task) }
     }
 
     /// Sends what is left of earlier output.
     fn send(&mut self, worker: &Worker, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.output.len() {
-            let rest = &self.output[self.sent..];
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(task, rest))?;
+        while !self.output.is_empty() {
+            let sent = ready!(self.stream.poll_send(task, &self.output))?;
             worker.figures().counters.add(Count::BytesWritten, sent as u64);
-            self.sent += sent;
+            self.output.advance(sent);
         }
-        self.output = Vec::new();
-        self.sent = 0;
+        self.output = Output::default();
         Poll::Ready(Ok(()))
     }
 
@@ -345,7 +349,8 @@ impl Connection {
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
+        let bytes =
+            self.input.capacity() + self.output.buffered_bytes() + self.session.buffered_bytes();
         let figure = &worker.figures().buffered_bytes;
         figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
         self.buffered_bytes = bytes as u64;

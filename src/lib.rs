@@ -40,6 +40,7 @@ mod udp;
 mod idle;
 mod gather;
 pub mod serve;
+pub mod output;
 pub mod protocol;
 pub mod command;
 pub mod store;

@@ -8,6 +8,7 @@ use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
 use crate::idle;
 use crate::listener::{Arrival, Datagrams};
+use crate::output::Output;
 use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
@@ -56,7 +57,7 @@ pub(crate) struct Occasion {
 pub(crate) struct Engine {
     handle: Handle,
     /// Replies of the connection that is running; empty in between.
-    pub(crate) output: Vec<u8>,
+    pub(crate) output: Output,
 }
 
 /// Runs a worker on the calling thread, until nobody can send it connections any more and those it
@@ -108,7 +109,10 @@ impl Worker {
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
             gather: Gather::default(),
-            engine: Engine { handle: shared.store.register(), output: Vec::new() },
+            engine: Engine {
+                handle: shared.store.register(),
+                output: Output::new(config.lent_bytes_min),
+            },
         };
         Self {
             number,
@@ -210,8 +214,7 @@ impl Engine {
 
     /// Makes room for the next replies: these are sent, or somebody else's now.
     pub(crate) fn clear_output(&mut self, worker: &Worker) {
-        self.output.clear();
-        self.output.shrink_to(worker.shared.config.output_limit_bytes.saturating_mul(2));
+        self.output.clear(worker.shared.config.output_limit_bytes.saturating_mul(2));
     }
 
     /// What commands need at a moment, and where replies go.
@@ -219,7 +222,7 @@ impl Engine {
         &'e mut self,
         worker: &'e Worker,
         now: Seconds,
-    ) -> (Context<'e>, &'e mut Vec<u8>) {
+    ) -> (Context<'e>, &'e mut Output) {
         let context = Context {
             shared: &worker.shared,
             counters: &worker.figures().counters,

@@ -111,6 +111,8 @@ pub struct Config {
     pub input_buffer_bytes: usize,
     /// Unsent reply bytes at which a connection stops being parsed.
     pub output_limit_bytes: usize,
+    /// Values of so many bytes are sent from where they lie.
+    pub lent_bytes_min: usize,
 }
 
 impl Config {
@@ -189,6 +191,7 @@ impl Config {
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
+            lent_bytes_min: LENT_BYTES_MIN,
         };
         config.check();
         Ok(config)
@@ -237,6 +240,7 @@ impl Config {
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
             output_limit_bytes: 4096,
+            lent_bytes_min: 1024,
         };
         config.check();
         config
@@ -408,6 +412,7 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+const LENT_BYTES_MIN: usize = 16 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";

@@ -6,6 +6,7 @@ mod entry;
 use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
+use crate::output::Loans;
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
@@ -42,6 +43,8 @@ pub(super) struct Serving<'s, 'w> {
     /// Requests whose keys the store was told of.
     pub(super) ahead: usize,
     pub(super) output: &'s mut Vec<u8>,
+    /// Large values, which are no part of it.
+    pub(super) loans: &'s mut Loans,
 }
 
 impl<'s> Serving<'s, '_> {
@@ -50,7 +53,7 @@ impl<'s> Serving<'s, '_> {
             if self.rest().is_empty() {
                 return Stop::Input;
             }
-            if self.output.len() >= limits.output_bytes {
+            if self.output.len() + self.loans.bytes() >= limits.output_bytes {
                 return Stop::Output;
             }
             let stop = match *self.phase {
@@ -169,17 +172,18 @@ impl<'s> Serving<'s, '_> {
         keys: &[&[u8]],
         output_bytes: usize,
     ) -> usize {
-        let Self { context, output, .. } = self;
+        let Self { context, output, loans, .. } = self;
         command::retrieve(context, touch, keys, |number, hit| {
             let mut encoder = Encoder::new(output, &headers[number]);
             let key = keys[number];
             match hit {
                 Some(hit) => {
-                    encoder.item(key, hit.flags(), hit.cas(), hit.value_bytes(), hit.pieces());
+                    let write = |output: &mut Vec<u8>| hit.value().write_to(output, loans);
+                    encoder.item(key, hit.flags(), hit.cas(), hit.value_bytes(), write);
                 }
                 None => encoder.miss(key),
             }
-            if output.len() < output_bytes {
+            if output.len() + loans.bytes() < output_bytes {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())

@@ -20,6 +20,7 @@ pub use self::session::Session;
 
 use self::session::Phase;
 use crate::command::Context;
+use crate::output::Output;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
 
@@ -62,7 +63,7 @@ pub fn serve(
     session: &mut Session,
     input: &[u8],
     scanned: usize,
-    output: &mut Vec<u8>,
+    output: &mut Output,
     limits: &mut Limits,
 ) -> Served {
     if let (Phase::Opening, Some(&first)) = (&session.phase, input.first()) {
@@ -70,6 +71,7 @@ pub fn serve(
     }
     let Session { phase, authenticated, .. } = session;
     let (position, ahead) = (0, 0);
+    let (output, loans) = output.parts();
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
@@ -83,13 +85,22 @@ pub fn serve(
                 ahead,
                 first: position,
                 output,
+                loans,
             };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: serving.scanned, stop }
         }
         Phase::Binary(phase) => {
-            let mut serving =
-                binary::Serving { context, phase, authenticated, input, position, ahead, output };
+            let mut serving = binary::Serving {
+                context,
+                phase,
+                authenticated,
+                input,
+                position,
+                ahead,
+                output,
+                loans,
+            };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }

@@ -58,14 +58,18 @@ impl Harness {
             observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
+        // What nobody has taken waits to be sent.
+        limits.output_bytes = limits.output_bytes.saturating_sub(self.output.len());
+        let mut output = Output::new(self.shared.config.lent_bytes_min);
         let served = serve(
             &mut context,
             &mut self.session,
             &self.rest,
             self.scanned,
-            &mut self.output,
+            &mut output,
             &mut limits,
         );
+        self.output.append(&mut output.take_bytes());
         self.rest.drain(..served.consumed);
         self.scanned = served.scanned;
         self.closed = served.stop == Stop::Close;

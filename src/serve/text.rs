@@ -14,6 +14,7 @@ use self::login::PartialToken;
 use self::value::{Answer, PartialValue};
 use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
+use crate::output::Loans;
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
 use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
@@ -54,6 +55,8 @@ pub(super) struct Serving<'s, 'w> {
     /// Where the first request begins, or the first behind a stream.
     pub(super) first: usize,
     pub(super) output: &'s mut Vec<u8>,
+    /// Large values, which are no part of it.
+    pub(super) loans: &'s mut Loans,
 }
 
 impl<'s> Serving<'s, '_> {
@@ -62,7 +65,7 @@ impl<'s> Serving<'s, '_> {
             if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
-            if self.output.len() >= limits.output_bytes {
+            if self.output.len() + self.loans.bytes() >= limits.output_bytes {
                 return Stop::Output;
             }
             let stop = match *self.phase {
@@ -104,7 +107,7 @@ impl<'s> Serving<'s, '_> {
             retrieval,
             keys,
             limits.output_bytes,
-            &mut encoder,
+            (&mut encoder, self.loans),
             Encoder::end,
         );
         limits.requests -= done;
@@ -251,13 +254,14 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
+            let output = (&mut encoder, &mut *self.loans);
             let done =
-                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
+                retrieve(self.context, retrieval, group.keys(), output_bytes, output, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
             }
-            if encoder.written() >= output_bytes {
+            if encoder.written() + self.loans.bytes() >= output_bytes {
                 self.consume(keys.len() - rest.len());
                 *self.phase = Phase::Keys(retrieval);
                 return Some(Stop::Output);
@@ -270,6 +274,7 @@ impl<'s> Serving<'s, '_> {
         if too_long {
             // Clients expect the fault in the place of the items.
             encoder.retract(output_start);
+            self.loans.retract(output_start);
             encoder.fault(Fault::BadFormat);
         } else {
             encoder.end();
@@ -288,6 +293,7 @@ impl<'s> Serving<'s, '_> {
     ) -> Option<Stop> {
         if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
             self.output.truncate(output_start);
+            self.loans.retract(output_start);
             *self.phase = Phase::Refusal(Fault::BadFormat);
             return None;
         }
@@ -341,16 +347,17 @@ fn retrieve<'e>(
     retrieval: Retrieval,
     keys: &[&[u8]],
     output_bytes: usize,
-    encoder: &mut Encoder<'e>,
+    (encoder, loans): (&mut Encoder<'e>, &mut Loans),
     mut end_key: impl FnMut(&mut Encoder<'e>),
 ) -> usize {
     command::retrieve(context, retrieval.touch, keys, |number, hit| {
         if let Some(hit) = hit {
             let cas = retrieval.cas.then(|| hit.cas());
-            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+            let write = |output: &mut Vec<u8>| hit.value().write_to(output, loans);
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), write);
         }
         end_key(encoder);
-        if encoder.written() < output_bytes {
+        if encoder.written() + loans.bytes() < output_bytes {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())

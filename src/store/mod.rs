@@ -33,6 +33,8 @@ mod housekeeper;
 mod index;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod item;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod loan;
 mod policy;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
@@ -45,6 +47,7 @@ mod walk;
 pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
+pub use self::loan::Loan;
 pub use self::traits::{Amended, Amendment, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
 
