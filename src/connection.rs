@@ -200,6 +200,14 @@ impl Connection {
         task: &mut Context<'_>,
         limits: &mut Limits,
     ) -> Poll<io::Result<Option<Stop>>> {
+        if let Some(room) = self.session.room().filter(|_| self.input.is_empty()) {
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
+            let read_bytes = buffer.filled().len();
+            worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
+            self.session.advance(read_bytes);
+            return Poll::Ready(Ok((read_bytes > 0).then_some(Stop::Input)));
+        }
         let mut buffer = ReadBuf::new(&mut desk.scratch);
         buffer.put_slice(&self.input);
         ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;

@@ -10,7 +10,7 @@ use crate::output::Loans;
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
-use crate::store::PREFETCH_KEYS;
+use crate::store::{Incoming, PREFETCH_KEYS};
 use std::ops::ControlFlow;
 use std::{mem, slice};
 
@@ -195,7 +195,7 @@ impl<'s> Serving<'s, '_> {
     /// input behind its header.
     fn valued(&mut self, header: &Header, body: &Body<'_>, rest: &[u8]) -> Option<Stop> {
         if body.value.len() == header.value_bytes() {
-            self.complete(header, body);
+            self.complete(header, body, None);
             self.position += header.body_bytes();
         } else {
             let fields = &rest[..header.body_bytes() - header.value_bytes()];
@@ -204,7 +204,7 @@ impl<'s> Serving<'s, '_> {
                 self.encoder(header).fault(fault);
                 return self.swallow(header.body_bytes());
             }
-            let body = Partial::new(fields, header.body_bytes());
+            let body = Partial::new(fields, header.value_bytes());
             *self.phase = Phase::Body(Box::new(PartialPacket { header: *header, body }));
             self.position += fields.len();
         }
@@ -217,7 +217,9 @@ impl<'s> Serving<'s, '_> {
             return None;
         };
         let taken = rest.len().min(partial.body.missing_bytes());
-        let grown = partial.body.grow(&rest[..taken], self.context.shared);
+        let header = partial.header;
+        let receive = |context: &mut Context<'_>, fields: &[u8]| receive(context, &header, fields);
+        let grown = partial.body.grow(&rest[..taken], self.context, receive);
         if grown && partial.body.missing_bytes() > 0 {
             self.position += taken;
             return None;
@@ -225,26 +227,30 @@ impl<'s> Serving<'s, '_> {
         let Phase::Body(partial) = mem::take(self.phase) else {
             return None;
         };
-        let PartialPacket { header, body } = *partial;
-        let missing_bytes = body.missing_bytes();
-        let body = header.body(body.bytes()).expect("extras and key were there from the start");
+        let PartialPacket { header, body: mut partial } = *partial;
+        let missing_bytes = partial.missing_bytes();
+        let received = partial.take_incoming();
+        let body = header.body(partial.bytes()).expect("extras and key were there from the start");
         if !grown {
+            drop(received);
             let fault = self.no_memory(&header, &body);
             self.encoder(&header).fault(fault);
             return self.swallow(missing_bytes);
         }
-        self.complete(&header, &body);
+        self.complete(&header, &body, received);
         self.position += taken;
         None
     }
 
-    /// Serves a packet whose value is there.
-    fn complete(&mut self, header: &Header, body: &Body<'_>) {
+    /// Serves a packet whose value is there: what was received of it in its place, and the rest.
+    fn complete(&mut self, header: &Header, body: &Body<'_>, received: Option<Incoming>) {
         match header.asked(body) {
-            Asked::Store(storage) => match command::store(self.context, &storage, body.value) {
-                Ok(outcome) => self.encoder(header).outcome(outcome),
-                Err(fault) => self.encoder(header).fault(fault),
-            },
+            Asked::Store(storage) => {
+                match command::store(self.context, &storage, received, body.value) {
+                    Ok(outcome) => self.encoder(header).outcome(outcome),
+                    Err(fault) => self.encoder(header).fault(fault),
+                }
+            }
             Asked::Entry { further } => self.entry(header, body, further),
             _ => unreachable!("no other packet has a value"),
         }
@@ -301,7 +307,20 @@ impl<'k> Gets<'k> {
     }
 }
 
+/// Begins to receive the value of a packet where it will lie.
+fn receive(context: &mut Context<'_>, header: &Header, fields: &[u8]) -> Option<Incoming> {
+    match header.asked(&header.body(fields)?) {
+        Asked::Store(storage) => command::receive(context, &storage),
+        _ => None,
+    }
+}
+
 impl Phase {
+    /// The value that is arriving.
+    pub(super) fn value(&mut self) -> Option<&mut Partial> {
+        if let Self::Body(partial) = self { Some(&mut partial.body) } else { None }
+    }
+
     pub(super) fn buffered_bytes(&self) -> usize {
         if let Self::Body(partial) = self { partial.body.capacity_bytes() } else { 0 }
     }

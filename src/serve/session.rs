@@ -1,5 +1,6 @@
 //! What is remembered of a client between two pieces of its input.
 
+use super::partial::Partial;
 use super::{binary, text};
 use crate::command::Stream;
 use crate::config::{Config, Dialects};
@@ -78,6 +79,26 @@ impl Session {
             Phase::Opening => false,
             Phase::Text(phase) => matches!(phase, text::Phase::Value(_) | text::Phase::Token(_)),
             Phase::Binary(phase) => matches!(phase, binary::Phase::Body(_)),
+        }
+    }
+
+    /// Where the bytes that come next may be written to at once: they are part of a large value.
+    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
+        self.value()?.room()
+    }
+
+    /// Takes notice that so many were.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        if let Some(value) = self.value() {
+            value.advance(bytes);
+        }
+    }
+
+    fn value(&mut self) -> Option<&mut Partial> {
+        match &mut self.phase {
+            Phase::Opening => None,
+            Phase::Text(phase) => phase.value(),
+            Phase::Binary(phase) => phase.value(),
         }
     }
 

@@ -11,7 +11,8 @@ mod value;
 
 use self::keys::KeyGroup;
 use self::login::PartialToken;
-use self::value::{Answer, PartialValue};
+use self::value::Answer;
+use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
 use crate::output::Loans;
@@ -33,7 +34,7 @@ pub(super) enum Phase {
     /// The rest of a line comes next. It earns this fault at its end.
     Refusal(Fault),
     /// The rest of a value comes next.
-    Value(Box<PartialValue>),
+    Value(Box<Partial>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
@@ -330,9 +331,14 @@ impl<'s> Serving<'s, '_> {
 }
 
 impl Phase {
+    /// The value that is arriving.
+    pub(super) fn value(&mut self) -> Option<&mut Partial> {
+        if let Self::Value(partial) = self { Some(partial) } else { None }
+    }
+
     pub(super) fn buffered_bytes(&self) -> usize {
         match self {
-            Self::Value(partial) => partial.buffered_bytes(),
+            Self::Value(partial) => partial.capacity_bytes(),
             Self::Token(partial) => partial.buffered_bytes(),
             _ => 0,
         }
