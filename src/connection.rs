@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     /// What is not sent.
     output: Output,
     /// Bytes of the buffers above, as the worker's figures count them.
-    buffered_bytes: u64,
+    buffered_bytes: usize,
 }
 
 /// What a connection does once its output is sent.
@@ -67,6 +67,8 @@ enum Next {
     Close,
     /// Ends, once the client has nothing more to say.
     Part,
+    /// Ends at once: there is no room for what it would have to keep.
+    Fail,
 }
 
 impl Client {
@@ -169,6 +171,7 @@ impl Connection {
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
+                Next::Fail => return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
                 Next::Wait { .. } => unreachable!("who waits does not run"),
             };
             self.next = Next::after(stop, worker);
@@ -208,7 +211,8 @@ impl Connection {
             self.session.advance(read_bytes);
             return Poll::Ready(Ok((read_bytes > 0).then_some(Stop::Input)));
         }
-        let mut buffer = ReadBuf::new(&mut desk.scratch);
+        let scratch_bytes = worker.read_bytes(self.input.len());
+        let mut buffer = ReadBuf::new(&mut desk.scratch[..scratch_bytes]);
         buffer.put_slice(&self.input);
         ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
         let input = buffer.filled();
@@ -346,7 +350,8 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes known what the connection waits for, and with how much memory.
+    /// Makes known what the connection waits for, and with how much memory. Who would need more
+    /// than there is has to go.
     fn account(&mut self, worker: &Worker) {
         let state = match (self.next, self.output.is_empty()) {
             (Next::Wait { .. }, _) => ConnectionState::Serving,
@@ -359,9 +364,15 @@ impl Connection {
         self.record.state.store(state as u8, Ordering::Relaxed);
         let bytes =
             self.input.capacity() + self.output.buffered_bytes() + self.session.buffered_bytes();
-        let figure = &worker.figures().buffered_bytes;
-        figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
-        self.buffered_bytes = bytes as u64;
+        let before = self.buffered_bytes;
+        if bytes != before {
+            if bytes > before && !worker.may_buffer(before, bytes - before) {
+                worker.figures().counters.count(Count::BuffersOverdrawn);
+                self.next = Next::Fail;
+            }
+            worker.account(before as u64, bytes as u64);
+            self.buffered_bytes = bytes;
+        }
     }
 }
 
@@ -389,8 +400,11 @@ impl Future for Client {
         connection.record.waker.get_or_init(|| task.waker().clone());
         let desk = &mut worker.desk();
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
-        let polled = connection.run(&worker, desk, task);
+        let mut polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if connection.next == Next::Fail {
+            polled = Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
         if let Poll::Ready(result) = &polled {
             let reason = match result {
                 Err(_) => "error",
@@ -407,9 +421,8 @@ impl Future for Client {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let figures = self.worker.figures();
-        figures.forget(self.stream.as_raw_fd());
-        figures.buffered_bytes.set(figures.buffered_bytes.get() - self.buffered_bytes);
+        self.worker.figures().forget(self.stream.as_raw_fd());
+        self.worker.account(self.buffered_bytes as u64, 0);
         self.worker.part();
     }
 }

@@ -46,6 +46,7 @@ pub struct Shared {
     verbosity: AtomicU32,
     baseline: Mutex<Baseline>,
     shutdown: Notify,
+    scarce: AtomicBool,
 }
 
 /// What was counted when counting last started over.
@@ -150,6 +151,7 @@ impl Shared {
             verbosity: AtomicU32::new(config.verbosity),
             baseline: Mutex::default(),
             shutdown: Notify::new(),
+            scarce: AtomicBool::new(false),
             config,
         })
     }
@@ -179,12 +181,29 @@ impl Shared {
         self.workers.iter().map(|worker| worker.buffered_bytes.get()).sum()
     }
 
-    /// Whether a value that is still arriving may take so much more. Buffers may take as much
-    /// memory as items, all together.
+    /// Whether a connection whose buffers take `own_bytes` may take so many more. Half of the limit
+    /// is for whoever comes first; the other half is divided evenly among as many connections as
+    /// there can be, so that nobody can keep others from being served.
     #[must_use]
-    pub fn may_buffer(&self, bytes: usize) -> bool {
-        let limit_bytes = self.store.memory_bytes() as u64;
-        self.buffered_bytes().saturating_add(bytes as u64) <= limit_bytes
+    pub fn may_buffer(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        let half_bytes = self.config.buffer_bytes_max / 2;
+        let share_bytes = half_bytes / self.config.connections_max;
+        let taken_bytes = self.buffered_bytes().saturating_add(additional_bytes as u64);
+        own_bytes + additional_bytes <= share_bytes || taken_bytes <= half_bytes as u64
+    }
+
+    /// Notes that the buffers of connections changed.
+    pub fn note_buffers(&self) {
+        let is_scarce = self.buffered_bytes() > (self.config.buffer_bytes_max / 2) as u64;
+        if self.buffers_are_scarce() != is_scarce {
+            self.scarce.store(is_scarce, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so much is buffered that everybody should do with little.
+    #[must_use]
+    pub fn buffers_are_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
     }
 
     /// What was counted since start.

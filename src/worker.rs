@@ -137,10 +137,30 @@ impl Worker {
 
     /// The limits of a connection's turn.
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            requests: self.shared.config.requests_per_turn,
-            output_bytes: self.shared.config.output_limit_bytes,
-        }
+        let config = &self.shared.config;
+        let output_bytes = match self.shared.buffers_are_scarce() {
+            true => config.output_limit_bytes.min(SCARCE_BYTES),
+            false => config.output_limit_bytes,
+        };
+        Limits { requests: config.requests_per_turn, output_bytes }
+    }
+
+    /// How much is read at a time of a connection that has `kept_bytes` of earlier input.
+    pub(crate) fn read_bytes(&self, kept_bytes: usize) -> usize {
+        let most = self.shared.config.input_buffer_bytes;
+        if self.shared.buffers_are_scarce() { most.min(kept_bytes + SCARCE_BYTES) } else { most }
+    }
+
+    /// Whether a connection whose buffers take `own_bytes` may take so many more.
+    pub(crate) fn may_buffer(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        self.shared.may_buffer(own_bytes, additional_bytes)
+    }
+
+    /// Counts what a connection's buffers take now, and took before.
+    pub(crate) fn account(&self, before_bytes: u64, bytes: u64) {
+        let figure = &self.figures().buffered_bytes;
+        figure.set(figure.get() + bytes - before_bytes);
+        self.shared.note_buffers();
     }
 
     pub(crate) fn now(&self) -> Seconds {
@@ -232,6 +252,9 @@ impl Engine {
         (context, &mut self.output)
     }
 }
+
+/// What a connection reads, or has to send, at a time when buffers are scarce.
+const SCARCE_BYTES: usize = 4096;
 
 /// How long clients may take to read what was written when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);

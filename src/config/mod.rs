@@ -111,6 +111,8 @@ pub struct Config {
     pub input_buffer_bytes: usize,
     /// Unsent reply bytes at which a connection stops being parsed.
     pub output_limit_bytes: usize,
+    /// What the buffers of all connections may take together.
+    pub buffer_bytes_max: usize,
     /// Values of so many bytes are sent from where they lie.
     pub lent_bytes_min: usize,
 }
@@ -191,6 +193,7 @@ impl Config {
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
+            buffer_bytes_max: buffer_bytes_max(memory_bytes, item_bytes_max),
             lent_bytes_min: LENT_BYTES_MIN,
         };
         config.check();
@@ -240,6 +243,7 @@ impl Config {
             without_effect: Vec::new(),
             input_buffer_bytes: 4096,
             output_limit_bytes: 4096,
+            buffer_bytes_max: 64 << 20,
             lent_bytes_min: 1024,
         };
         config.check();
@@ -267,6 +271,7 @@ impl Config {
         assert!(self.item_bytes_max <= self.memory_bytes / 2);
         assert!((ITEM_BYTES_LOWEST..=ITEM_BYTES_HIGHEST).contains(&self.item_bytes_max));
         assert!(self.input_buffer_bytes > 0 && self.output_limit_bytes > 0);
+        assert!(self.item_bytes_max <= self.buffer_bytes_max / 2);
     }
 }
 
@@ -393,6 +398,11 @@ fn prefix_delimiter(typed: Option<&str>) -> Result<u8, Failure> {
     })
 }
 
+/// A quarter of what items may take, but enough for a handful of large values.
+fn buffer_bytes_max(memory_bytes: usize, item_bytes_max: usize) -> usize {
+    (memory_bytes / 4).max(BUFFER_BYTES_MAX_LEAST).max(2 * item_bytes_max)
+}
+
 fn threads_default() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -412,6 +422,7 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+const BUFFER_BYTES_MAX_LEAST: usize = 64 * MIB;
 const LENT_BYTES_MIN: usize = 16 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 

@@ -38,6 +38,7 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
     pub(super) authenticated: &'s mut bool,
+    pub(super) failed_logins: &'s mut u32,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// Requests whose keys the store was told of.
@@ -195,11 +196,11 @@ impl<'s> Serving<'s, '_> {
     /// input behind its header.
     fn valued(&mut self, header: &Header, body: &Body<'_>, rest: &[u8]) -> Option<Stop> {
         if body.value.len() == header.value_bytes() {
-            self.complete(header, body, None);
             self.position += header.body_bytes();
+            return self.complete(header, body, None);
         } else {
             let fields = &rest[..header.body_bytes() - header.value_bytes()];
-            if !self.context.shared.may_buffer(fields.len()) {
+            if !self.context.shared.may_buffer(0, fields.len()) {
                 let fault = self.no_memory(header, body);
                 self.encoder(header).fault(fault);
                 return self.swallow(header.body_bytes());
@@ -237,13 +238,17 @@ impl<'s> Serving<'s, '_> {
             self.encoder(&header).fault(fault);
             return self.swallow(missing_bytes);
         }
-        self.complete(&header, &body, received);
         self.position += taken;
-        None
+        self.complete(&header, &body, received)
     }
 
     /// Serves a packet whose value is there: what was received of it in its place, and the rest.
-    fn complete(&mut self, header: &Header, body: &Body<'_>, received: Option<Incoming>) {
+    fn complete(
+        &mut self,
+        header: &Header,
+        body: &Body<'_>,
+        received: Option<Incoming>,
+    ) -> Option<Stop> {
         match header.asked(body) {
             Asked::Store(storage) => {
                 match command::store(self.context, &storage, received, body.value) {
@@ -251,9 +256,10 @@ impl<'s> Serving<'s, '_> {
                     Err(fault) => self.encoder(header).fault(fault),
                 }
             }
-            Asked::Entry { further } => self.entry(header, body, further),
+            Asked::Entry { further } => return self.entry(header, body, further),
             _ => unreachable!("no other packet has a value"),
         }
+        None
     }
 
     fn no_memory(&mut self, header: &Header, body: &Body<'_>) -> Fault {

@@ -69,7 +69,7 @@ pub fn serve(
     if let (Phase::Opening, Some(&first)) = (&session.phase, input.first()) {
         session.open(first);
     }
-    let Session { phase, authenticated, .. } = session;
+    let Session { phase, authenticated, failed_logins, .. } = session;
     let (position, ahead) = (0, 0);
     let (output, loans) = output.parts();
     match phase {
@@ -79,6 +79,7 @@ pub fn serve(
                 context,
                 phase,
                 authenticated,
+                failed_logins,
                 input,
                 position,
                 scanned,
@@ -95,6 +96,7 @@ pub fn serve(
                 context,
                 phase,
                 authenticated,
+                failed_logins,
                 input,
                 position,
                 ahead,

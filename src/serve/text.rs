@@ -47,6 +47,7 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
     pub(super) authenticated: &'s mut bool,
+    pub(super) failed_logins: &'s mut u32,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// From `position`.

@@ -320,6 +320,7 @@ impl Store {
             segment_bytes: self.space.arena.segment_bytes() as u64,
             segments: u64::from(self.space.segments_allowed()),
             segments_in_use: u64::from(self.space.in_use()),
+            segments_aside: u64::from(self.space.aside()),
             dead_bytes: self.space.dead_bytes(held.bytes),
             ..counted
         }

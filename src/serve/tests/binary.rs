@@ -194,9 +194,9 @@ fn what_is_swallowed_is_not_kept() {
 }
 
 #[test]
-fn values_that_arrive_together_stay_within_the_memory_limit() {
-    let mut harness = Harness::new();
-    let limit_bytes = harness.shared.store.memory_bytes() as u64;
+fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
+    let mut harness = Harness::with(Config { connections_max: 1 << 20, ..Config::tiny() });
+    let limit_bytes = (harness.shared.config.buffer_bytes_max / 2) as u64;
     let packet = set(b"a", &[b'v'; 10_000]).bytes();
     // What is there of the key and the extras when the value begins to arrive takes no more.
     let body_bytes = (packet.len() - HEADER_BYTES) as u64;
@@ -294,6 +294,15 @@ fn a_right_password_lets_in_at_once_or_in_a_further_step() {
             assert_eq!(replies.len(), attempt.len() + 1);
         }
     }
+}
+
+#[test]
+fn who_guesses_too_often_is_not_listened_to_any_more() {
+    let mut harness = locked();
+    let wrong = entry(0x21, b"PLAIN", b"\0alice\0wrong");
+    let replies = harness.replies(&stream(&[wrong; 20]));
+    assert_eq!(replies.len(), 16);
+    assert!(replies.iter().all(|reply| reply.status == 0x20) && harness.closed);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Limits, Phase, Serving, Stop};
 use crate::command;
 use crate::protocol::login::{self, Line, Refusal};
 use crate::protocol::text::LINE_BYTES_MAX;
+use crate::serve::Session;
 use std::mem;
 
 /// What a client says of itself, of which a part has arrived. It grows with what arrives.
@@ -55,8 +56,12 @@ impl Serving<'_, '_> {
         if partial.bytes.len() == partial.total_bytes {
             let value = mem::take(&mut partial.bytes);
             *self.phase = Phase::Command;
-            let reply = self.authenticate(&value).map_or_else(Refusal::reply, |()| login::WELCOME);
+            let result = self.authenticate(&value);
+            let reply = result.map_or_else(Refusal::reply, |()| login::WELCOME);
             self.output.extend_from_slice(reply);
+            if result.is_err() && !Session::may_try_again(self.failed_logins) {
+                return Some(Stop::Close);
+            }
         }
         self.consume(taken);
         None
