@@ -304,7 +304,7 @@ impl Connection {
             desk.engine.clear_output(worker);
             return Poll::Ready(Ok(()));
         }
-        self.output = mem::replace(output, Output::new(worker.config().lent_bytes_min));
+        self.output = output.take_unsent();
         if result.is_pending() { Poll::Pending } else { self.send(worker, task) }
     }
 

@@ -137,6 +137,18 @@ impl Output {
         rest
     }
 
+    /// Takes out what is not sent, with the memory that it lies in, unless that is mostly empty.
+    #[must_use]
+    pub fn take_unsent(&mut self) -> Self {
+        if self.bytes.len() - self.sent > self.bytes.capacity() / MOVED_PART {
+            return mem::replace(self, Self::new(self.loans.bytes_min));
+        }
+        let rest = self.take_rest(self.bytes.len());
+        self.bytes.clear();
+        self.sent = 0;
+        rest
+    }
+
     /// Makes it as it was at the beginning, with memory for about so many bytes.
     pub fn clear(&mut self, bytes: usize) {
         self.bytes.clear();
@@ -217,6 +229,9 @@ impl Default for Loans {
 
 /// What follows a value in text.
 const LINE_END_BYTES: usize = 2;
+
+/// What fills less than this part of its memory is copied rather than moved.
+const MOVED_PART: usize = 4;
 
 /// Places for as many loans stay when output is sent: those of a value of 1 MiB, and more.
 const LOANS_KEPT: usize = 64;
