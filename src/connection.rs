@@ -362,11 +362,12 @@ impl Connection {
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes =
-            self.input.capacity() + self.output.buffered_bytes() + self.session.buffered_bytes();
+        // What the session has of a value it was granted piece by piece.
+        let kept_bytes = self.input.capacity() + self.output.buffered_bytes();
+        let bytes = kept_bytes + self.session.buffered_bytes();
         let before = self.buffered_bytes;
         if bytes != before {
-            if bytes > before && !worker.may_buffer(before, bytes - before) {
+            if kept_bytes > 0 && bytes > before && !worker.may_buffer(before, bytes - before) {
                 worker.figures().counters.count(Count::BuffersOverdrawn);
                 self.next = Next::Fail;
             }
