@@ -166,11 +166,7 @@ impl Config {
             unix_socket: args.unix_socket.clone(),
             unix_mode: unix_mode(args.unix_mask.as_deref())?,
             backlog: backlog(args.listen_backlog.as_deref())?,
-            requests_per_turn: positive(
-                args.max_reqs_per_event.as_deref(),
-                REQUESTS_PER_TURN_DEFAULT,
-                REQUESTS_COMPLAINT,
-            )?,
+            requests_per_turn: requests_per_turn(args.max_reqs_per_event.as_deref())?,
             evict: !args.disable_evictions,
             cas: !args.disable_cas,
             flush_allowed: !args.disable_flush_all,
@@ -396,6 +392,10 @@ fn prefix_delimiter(typed: Option<&str>) -> Result<u8, Failure> {
     typed.map_or(Ok(PREFIX_DELIMITER_DEFAULT), |typed| {
         typed.bytes().next().ok_or_else(|| Failure::value("No delimiter specified"))
     })
+}
+
+fn requests_per_turn(typed: Option<&str>) -> Result<usize, Failure> {
+    positive(typed, REQUESTS_PER_TURN_DEFAULT, REQUESTS_COMPLAINT)
 }
 
 /// A quarter of what items may take, but enough for a handful of large values.

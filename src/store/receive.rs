@@ -166,7 +166,7 @@ impl Incoming {
 
     /// Counts what the draft has as what an item has, and does with it no more.
     fn hand_over(&mut self) -> Allocation {
-        self.for_each_entry(|space, at, bytes| space.add_live(at, bytes));
+        self.for_each_entry(Space::add_live);
         self.space.end_aside(std::mem::take(&mut self.segments));
         Allocation::received(self.head, self.last, self.left)
     }
