@@ -14,7 +14,7 @@ use support::Server;
 #[test]
 fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
     let value_bytes = value_bytes();
-    let memory = (3 * value_bytes >> 20).max(64);
+    let memory = ((3 * value_bytes) >> 20).max(64);
     let (item, memory_limit) = ((value_bytes + 1024).to_string(), memory.to_string());
     let server = Server::start(&support::larder(), &["-m", &memory_limit, "-I", &item]);
     let (mut writer, mut slow) = (Client::connect(&server), Client::connect(&server));

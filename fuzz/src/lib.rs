@@ -44,7 +44,7 @@ pub fn text(input: &[u8]) {
     if let LongLine::Keys(_, offset) = text::judge_long_line(input) {
         assert!(offset <= input.len());
     }
-    assert!(text::keys_ahead(input).all(|key| key.len() <= text::AHEAD_BYTES_MAX));
+    assert!(text::first_key(input).is_none_or(|key| key.len() < input.len()));
 }
 
 /// Lines of meta commands.

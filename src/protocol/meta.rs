@@ -132,6 +132,16 @@ pub fn lone_fetch(input: &[u8]) -> Option<(&[u8], Reply<'_>, &[u8])> {
     Some((key, Reply { key, flags, asked, ..Reply::default() }, &line[end + 1..]))
 }
 
+/// Bytes behind the line of a meta command that belong to it, as far as can be seen at a glance.
+#[must_use]
+pub fn announced_bytes(line: &[u8]) -> usize {
+    if !line.starts_with(b"ms ") {
+        return 0;
+    }
+    let token = Tokens::new(without_end(line)).nth(2);
+    token.and_then(value_bytes).map_or(0, |bytes| bytes + VALUE_END.len())
+}
+
 /// Flags that say only what to show, if there are no others.
 fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
     let mut asked = FlagSet::default();

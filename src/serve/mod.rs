@@ -70,7 +70,7 @@ pub fn serve(
         session.open(first);
     }
     let Session { phase, authenticated, failed_logins, .. } = session;
-    let (position, ahead) = (0, 0);
+    let position = 0;
     let (output, loans) = output.parts();
     match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
@@ -83,7 +83,6 @@ pub fn serve(
                 input,
                 position,
                 scanned,
-                ahead,
                 first: position,
                 output,
                 loans,
@@ -99,7 +98,7 @@ pub fn serve(
                 failed_logins,
                 input,
                 position,
-                ahead,
+                ahead: 0,
                 output,
                 loans,
             };
@@ -116,7 +115,7 @@ pub fn first_key(input: &[u8]) -> Option<&[u8]> {
     if input.first() == Some(&REQUEST_MAGIC) {
         protocol::binary::keys_ahead(input).next()
     } else {
-        protocol::text::keys_ahead(input).next()
+        protocol::text::first_key(input)
     }
 }
 

@@ -4,11 +4,13 @@
 //! be ignored is dropped at once. So a line whose end is missing is all that is ever left in the
 //! input.
 
+mod ahead;
 mod keys;
 mod login;
 mod meta;
 mod value;
 
+use self::ahead::Ahead;
 use self::keys::KeyGroup;
 use self::login::PartialToken;
 use self::value::Answer;
@@ -52,8 +54,6 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) position: usize,
     /// From `position`.
     pub(super) scanned: usize,
-    /// Requests whose keys the store was told of.
-    pub(super) ahead: usize,
     /// Where the first request begins, or the first behind a stream.
     pub(super) first: usize,
     pub(super) output: &'s mut Vec<u8>,
@@ -73,7 +73,7 @@ impl<'s> Serving<'s, '_> {
             let stop = match *self.phase {
                 Phase::Command if limits.requests == 0 => Some(Stop::Turn),
                 Phase::Command if !*self.authenticated => self.login(limits),
-                Phase::Command => self.command(limits),
+                Phase::Command => self.commands(limits),
                 Phase::Keys(retrieval) => self.more_keys(retrieval, limits.output_bytes),
                 Phase::Refusal(fault) => self.refuse_line(fault),
                 Phase::Value(_) => self.more_value(),
@@ -118,16 +118,6 @@ impl<'s> Serving<'s, '_> {
         true
     }
 
-    /// Announces the keys of a pipeline to the store before the first of its requests is served,
-    /// whose line this is.
-    fn look_ahead(&mut self, line: &[u8]) {
-        if self.ahead == 0 && !self.rest().is_empty() {
-            let pipeline = &self.input[self.position - line.len()..];
-            self.ahead = self.context.batch.prefetch(text::keys_ahead(pipeline));
-        }
-        self.ahead = self.ahead.saturating_sub(1);
-    }
-
     fn rest(&self) -> &'s [u8] {
         &self.input[self.position..]
     }
@@ -149,16 +139,41 @@ impl<'s> Serving<'s, '_> {
         Some(line)
     }
 
-    fn command(&mut self, limits: &mut Limits) -> Option<Stop> {
+    /// Serves the next requests, as many as are understood at once, or until one changes what is to
+    /// come.
+    fn commands(&mut self, limits: &mut Limits) -> Option<Stop> {
         if self.scanned == 0 && self.lone_requests(limits) {
             return None;
         }
-        let Some(line) = self.line() else {
+        let mut ahead = Ahead::default();
+        ahead.read(self.input, self.position, self.scanned);
+        self.context.batch.prefetch(ahead.keys());
+        let mut requests = ahead.requests();
+        let Some(mut request) = requests.next() else {
+            self.scanned = self.rest().len();
             return self.unfinished_line();
         };
-        limits.requests -= 1;
-        self.look_ahead(line);
-        let text::Line { parsed, quiet } = text::parse(line);
+        loop {
+            limits.requests -= 1;
+            self.consume(request.line.len());
+            let stop = self.command(request.line, request.meaning, limits);
+            let goes_on = matches!(self.phase, Phase::Command)
+                && limits.requests > 0
+                && self.output.len() < limits.output_bytes;
+            request = match requests.next() {
+                Some(next) if stop.is_none() && goes_on && next.start == self.position => next,
+                _ => return stop,
+            };
+        }
+    }
+
+    /// Serves a request whose line is consumed.
+    fn command(
+        &mut self,
+        line: &'s [u8],
+        text::Line { parsed, quiet }: text::Line<'_>,
+        limits: &Limits,
+    ) -> Option<Stop> {
         match parsed {
             Parsed::Request(Request::Retrieve(retrieval), keys) => {
                 let end = self.position;

@@ -42,6 +42,8 @@ struct Open {
 #[must_use]
 pub(super) struct Allocation {
     pub(super) head: Location,
+    /// What the item takes in the arena.
+    pub(super) bytes: usize,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -76,15 +78,16 @@ impl Appender {
         // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
-        let allocation = Allocation {
+        let mut allocation = Allocation {
             head,
+            bytes: head_bytes,
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
             left: shape.value_bytes,
         };
         let left = inline.map_or(0, |inline| shape.value_bytes - inline);
-        self.append_fragments(space, &allocation, head, left, supply)?;
+        self.append_fragments(space, &mut allocation, head, left, supply)?;
         Ok(allocation)
     }
 
@@ -96,7 +99,7 @@ impl Appender {
     pub(super) fn extend(
         &mut self,
         space: &Space,
-        received: Allocation,
+        mut received: Allocation,
         last: Location,
         left: usize,
         supply: &mut impl Supply,
@@ -107,7 +110,7 @@ impl Appender {
         if left > 0 && room < whole && (room < SPLIT_ROOM_MIN || is_small) {
             self.seal(space, supply);
         }
-        self.append_fragments(space, &received, last, left, supply)?;
+        self.append_fragments(space, &mut received, last, left, supply)?;
         Ok(received)
     }
 
@@ -116,7 +119,7 @@ impl Appender {
     fn append_fragments(
         &mut self,
         space: &Space,
-        draft: &Allocation,
+        draft: &mut Allocation,
         mut last: Location,
         mut left: usize,
         supply: &mut impl Supply,
@@ -135,7 +138,9 @@ impl Appender {
                 }
             }
             let bytes = left.min(self.room(space) - FRAGMENT_BYTES);
-            let fragment = self.advance(space, pad(FRAGMENT_BYTES + bytes));
+            let fragment_bytes = pad(FRAGMENT_BYTES + bytes);
+            let fragment = self.advance(space, fragment_bytes);
+            draft.bytes += fragment_bytes;
             // SAFETY: `advance` gave us the fragment's bytes, and `last` is an entry of this same
             // draft.
             unsafe {
@@ -158,7 +163,7 @@ impl Appender {
     ) {
         let item = allocation.item(space);
         let open = self.open.map(|open| open.segment);
-        item.for_each_entry(|at, bytes| {
+        for (at, bytes) in item.entries() {
             let segment = space.arena.segment_of(at);
             if Some(segment) != open {
                 let end = space.arena.offset_of(at) + bytes;
@@ -166,7 +171,7 @@ impl Appender {
                     supply.retire(segment);
                 }
             }
-        });
+        }
         if let Some(open) = self.open {
             space.note_used(open.segment, open.offset);
         }
@@ -189,19 +194,17 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        let mut entries = 0;
-        item.for_each_entry(|_, _| entries += 1);
-        if entries == 1
+        if item.entries().count() == 1
             && let Some(open) = self.open
             && open.segment == space.arena.segment_of(allocation.head)
         {
             self.take_back(space, allocation.head);
             return;
         }
-        item.for_each_entry(|at, bytes| {
+        for (at, bytes) in item.entries() {
             let is_empty = space.remove_live(at, bytes);
             debug_assert!(!is_empty, "a draft's segments are not sealed");
-        });
+        }
         self.finish(space, allocation, supply);
     }
 
@@ -260,9 +263,10 @@ impl Appender {
 }
 
 impl Allocation {
-    /// A draft whose value is written as far as it has places, up to the end of its `last` entry.
-    pub(super) fn received(head: Location, last: Location, left: usize) -> Self {
-        Self { head, entry: last, offset: 0, room: 0, left }
+    /// A draft of so many bytes whose value is written as far as it has places, to the end of its
+    /// `last` entry.
+    pub(super) fn received(head: Location, last: Location, bytes: usize, left: usize) -> Self {
+        Self { head, bytes, entry: last, offset: 0, room: 0, left }
     }
 
     /// The draft as an item, for the one who owns it.

@@ -73,7 +73,7 @@ impl<'a> Change<'a> {
         drop(locked);
         self.counters.stored.add(1);
         self.counters.items.add(1);
-        self.counters.item_bytes.add(item_bytes(item));
+        self.counters.item_bytes.add(draft.bytes as u64);
         if let Some(old) = old {
             self.bury(old);
         }
@@ -205,12 +205,12 @@ impl<'a> Change<'a> {
     fn bury(&self, item: Item<'_>) {
         item.mark_dead();
         let mut bytes = 0;
-        item.for_each_entry(|at: Location, entry_bytes| {
+        for (at, entry_bytes) in item.entries() {
             bytes += entry_bytes as u64;
             if self.store.space.remove_live(at, entry_bytes) {
                 self.retire(self.store.space.arena.segment_of(at));
             }
-        });
+        }
         self.counters.items.sub(1);
         self.counters.item_bytes.sub(bytes);
         if self.store.is_flushed(&item) {
@@ -242,11 +242,4 @@ impl<'a> Change<'a> {
         }
         (slot, 0)
     }
-}
-
-/// What an item takes in the arena.
-pub(super) fn item_bytes(item: Item<'_>) -> u64 {
-    let mut bytes = 0;
-    item.for_each_entry(|_, entry| bytes += entry as u64);
-    bytes
 }

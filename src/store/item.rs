@@ -34,7 +34,7 @@
 use super::arena::{Arena, Location};
 use crate::clock::Seconds;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::{ptr, slice};
+use std::{iter, ptr, slice};
 
 /// An item, borrowed from the store for as long as a batch lasts. Its key, value, flags and cas
 /// never change.
@@ -279,26 +279,33 @@ impl<'b> Item<'b> {
         unsafe { mark_entry_dead(self.arena, self.at) };
     }
 
-    /// Calls `visit` with place and size in bytes of the head and of every fragment.
-    pub(super) fn for_each_entry(&self, mut visit: impl FnMut(Location, usize)) {
+    /// Place and size in bytes of the head and of every fragment.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Location, usize)> + use<'b> {
         let (inline, mut next) = self.inline_and_next();
         let head = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
-        visit(self.at, pad(head + inline));
-        while next != Location::NONE {
+        let mut first = Some((self.at, pad(head + inline)));
+        let arena = self.arena;
+        iter::from_fn(move || {
+            if let Some(head) = first.take() {
+                return Some(head);
+            }
+            if next == Location::NONE {
+                return None;
+            }
             let at = next;
             // SAFETY: `next` of a head or fragment is 0 or a fragment of the same item, which lives
-            // as long as its head.
-            let (bytes, following) = unsafe { fragment_parts(self.arena, at) };
-            visit(at, pad(FRAGMENT_BYTES + bytes.len()));
+            // as long as its head, during 'b.
+            let (bytes, following) = unsafe { fragment_parts(arena, at) };
             next = following;
-        }
+            Some((at, pad(FRAGMENT_BYTES + bytes.len())))
+        })
     }
 
     /// Whether all fragments are as live as a published head's and name it as their owner.
     pub(super) fn owns_its_fragments(&self) -> bool {
         let mut are_its_own = true;
         self.for_each_fragment(|fragment| {
-            // SAFETY: as in `for_each_entry`.
+            // SAFETY: as in `entries`.
             let entry = unsafe { entry_at(self.arena, fragment) };
             are_its_own &= entry.head == self.at && !entry.is_dead;
         });
@@ -309,7 +316,7 @@ impl<'b> Item<'b> {
         let (_, mut next) = self.inline_and_next();
         while next != Location::NONE {
             let at = next;
-            // SAFETY: as in `for_each_entry`.
+            // SAFETY: as in `entries`.
             next = unsafe { fragment_parts(self.arena, at).1 };
             visit(at);
         }

@@ -347,11 +347,11 @@ impl Store {
             assert!(!item.is_dead(), "what the index names is not marked dead");
             assert!(item.owns_its_fragments(), "what compaction finds leads to the head");
             assert_eq!(item.value_chunks().map(<[u8]>::len).sum::<usize>(), item.value_bytes());
-            item.for_each_entry(|at, bytes| {
+            for (at, bytes) in item.entries() {
                 let segment = &mut live[self.space.arena.segment_of(at) as usize];
                 *segment += u32::try_from(bytes).expect("within a segment");
                 items_bytes += bytes as u64;
-            });
+            }
             items += 1;
             ControlFlow::Continue(())
         });

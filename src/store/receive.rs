@@ -18,8 +18,8 @@ use super::item::{self, FRAGMENT_BYTES, Item, Shape};
 use super::reclaim::Foreground;
 use super::segment::Space;
 use super::{Batch, Draft, Handle, OutOfMemory, Store, Traits};
-use std::slice;
 use std::sync::Arc;
+use std::{mem, slice};
 
 /// A value that is arriving, and its item's key. Dropping it gives its room back.
 #[derive(Debug)]
@@ -166,15 +166,18 @@ impl Incoming {
 
     /// Counts what the draft has as what an item has, and does with it no more.
     fn hand_over(&mut self) -> Allocation {
-        self.for_each_entry(Space::add_live);
-        self.space.end_aside(std::mem::take(&mut self.segments));
-        Allocation::received(self.head, self.last, self.left)
+        let mut item_bytes = 0;
+        for (at, bytes) in self.entries() {
+            self.space.add_live(at, bytes);
+            item_bytes += bytes;
+        }
+        self.space.end_aside(mem::take(&mut self.segments));
+        Allocation::received(self.head, self.last, item_bytes, self.left)
     }
 
-    fn for_each_entry(&self, mut visit: impl FnMut(&Space, Location, usize)) {
+    fn entries(&self) -> impl Iterator<Item = (Location, usize)> {
         // SAFETY: the head is written, and stays as long as the value is not handed over.
-        let item = unsafe { Item::new(&self.space.arena, self.head) };
-        item.for_each_entry(|at, bytes| visit(&self.space, at, bytes));
+        unsafe { Item::new(&self.space.arena, self.head) }.entries()
     }
 }
 
@@ -184,9 +187,11 @@ const ARRIVED_PART: usize = 16;
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.segments > 0 {
-            let mut segments = Vec::with_capacity(self.segments as usize);
-            self.for_each_entry(|space, at, _| segments.push(space.arena.segment_of(at)));
-            segments.into_iter().for_each(|segment| self.space.abandon(segment));
+            // All of them are looked at before the first can be somebody else's.
+            let entries: Vec<_> = self.entries().collect();
+            for (at, _) in entries {
+                self.space.abandon(self.space.arena.segment_of(at));
+            }
             self.space.end_aside(self.segments);
         }
     }

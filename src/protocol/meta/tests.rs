@@ -131,7 +131,7 @@ fn faults_swallow_a_value_only_where_its_length_is_known() {
 #[test]
 fn flags_come_back_in_the_order_of_the_request() {
     let write = |encoder: &mut Encoder<'_, '_>| {
-        encoder.item(&ITEM, |output| output.extend_from_slice(b"abc"))
+        encoder.item(&ITEM, |output| output.extend_from_slice(b"abc"));
     };
     assert_eq!(answer("mg foo", write), "HD\r\n");
     assert_eq!(answer("mg foo v", write), "VA 3\r\nabc\r\n");
