@@ -211,7 +211,10 @@ impl Connection {
             self.session.advance(read_bytes);
             return Poll::Ready(Ok((read_bytes > 0).then_some(Stop::Input)));
         }
-        let scratch_bytes = worker.read_bytes(self.input.len());
+        let scratch_bytes = match self.session.awaits_value() {
+            true => desk.scratch.len(),
+            false => worker.read_bytes(self.input.len()),
+        };
         let mut buffer = ReadBuf::new(&mut desk.scratch[..scratch_bytes]);
         buffer.put_slice(&self.input);
         ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
@@ -367,7 +370,7 @@ impl Connection {
         let bytes = kept_bytes + self.session.buffered_bytes();
         let before = self.buffered_bytes;
         if bytes != before {
-            if kept_bytes > 0 && bytes > before && !worker.may_buffer(before, bytes - before) {
+            if kept_bytes > 0 && bytes > before && !worker.may_keep(before, bytes - before) {
                 worker.figures().counters.count(Count::BuffersOverdrawn);
                 self.next = Next::Fail;
             }
@@ -387,6 +390,10 @@ impl Next {
             }
             Stop::Output => Self::Serve,
             Stop::Close => Self::Close,
+            Stop::Fail => {
+                worker.figures().counters.count(Count::BuffersOverdrawn);
+                Self::Fail
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! To copy a value costs its length twice, once to collect it and once to give it to the system;
 //! to lend it costs a count for each of its pieces, and the room of a segment that cannot be used
-//! again until the client has read. So only what is [large](crate::config::Config::lent_bytes_min)
+//! again until the client has read. So only what is [large](Config::lent_bytes_min)
 //! is lent, and no more than the store has to spare.
 
+use crate::config::Config;
 use crate::store::{Item, Loan, Store};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -26,14 +27,29 @@ pub struct Loans {
     queue: VecDeque<(usize, Loan)>,
     length: usize,
     /// Values of so many bytes are lent.
-    bytes_min: usize,
+    lent_bytes_min: usize,
+    /// Values of more bytes are not copied, even where they cannot be lent.
+    copied_bytes_max: usize,
+    is_overdrawn: bool,
 }
 
 impl Output {
-    /// Nothing yet. Values of `lent_bytes_min` bytes or more will be lent.
+    /// Nothing yet, of a connection.
     #[must_use]
-    pub fn new(lent_bytes_min: usize) -> Self {
-        Self { loans: Loans { bytes_min: lent_bytes_min, ..Loans::default() }, ..Self::default() }
+    pub fn new(config: &Config) -> Self {
+        let loans = Loans {
+            lent_bytes_min: config.lent_bytes_min,
+            copied_bytes_max: config.buffer_bytes_max / 4,
+            ..Loans::default()
+        };
+        Self { loans, ..Self::default() }
+    }
+
+    /// Nothing yet, of the same kind.
+    fn another(&self) -> Self {
+        let Loans { lent_bytes_min, copied_bytes_max, .. } = self.loans;
+        let loans = Loans { lent_bytes_min, copied_bytes_max, ..Loans::default() };
+        Self { loans, ..Self::default() }
     }
 
     /// What to add replies to.
@@ -124,7 +140,7 @@ impl Output {
     /// Takes out what is not sent, up to where a reply ends.
     #[must_use]
     pub fn take_rest(&mut self, end: usize) -> Self {
-        let mut rest = Self::new(self.loans.bytes_min);
+        let mut rest = self.another();
         rest.bytes.extend_from_slice(&self.bytes[self.sent..end]);
         while let Some((before, _)) = self.loans.queue.front()
             && *before <= end
@@ -141,7 +157,8 @@ impl Output {
     #[must_use]
     pub fn take_unsent(&mut self) -> Self {
         if self.bytes.len() - self.sent > self.bytes.capacity() / MOVED_PART {
-            return mem::replace(self, Self::new(self.loans.bytes_min));
+            let another = self.another();
+            return mem::replace(self, another);
         }
         let rest = self.take_rest(self.bytes.len());
         self.bytes.clear();
@@ -187,11 +204,21 @@ impl Loans {
     /// Adds an item's value behind the `bytes` of its output.
     pub fn add_value(&mut self, bytes: &mut Vec<u8>, store: &Store, item: &Item<'_>) {
         let value_bytes = item.value_bytes();
-        if value_bytes >= self.bytes_min && store.lend(item, |loan| self.push(bytes.len(), loan)) {
+        let is_large = value_bytes >= self.lent_bytes_min;
+        if is_large && store.lend(item, |loan| self.push(bytes.len(), loan)) {
+            return;
+        }
+        if value_bytes > self.copied_bytes_max {
+            self.is_overdrawn = true;
             return;
         }
         bytes.reserve(value_bytes + LINE_END_BYTES);
         item.value_chunks().for_each(|chunk| bytes.extend_from_slice(chunk));
+    }
+
+    /// Whether there was a value that could be neither lent nor copied since this was asked last.
+    pub fn take_overdrawn(&mut self) -> bool {
+        mem::take(&mut self.is_overdrawn)
     }
 
     /// Takes back what was lent behind so many bytes of its output.
@@ -223,7 +250,13 @@ impl Loans {
 impl Default for Loans {
     /// Lends nothing.
     fn default() -> Self {
-        Self { queue: VecDeque::new(), length: 0, bytes_min: usize::MAX }
+        Self {
+            queue: VecDeque::new(),
+            length: 0,
+            lent_bytes_min: usize::MAX,
+            copied_bytes_max: usize::MAX,
+            is_overdrawn: false,
+        }
     }
 }
 

@@ -109,10 +109,7 @@ impl Worker {
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
             gather: Gather::default(),
-            engine: Engine {
-                handle: shared.store.register(),
-                output: Output::new(config.lent_bytes_min),
-            },
+            engine: Engine { handle: shared.store.register(), output: Output::new(config) },
         };
         Self {
             number,
@@ -145,15 +142,16 @@ impl Worker {
         Limits { requests: config.requests_per_turn, output_bytes }
     }
 
-    /// How much is read at a time of a connection that has `kept_bytes` of earlier input.
+    /// How much is read at a time of a connection that has `kept_bytes` of earlier input, unless it
+    /// is a value.
     pub(crate) fn read_bytes(&self, kept_bytes: usize) -> usize {
         let most = self.shared.config.input_buffer_bytes;
         if self.shared.buffers_are_scarce() { most.min(kept_bytes + SCARCE_BYTES) } else { most }
     }
 
-    /// Whether a connection whose buffers take `own_bytes` may take so many more.
-    pub(crate) fn may_buffer(&self, own_bytes: usize, additional_bytes: usize) -> bool {
-        self.shared.may_buffer(own_bytes, additional_bytes)
+    /// See [`Shared::may_keep`].
+    pub(crate) fn may_keep(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        self.shared.may_keep(own_bytes, additional_bytes)
     }
 
     /// Counts what a connection's buffers take now, and took before.

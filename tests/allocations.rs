@@ -130,7 +130,7 @@ struct Connection<'s> {
 
 impl<'s> Connection<'s> {
     fn new(shared: &'s Shared) -> Self {
-        let output = Output::new(shared.config.lent_bytes_min);
+        let output = Output::new(&shared.config);
         Self { shared, handle: shared.store.register(), output, answer: Vec::new() }
     }
 

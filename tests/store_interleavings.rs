@@ -139,17 +139,20 @@ fn what_is_lent_outlasts_its_item() {
 }
 
 #[test]
-fn half_of_the_memory_is_lent_and_no_more() {
+fn three_quarters_of_the_memory_are_lent_and_no_more() {
     let store = store(256 << 10, true);
     let mut handle = store.register();
-    for n in 0..8_u8 {
+    for n in 0..10_u8 {
         set(&mut handle.batch(NOW), &[n], &[n; 20_000]);
     }
-    let loans: Vec<Vec<Loan>> = (0..8).map(|n| lend(&store, &[n])).collect();
+    let loans: Vec<Vec<Loan>> = (0..10).map(|n| lend(&store, &[n])).collect();
     let lent = loans.iter().filter(|loans| !loans.is_empty()).count();
     let totals = store.totals();
-    assert!((3..8).contains(&lent) && totals.segments_aside <= totals.segments / 2, "{totals:?}");
-    // Others find room in the other half, though much of what is lent is evicted meanwhile.
+    assert!(
+        (5..10).contains(&lent) && totals.segments_aside <= totals.segments / 4 * 3,
+        "{totals:?}"
+    );
+    // Others find room in the last quarter, though much of what is lent is evicted meanwhile.
     (0..500_u32).for_each(|n| set(&mut handle.batch(NOW), &n.to_le_bytes(), &[9; 3000]));
     for (n, loans) in (0..).zip(&loans) {
         assert!(loans.iter().flat_map(Loan::bytes).all(|&byte| byte == n));

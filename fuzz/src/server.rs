@@ -89,7 +89,7 @@ impl Server {
             self.now += arrival.seconds();
             let mut limits = arrival.limits();
             let limit_bytes = limits.output_bytes.min(STREAM_BYTES_MAX);
-            let mut output = Output::new(self.shared.config.lent_bytes_min);
+            let mut output = Output::new(&self.shared.config);
             let Served { consumed, scanned, stop } = self.turn(&mut output, &mut limits);
             let output = output.take_bytes();
             let is_idle = consumed == 0 && output.is_empty();
@@ -104,7 +104,7 @@ impl Server {
             self.answer.bytes.extend(output);
             match stop {
                 Stop::Turn | Stop::Output => {}
-                Stop::Close => return stop,
+                Stop::Close | Stop::Fail => return stop,
                 Stop::Input => {
                     assert!(self.rest.len() <= REST_BYTES_MAX, "{} bytes wait", self.rest.len());
                     assert!(self.session.buffered_bytes() <= 2 * ITEM_BYTES_MAX);

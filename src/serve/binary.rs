@@ -200,7 +200,7 @@ impl<'s> Serving<'s, '_> {
             return self.complete(header, body, None);
         } else {
             let fields = &rest[..header.body_bytes() - header.value_bytes()];
-            if !self.context.shared.may_buffer(0, fields.len()) {
+            if !self.context.shared.may_receive(0, fields.len()) {
                 let fault = self.no_memory(header, body);
                 self.encoder(header).fault(fault);
                 return self.swallow(header.body_bytes());

@@ -55,6 +55,8 @@ pub enum Stop {
     Output,
     /// The connection is to be closed when the output is sent.
     Close,
+    /// The connection is to be given up: there is no memory for its replies.
+    Fail,
 }
 
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.
@@ -72,7 +74,8 @@ pub fn serve(
     let Session { phase, authenticated, failed_logins, .. } = session;
     let position = 0;
     let (output, loans) = output.parts();
-    match phase {
+    let start = output.len();
+    let served = match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
             let mut serving = text::Serving {
@@ -105,7 +108,13 @@ pub fn serve(
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
+    };
+    if loans.take_overdrawn() {
+        output.truncate(start);
+        loans.retract(start);
+        return Served { stop: Stop::Fail, ..served };
     }
+    served
 }
 
 /// The key that the first request in `input` will probably ask for. A wrong guess is for the caller

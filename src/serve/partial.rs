@@ -109,7 +109,7 @@ impl Partial {
             let total_bytes = self.bytes.len() + self.missing_bytes;
             let capacity = bytes.saturating_mul(2).min(total_bytes);
             let additional_bytes = capacity - self.bytes.len();
-            if !shared.may_buffer(self.bytes.capacity(), additional_bytes)
+            if !shared.may_receive(self.bytes.capacity(), additional_bytes)
                 || self.bytes.try_reserve_exact(additional_bytes).is_err()
             {
                 return false;

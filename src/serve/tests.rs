@@ -61,7 +61,7 @@ impl Harness {
         let mut limits = self.limits;
         // What nobody has taken waits to be sent.
         limits.output_bytes = limits.output_bytes.saturating_sub(self.output.len());
-        let mut output = Output::new(self.shared.config.lent_bytes_min);
+        let mut output = Output::new(&self.shared.config);
         let served = serve(
             &mut context,
             &mut self.session,
@@ -222,7 +222,7 @@ fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
     let mut harness = Harness::with(Config { connections_max: 1 << 20, ..Config::tiny() });
     harness.answer(b"set a 0 0 1\r\nx\r\n");
     let buffers = |harness: &Harness, bytes| harness.shared.workers[1].buffered_bytes.set(bytes);
-    let limit_bytes = (harness.shared.config.buffer_bytes_max / 2) as u64;
+    let limit_bytes = (harness.shared.config.buffer_bytes_max / 4 * 3) as u64;
     let total_bytes = 1 + 10_000 + 2;
     for (room_bytes, answer) in [
         (total_bytes - 2, "SERVER_ERROR out of memory storing object\r\nEND\r\n"),
@@ -239,7 +239,7 @@ fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
 #[test]
 fn however_much_is_buffered_everybody_has_a_share() {
     let mut harness = Harness::new();
-    let share_bytes = harness.shared.config.buffer_bytes_max / 2 / 64;
+    let share_bytes = harness.shared.config.buffer_bytes_max / 4 / 64;
     harness.shared.workers[1].buffered_bytes.set(u64::MAX);
     for (value_bytes, answer) in [
         (share_bytes - 100, "STORED\r\n"),

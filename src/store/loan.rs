@@ -33,7 +33,7 @@ impl Store {
         let arena = &self.space.arena;
         assert!(item.is_of(arena), "a store lends its own");
         let segments = item.value_bytes() / self.space.capacity() + 2;
-        if !self.space.has_room_aside(segments) {
+        if !self.space.may_lend(segments) {
             return false;
         }
         for chunk in item.value_chunks().filter(|chunk| !chunk.is_empty()) {

@@ -128,7 +128,7 @@ impl Batch<'_> {
 
     /// Opens a segment for what arrives, if there may be one more. Returns its first place.
     fn take_aside(&mut self) -> Option<Location> {
-        if !self.store().space.has_room_aside(1) {
+        if !self.store().space.may_receive() {
             return None;
         }
         let Handle { store, counters, .. } = &*self.handle;

@@ -33,7 +33,7 @@ impl Serving<'_, '_> {
         if let Some(value) = rest.get(..total_bytes) {
             self.value(storage, None, value, answer);
             self.consume(total_bytes);
-        } else if self.context.shared.may_buffer(0, line.len()) {
+        } else if self.context.shared.may_receive(0, line.len()) {
             *self.phase = Phase::Value(Box::new(Partial::new(line, total_bytes)));
         } else {
             let fault = command::no_memory(self.context, storage);

@@ -7,8 +7,9 @@
 //!
 //! What is lent can be evicted, overwritten and moved like anything else; only the room that this
 //! makes comes later, when the client has read, and what is being filled makes no room at all. So
-//! both together may be no more than half of what the limit allows, and a segment counts as lent
-//! from the first loan on, though nobody may have missed it yet.
+//! both together may be no more than three quarters of what the limit allows, and nothing further
+//! is received beyond a half. A segment counts as lent from the first loan on, though nobody may
+//! have missed it yet.
 
 use super::super::arena::SegmentId;
 use super::{Ordering, Queue, Space, State, lock};
@@ -19,10 +20,15 @@ impl Space {
         self.aside.load(Ordering::Relaxed)
     }
 
-    /// Whether so many more may be. (Threads that ask at the same time may both be told so.)
-    pub(in crate::store) fn has_room_aside(&self, segments: usize) -> bool {
-        (self.aside() as usize).saturating_add(segments)
-            <= (self.segments_allowed() / ASIDE_PART) as usize
+    /// Whether so many more may be lent. (Threads that ask at the same time may all be told so.)
+    pub(in crate::store) fn may_lend(&self, segments: usize) -> bool {
+        let most = self.segments_allowed() / 4 * 3;
+        (self.aside() as usize).saturating_add(segments) <= most as usize
+    }
+
+    /// Whether one more may be filled with what arrives.
+    pub(in crate::store) fn may_receive(&self) -> bool {
+        self.aside() < self.segments_allowed() / 2
     }
 
     /// Counts a loan of what lies in a segment. The caller has found it there under a guard that is
@@ -71,6 +77,3 @@ impl Space {
         self.free(&mut pool, segment);
     }
 }
-
-/// At most so much of what the limit allows is aside: a half.
-const ASIDE_PART: u32 = 2;
