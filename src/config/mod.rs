@@ -423,7 +423,7 @@ const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
 const BUFFER_BYTES_MAX_LEAST: usize = 64 * MIB;
-const LENT_BYTES_MIN: usize = 16 * KIB;
+const LENT_BYTES_MIN: usize = 64 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";
