@@ -25,6 +25,7 @@ use crate::protocol::{Encode, Fault, Outcome, Request, expiry};
 use crate::shared::Shared;
 use crate::stats::{Count, Counters};
 use crate::store::{Batch, Draft, Expected, OutOfMemory, State};
+use crate::watch::CloseReason;
 
 /// What commands work with, for the time between two waits.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub enum Then {
     /// The rest of the reply, then the next request.
     Stream(Stream),
     /// It ends, when what was written so far is sent.
-    Close,
+    Close(CloseReason),
 }
 
 /// Carries out a request that is complete in itself: neither keys nor a value follow it.
@@ -78,10 +79,10 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut im
             return stream.map_or(Then::Continue, Then::Stream);
         }
         Request::Shutdown { manner } => match shutdown(context, manner) {
-            Ok(()) => return Then::Close,
+            Ok(()) => return Then::Close(CloseReason::Shutdown),
             Err(fault) => Err(fault),
         },
-        Request::Quit => return Then::Close,
+        Request::Quit => return Then::Close(CloseReason::Normal),
         Request::Retrieve(_) | Request::Store(_) | Request::Manage { .. } => {
             unreachable!("served elsewhere")
         }
@@ -93,7 +94,7 @@ pub fn execute(context: &mut Context<'_>, request: Request<'_>, encoder: &mut im
     Then::Continue
 }
 
-fn flush(context: &mut Context<'_>, exptime: Option<i32>) -> Result<Outcome, Fault> {
+fn flush(context: &mut Context<'_>, exptime: Option<i64>) -> Result<Outcome, Fault> {
     context.counters.count(Count::CmdFlush);
     if !context.shared.config.flush_allowed {
         return Err(Fault::FlushNotAllowed);

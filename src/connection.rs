@@ -18,7 +18,7 @@ use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
 use crate::stream::Stream;
-use crate::watch::Event;
+use crate::watch::{CloseReason, Event};
 use crate::worker::{Desk, Occasion, Worker};
 use std::cell::RefCell;
 use std::future::Future;
@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     record: Arc<ConnectionRecord>,
     session: Session,
     next: Next,
+    /// Why it ends, unless it is for a reason that comes from elsewhere.
+    reason: CloseReason,
     /// Input that is not done with: `input[consumed..]`, of which `scanned` bytes hold no line end.
     input: Vec<u8>,
     consumed: usize,
@@ -89,6 +91,7 @@ impl Client {
                 record,
                 session,
                 next: Next::Read,
+                reason: CloseReason::Normal,
                 input: Vec::new(),
                 consumed: 0,
                 scanned: 0,
@@ -134,7 +137,7 @@ impl Connection {
             self.output = output.take_rest(end);
         }
         let woken = self.next == Next::Wait { woken: true };
-        self.next = Next::after(stop, worker);
+        self.stop(stop, worker);
         self.account(worker);
         let goes_on = self.next != Next::Read || self.session.stream().is_some();
         if woken || goes_on || !self.output.is_empty() || worker.stopping() {
@@ -174,7 +177,7 @@ impl Connection {
                 Next::Fail => return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
                 Next::Wait { .. } => unreachable!("who waits does not run"),
             };
-            self.next = Next::after(stop, worker);
+            self.stop(stop, worker);
             ready!(self.send_new(worker, desk, task))?;
             if self.next == Next::Serve {
                 break;
@@ -272,6 +275,26 @@ impl Connection {
         self.session.stream()?.wake_with(task.waker());
         let stop = self.serve_again(worker, desk, limits);
         (!desk.engine.output.is_empty()).then_some(stop)
+    }
+
+    /// Decides what comes next after serving came no further.
+    fn stop(&mut self, stop: Stop, worker: &Worker) {
+        self.next = match stop {
+            Stop::Input => Next::Read,
+            Stop::Turn => {
+                worker.figures().counters.count(Count::ConnYields);
+                Next::Serve
+            }
+            Stop::Output => Next::Serve,
+            Stop::Close(reason) => {
+                self.reason = reason;
+                Next::Close
+            }
+            Stop::Fail => {
+                worker.figures().counters.count(Count::BuffersOverdrawn);
+                Next::Fail
+            }
+        };
     }
 
     fn keep(&mut self, rest: &[u8], scanned: usize) {
@@ -380,24 +403,6 @@ impl Connection {
     }
 }
 
-impl Next {
-    fn after(stop: Stop, worker: &Worker) -> Self {
-        match stop {
-            Stop::Input => Self::Read,
-            Stop::Turn => {
-                worker.figures().counters.count(Count::ConnYields);
-                Self::Serve
-            }
-            Stop::Output => Self::Serve,
-            Stop::Close => Self::Close,
-            Stop::Fail => {
-                worker.figures().counters.count(Count::BuffersOverdrawn);
-                Self::Fail
-            }
-        }
-    }
-}
-
 impl Future for Client {
     type Output = ();
 
@@ -415,10 +420,12 @@ impl Future for Client {
         }
         if let Poll::Ready(result) = &polled {
             let reason = match result {
-                Err(_) => "error",
-                Ok(()) if worker.stopping() => "shutdown",
-                Ok(()) if connection.record.kicked.load(Ordering::Relaxed) => "idle_timeout",
-                Ok(()) => "normal",
+                Err(_) => CloseReason::Error,
+                Ok(()) if worker.stopping() => CloseReason::Shutdown,
+                Ok(()) if connection.record.kicked.load(Ordering::Relaxed) => {
+                    CloseReason::IdleTimeout
+                }
+                Ok(()) => connection.reason,
             };
             let (peer, fd) = (&connection.record.peer, connection.stream.as_raw_fd());
             worker.tell(&Event::Closed { peer, reason, fd });

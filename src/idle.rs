@@ -3,6 +3,9 @@
 //! Nothing is done per request: a task of the worker's looks at the time of each connection's last
 //! input, which is kept anyway, as often as one could have become too old. It shuts the socket
 //! down; the connection then finds that its client has left, and ends as it always does.
+//!
+//! As with memcached only TCP clients have to fear it: who uses a Unix socket is at home here, and
+//! datagrams leave nothing behind that could be closed.
 
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -16,6 +19,7 @@ use tracing::debug;
 use crate::clock::Seconds;
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
+use crate::stream::Endpoint;
 use crate::worker::Worker;
 
 /// A connection, by its descriptor.
@@ -39,13 +43,16 @@ pub(crate) async fn watch(worker: Rc<Worker>, timeout_seconds: Seconds) {
     }
 }
 
-/// The connections that wait for a request for more than `timeout_seconds`, and in how many seconds
+/// The TCP connections that wait for a request for more than `timeout_seconds`, and in how many seconds
 /// there may be another one.
 fn sort(records: &[Known], now: Seconds, timeout_seconds: Seconds) -> (Vec<&Known>, Seconds) {
     let mut idle = Vec::new();
     let mut longest_seconds = 0;
     for known in records {
         let (_, record) = known;
+        if !matches!(record.peer, Endpoint::Tcp(_)) {
+            continue;
+        }
         if record.state.load(Ordering::Relaxed) != ConnectionState::Reading as u8 {
             continue;
         }
@@ -62,10 +69,18 @@ fn sort(records: &[Known], now: Seconds, timeout_seconds: Seconds) -> (Vec<&Know
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Endpoint;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     fn record(last_request: Seconds, state: ConnectionState) -> Arc<ConnectionRecord> {
-        let record = ConnectionRecord::new(Endpoint::Unnamed, Endpoint::Unnamed, last_request);
+        record_of(Endpoint::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))), last_request, state)
+    }
+
+    fn record_of(
+        peer: Endpoint,
+        last_request: Seconds,
+        state: ConnectionState,
+    ) -> Arc<ConnectionRecord> {
+        let record = ConnectionRecord::new(peer, Endpoint::Unnamed, last_request);
         record.state.store(state as u8, Ordering::Relaxed);
         Arc::new(record)
     }
@@ -90,6 +105,12 @@ mod tests {
         assert_eq!(sorted(&records[3..], 1000, 10), (vec![], 7));
         assert_eq!(sorted(&[], 1000, 10), (vec![], 11));
         assert_eq!(sorted(&[], 1000, Seconds::MAX), (vec![], Seconds::MAX));
+    }
+
+    #[test]
+    fn who_comes_by_a_unix_socket_is_never_idle() {
+        let records = [(3, record_of(Endpoint::Unnamed, 900, ConnectionState::Reading))];
+        assert_eq!(sorted(&records, 1000, 10), (vec![], 11));
     }
 
     #[test]

@@ -60,6 +60,10 @@ pub struct Baseline {
     pub accepted: u64,
     /// Connections refused.
     pub rejected: u64,
+    /// Times that accepting had to pause.
+    pub pauses: u64,
+    /// Microseconds that it paused.
+    pub pause_micros: u64,
     /// Lines for clients that watch.
     pub lines: watch::Figures,
     /// Walks over everything that is stored.
@@ -143,7 +147,7 @@ impl Shared {
             watchers,
             crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),
-            tuning: Tuning::default(),
+            tuning: Tuning::new(&config.tuning),
             store,
             listening,
             workers: (0..config.threads).map(|_| WorkerFigures::default()).collect(),
@@ -232,6 +236,8 @@ impl Shared {
             totals: self.store.totals(),
             accepted: self.acceptor.accepted.get(),
             rejected: self.acceptor.rejected.get(),
+            pauses: self.acceptor.pauses.get(),
+            pause_micros: self.acceptor.pause_micros.get(),
             lines: self.watchers.figures().0,
             crawls: self.crawler.figures(),
         }

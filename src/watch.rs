@@ -158,11 +158,24 @@ pub enum Event<'e> {
     Closed {
         /// The client's address.
         peer: &'e Endpoint,
-        /// Why: `normal`, `error`, ...
-        reason: &'static str,
+        /// Why.
+        reason: CloseReason,
         /// The connection.
         fd: RawFd,
     },
+}
+
+/// Why a connection is over, in memcached's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client left, or asked for it.
+    Normal,
+    /// What the client sent made no sense, or the socket failed.
+    Error,
+    /// The client asked for nothing for too long.
+    IdleTimeout,
+    /// The server stops.
+    Shutdown,
 }
 
 impl Watchers {
@@ -299,6 +312,17 @@ impl Event<'_> {
             Self::Deleted { .. } => Kind::Deletions,
             Self::Opened { .. } | Self::Closed { .. } => Kind::ConnectionEvents,
         }
+    }
+}
+
+impl Display for CloseReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Normal => "normal",
+            Self::Error => "error",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Shutdown => "shutdown",
+        })
     }
 }
 

@@ -11,8 +11,9 @@ mod watch;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use support::Server;
 
@@ -52,6 +53,19 @@ impl Client {
             }
             lines.push(line);
         }
+    }
+
+    /// Says that nothing more will be sent, and waits for the server to close.
+    fn leave(mut self) {
+        // Where the server was faster, there is nothing left to shut down.
+        let _ = self.0.get_mut().shutdown(Shutdown::Write);
+        let _ = self.0.read_to_end(&mut Vec::new());
+    }
+
+    /// Breaks the connection off.
+    fn reset(self) {
+        let socket = socket2::SockRef::from(self.0.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket takes its options");
     }
 
     /// Reads what there is left, to the end.

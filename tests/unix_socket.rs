@@ -3,11 +3,12 @@
 mod support;
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::unistd::Uid;
 
@@ -101,6 +102,20 @@ fn clients_authenticate_there_too() {
         assert_eq!(server.ask_and_close(b"get abc\r\n"), "CLIENT_ERROR unauthenticated\r\n");
         let answers = server.ask(b"set x 0 0 12\r\nalice secret\r\nget abc\r\nquit\r\n");
         assert_eq!(answers, "STORED\r\nEND\r\n");
+    }
+}
+
+/// memcached lets go of TCP clients only.
+#[test]
+fn a_client_that_asks_for_nothing_may_stay() {
+    for program in programs() {
+        let server = Server::start(&program, &["-o", "idle_timeout=1"]);
+        let mut silent = UnixStream::connect(&server.path).expect("the server accepts");
+        let patience = Duration::from_secs(4);
+        silent.set_read_timeout(Some(patience)).expect("a socket takes its options");
+        let read = silent.read(&mut [0]).expect_err("it is not closed");
+        assert_eq!(read.kind(), ErrorKind::WouldBlock);
+        assert!(server.ask(b"stats\r\nquit\r\n").contains("STAT idle_kicks 0\r\n"));
     }
 }
 

@@ -69,7 +69,7 @@ impl Server {
     fn receive(mut self, stream: &[u8], arrival: &mut Arrival) -> Answer {
         let mut coming = stream;
         let mut stop = Stop::Input;
-        while !coming.is_empty() && stop != Stop::Close {
+        while !coming.is_empty() && !matches!(stop, Stop::Close(_)) {
             let (piece, after) = coming.split_at(arrival.piece_bytes(coming.len()));
             coming = after;
             self.rest.extend_from_slice(piece);
@@ -104,7 +104,7 @@ impl Server {
             self.answer.bytes.extend(output);
             match stop {
                 Stop::Turn | Stop::Output => {}
-                Stop::Close | Stop::Fail => return stop,
+                Stop::Close(_) | Stop::Fail => return stop,
                 Stop::Input => {
                     assert!(self.rest.len() <= REST_BYTES_MAX, "{} bytes wait", self.rest.len());
                     assert!(self.session.buffered_bytes() <= 2 * ITEM_BYTES_MAX);

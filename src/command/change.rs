@@ -64,7 +64,7 @@ fn delete_or_keep(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<
 }
 
 /// Gives an item a new time to live.
-pub fn touch(context: &mut Context<'_>, key: &[u8], exptime: i32) -> Outcome {
+pub fn touch(context: &mut Context<'_>, key: &[u8], exptime: i64) -> Outcome {
     let expiry = expiry(exptime, context.batch.now());
     let lookup = context.batch.touch(key, expiry);
     context.observer.fetched(key, &lookup.state);

@@ -4,18 +4,17 @@
 //! their movements, is shown as 0; where a slab class is asked for, all items are in the one class
 //! 1.
 
-use super::stream::{Purpose, Stream, Walk};
+use super::stream::{Purpose, Sizes, Stream, Walk};
 use super::{CLASS, CLASSES, Context};
 use crate::protocol::number::strict_u32;
 use crate::protocol::text::Tokens;
 use crate::protocol::{COMPATIBLE_VERSION, Encode, Fault, Outcome};
 use crate::shared::{Baseline, Shared, WorkerFigures};
-use crate::stats::Count;
+use crate::stats::{Count, Sums};
 use crate::store::Totals;
 use crate::stream::Endpoint;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 mod settings;
@@ -61,8 +60,7 @@ fn reported(
         b"items" => items(context, encoder),
         b"slabs" => slabs(context, encoder),
         b"sizes" if shared.config.track_sizes => {
-            let sizes = Purpose::Sizes(BTreeMap::new());
-            return Ok(Report::Stream(Stream::Walk(Walk::new(sizes, true, None))));
+            return Ok(Report::Stream(Stream::Sizes(Sizes::default())));
         }
         b"sizes" => encoder.stat("sizes_status", "disabled"),
         b"larder" => own(context, encoder),
@@ -124,7 +122,8 @@ fn general(context: &Context<'_>, encoder: &mut impl Encode) {
     }
     encoder.stat("bytes_read", sums.get(Count::BytesRead));
     encoder.stat("bytes_written", sums.get(Count::BytesWritten));
-    threads(context, sums.get(Count::ConnYields), encoder);
+    threads(context, &counted, &baseline, encoder);
+    encoder.stat("conn_yields", sums.get(Count::ConnYields));
     engine(context.shared, &counted, &baseline, encoder);
 }
 
@@ -169,38 +168,57 @@ fn traffic(
     zeros(&["read_buf_oom", "reserved_fds"], encoder);
 }
 
-fn threads(context: &Context<'_>, yields: u64, encoder: &mut impl Encode) {
+fn threads(
+    context: &Context<'_>,
+    counted: &Baseline,
+    baseline: &Baseline,
+    encoder: &mut impl Encode,
+) {
     let acceptor = &context.shared.acceptor;
     let accepting = u8::from(!acceptor.paused.load(Ordering::Relaxed));
     encoder.stat("limit_maxbytes", context.shared.store.memory_bytes());
     encoder.stat("accepting_conns", accepting);
-    encoder.stat("listen_disabled_num", acceptor.pauses.get());
-    encoder.stat("time_in_listen_disabled_us", acceptor.pause_micros.get());
+    encoder.stat("listen_disabled_num", counted.pauses.wrapping_sub(baseline.pauses));
+    let pause_micros = counted.pause_micros.wrapping_sub(baseline.pause_micros);
+    encoder.stat("time_in_listen_disabled_us", pause_micros);
     encoder.stat("threads", context.shared.config.threads);
-    encoder.stat("conn_yields", yields);
 }
 
 fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mut impl Encode) {
     let totals = &counted.totals;
     encoder.stat("hash_power_level", totals.index_power);
     encoder.stat("hash_bytes", totals.index_bytes);
-    zeros(SLAB_NAMES, encoder);
-    encoder.stat("slab_reassign_last_busy_status", "none");
-    zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    zeros(&["hash_is_expanding"], encoder);
+    if !shared.tuning.is_off("slab_reassign") {
+        zeros(REASSIGN_NAMES, encoder);
+        encoder.stat("slab_reassign_last_busy_status", "none");
+        zeros(&["slab_reassign_running", "slabs_moved"], encoder);
+    }
     maintenance(shared, counted, baseline, encoder);
     encoder.stat("bytes", totals.items_bytes);
     encoder.stat("curr_items", totals.items);
     encoder.stat("total_items", totals.stored.wrapping_sub(baseline.totals.stored));
     zeros(&["slab_global_page_pool"], encoder);
+    let maintained = is_maintained(shared);
     for (name, count) in losses(totals, &baseline.totals) {
-        encoder.stat(name, count);
+        if maintained || !MAINTAINED_NAMES.contains(&name) {
+            encoder.stat(name, count);
+        }
     }
     let (crawls, earlier) = (&counted.crawls, &baseline.crawls);
     let swept = totals.swept.wrapping_sub(baseline.totals.swept);
     let crawled = crawls.reclaimed.wrapping_sub(earlier.reclaimed);
     encoder.stat("crawler_reclaimed", swept + crawled);
     encoder.stat("crawler_items_checked", crawls.checked.wrapping_sub(earlier.checked));
-    zeros(LRU_NAMES, encoder);
+    zeros(&["lrutail_reflocked"], encoder);
+    if maintained {
+        zeros(LRU_NAMES, encoder);
+    }
+}
+
+/// Whether memcached would have a thread for its lists, and figures of it.
+fn is_maintained(shared: &Shared) -> bool {
+    !shared.tuning.is_off("lru_maintainer_thread")
 }
 
 fn maintenance(
@@ -211,9 +229,14 @@ fn maintenance(
 ) {
     let starts = counted.crawls.starts.wrapping_sub(baseline.crawls.starts);
     let (lines, earlier) = (&counted.lines, &baseline.lines);
-    encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
-    encoder.stat("lru_crawler_starts", starts);
-    zeros(&["lru_maintainer_juggles", "malloc_fails", "log_worker_dropped"], encoder);
+    if shared.crawler.enabled() {
+        encoder.stat("lru_crawler_running", u8::from(shared.crawler.running()));
+        encoder.stat("lru_crawler_starts", starts);
+    }
+    if is_maintained(shared) {
+        zeros(&["lru_maintainer_juggles"], encoder);
+    }
+    zeros(&["malloc_fails", "log_worker_dropped"], encoder);
     encoder.stat("log_worker_written", lines.written.wrapping_sub(earlier.written));
     encoder.stat("log_watcher_skipped", lines.skipped.wrapping_sub(earlier.skipped));
     encoder.stat("log_watcher_sent", lines.sent.wrapping_sub(earlier.sent));
@@ -235,18 +258,25 @@ fn losses(totals: &Totals, baseline: &Totals) -> [(&'static str, u64); 5] {
 
 fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     // The order matters, as it does for the general figures.
-    let baseline = context.shared.baseline().totals;
-    let totals = context.shared.store.totals();
+    let baseline = context.shared.baseline();
+    let counted = context.shared.counted();
+    let totals = &counted.totals;
     if totals.items == 0 {
         return;
     }
-    let no_memory = context.shared.counted().sums.get(Count::StoreNoMemory);
-    let losses = losses(&totals, &baseline);
-    for name in ITEMS_NAMES {
-        let value = match *name {
+    let no_memory = counted.sums.since(&baseline.sums).get(Count::StoreNoMemory);
+    let losses = losses(totals, &baseline.totals);
+    let maintained = is_maintained(context.shared);
+    let temporary = context.shared.tuning.is_on("temp_lru");
+    let is_shown = |name: &&str| match *name {
+        "number_temp" => maintained && temporary,
+        name => maintained || !MAINTAINED_NAMES.contains(&name),
+    };
+    for name in ITEMS_NAMES.iter().copied().filter(is_shown) {
+        let value = match name {
             "number" | "number_cold" => totals.items,
             "mem_requested" => totals.items_bytes,
-            "evicted" => totals.evictions.wrapping_sub(baseline.evictions),
+            "evicted" => totals.evictions.wrapping_sub(baseline.totals.evictions),
             "outofmemory" => no_memory,
             name => losses.iter().find(|(loss, _)| *loss == name).map_or(0, |(_, count)| *count),
         };
@@ -256,7 +286,7 @@ fn items(context: &Context<'_>, encoder: &mut impl Encode) {
 
 fn slabs(context: &Context<'_>, encoder: &mut impl Encode) {
     let totals = context.shared.store.totals();
-    let sums = context.shared.counted().sums.since(&context.shared.baseline().sums);
+    let sums = since_reset(context.shared);
     let memory_bytes = context.shared.store.memory_bytes();
     if totals.items > 0 {
         for name in SLABS_NAMES {
@@ -334,7 +364,7 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments", totals.segments);
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
-    let sums = shared.counted().sums;
+    let sums = since_reset(shared);
     encoder.stat("segments_aside", totals.segments_aside);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
     encoder.stat("connection_buffer_bytes_max", shared.config.buffer_bytes_max);
@@ -344,6 +374,13 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);
     }
+}
+
+/// What the workers counted since counting last started over.
+fn since_reset(shared: &Shared) -> Sums {
+    // In this order nothing is less than it was then.
+    let baseline = shared.baseline();
+    shared.counted().sums.since(&baseline.sums)
 }
 
 fn zeros(names: &[&str], encoder: &mut impl Encode) {
@@ -382,8 +419,7 @@ const COMMAND_COUNTS: &[(&str, Count)] = &[
     ("store_no_memory", Count::StoreNoMemory),
 ];
 
-const SLAB_NAMES: &[&str] = &[
-    "hash_is_expanding",
+const REASSIGN_NAMES: &[&str] = &[
     "slab_reassign_rescues",
     "slab_reassign_chunk_rescues",
     "slab_reassign_inline_reclaim",
@@ -392,20 +428,15 @@ const SLAB_NAMES: &[&str] = &[
     "slab_reassign_busy_nomem",
 ];
 
-const LRU_NAMES: &[&str] = &[
-    "lrutail_reflocked",
-    "moves_to_cold",
-    "moves_to_warm",
-    "moves_within_lru",
-    "direct_reclaims",
-    "lru_bumps_dropped",
-];
+const LRU_NAMES: &[&str] =
+    &["moves_to_cold", "moves_to_warm", "moves_within_lru", "direct_reclaims", "lru_bumps_dropped"];
 
 const ITEMS_NAMES: &[&str] = &[
     "number",
     "number_hot",
     "number_warm",
     "number_cold",
+    "number_temp",
     "age_hot",
     "age_warm",
     "age",
@@ -422,6 +453,24 @@ const ITEMS_NAMES: &[&str] = &[
     "crawler_reclaimed",
     "crawler_items_checked",
     "lrutail_reflocked",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "hits_to_hot",
+    "hits_to_warm",
+    "hits_to_cold",
+    "hits_to_temp",
+];
+
+/// What memcached shows only if a thread looks after its lists.
+const MAINTAINED_NAMES: &[&str] = &[
+    "number_hot",
+    "number_warm",
+    "number_cold",
+    "age_hot",
+    "age_warm",
+    "evicted_active",
     "moves_to_cold",
     "moves_to_warm",
     "moves_within_lru",

@@ -67,7 +67,7 @@ impl Value<'_> {
 /// it breaks off. Returns how many it was shown.
 pub fn retrieve(
     context: &mut Context<'_>,
-    touch: Option<i32>,
+    touch: Option<i64>,
     keys: &[&[u8]],
     mut show: impl FnMut(usize, Option<&Hit<'_>>) -> ControlFlow<()>,
 ) -> usize {
@@ -116,29 +116,28 @@ pub fn fetch<T>(
     let hit = if fetch.touch.is_none() { Count::GetHits } else { Count::TouchHits };
     loop {
         let Context { shared, counters, batch, observer } = context;
-        let lookup = batch.look(fetch.key);
-        observer.fetched(fetch.key, &lookup.state);
-        count_death(counters, &lookup.state);
-        let lookup = match take(shared, batch, fetch, lookup) {
+        let lookup = match take(shared, batch, fetch, batch.look(fetch.key)) {
             Ok((item, attributes)) => {
+                observer.fetched(fetch.key, &State::Hit(item));
                 counters.count(hit);
                 return Some(show(&attributes, Value { item: Some(item), shared }));
             }
             Err(lookup) => lookup,
         };
-        let Some(exptime) = fetch.create else { break };
         let nothing = lookup.witness();
-        match create(context, fetch, exptime, nothing) {
-            Creation::Created(attributes) => {
-                context.counters.count(hit);
-                return Some(show(&attributes, Value { item: None, shared: context.shared }));
-            }
-            Creation::Changed => {}
-            Creation::NoMemory => break,
-        }
+        let absence = absence(&lookup.state);
+        let created = match fetch.create.map(|exptime| create(context, fetch, exptime, nothing)) {
+            // Somebody else was faster: it is as if nobody had looked yet.
+            Some(Creation::Changed) => continue,
+            Some(Creation::Created(attributes)) => Some(attributes),
+            Some(Creation::NoMemory) | None => None,
+        };
+        context.observer.fetched(fetch.key, &absence);
+        count_death(context.counters, &absence);
+        context.counters.count(if created.is_some() { hit } else { Count::GetMisses });
+        let value = Value { item: None, shared: context.shared };
+        return created.map(|attributes| show(&attributes, value));
     }
-    context.counters.count(Count::GetMisses);
-    None
 }
 
 /// As [`fetch`], for several keys, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS) at most, of which
@@ -152,15 +151,19 @@ pub fn fetch_each(
     let Context { shared, counters, batch, observer } = context;
     let batch = &*batch;
     batch.look_each(keys, |number, lookup| {
-        observer.fetched(keys[number], &lookup.state);
-        count_death(counters, &lookup.state);
         let fetch = Fetch::plain(keys[number]);
-        if let Ok((item, attributes)) = take(shared, batch, &fetch, lookup) {
-            counters.count(Count::GetHits);
-            show(number, Some((&attributes, Value { item: Some(item), shared })))
-        } else {
-            counters.count(Count::GetMisses);
-            show(number, None)
+        match take(shared, batch, &fetch, lookup) {
+            Ok((item, attributes)) => {
+                observer.fetched(fetch.key, &State::Hit(item));
+                counters.count(Count::GetHits);
+                show(number, Some((&attributes, Value { item: Some(item), shared })))
+            }
+            Err(Lookup { state, .. }) => {
+                observer.fetched(fetch.key, &state);
+                count_death(counters, &state);
+                counters.count(Count::GetMisses);
+                show(number, None)
+            }
         }
     })
 }
@@ -212,6 +215,15 @@ fn take<'b>(
     }
 }
 
+/// Why there is no item, for longer than the look that found none.
+fn absence(state: &State<'_>) -> State<'static> {
+    match state {
+        State::Expired => State::Expired,
+        State::Flushed => State::Flushed,
+        State::Hit(_) | State::Missing => State::Missing,
+    }
+}
+
 fn ends_soon(fetch: &Fetch<'_>, attributes: &Attributes, now: Seconds) -> bool {
     let Some(recache) = fetch.recache else { return false };
     let end = match fetch.touch {
@@ -225,7 +237,7 @@ fn ends_soon(fetch: &Fetch<'_>, attributes: &Attributes, now: Seconds) -> bool {
 fn create(
     context: &mut Context<'_>,
     fetch: &Fetch<'_>,
-    exptime: i32,
+    exptime: i64,
     nothing: Witness,
 ) -> Creation {
     let Context { shared, batch, .. } = context;

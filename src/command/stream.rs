@@ -12,6 +12,7 @@ use crate::protocol::encode::Encoder;
 use crate::protocol::listing::Facts;
 use crate::protocol::manage::Refusal;
 use crate::protocol::{Encode, Fault, is_text_key};
+use crate::shared::Shared;
 use crate::store::{Cursor, Item};
 use crate::watch::Watching;
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use std::task::Waker;
 pub enum Stream {
     /// A walk over everything that is stored.
     Walk(Walk),
+    /// The figures by size.
+    Sizes(Sizes),
     /// The figures by prefix, from this part on.
     Prefixes(usize),
     /// What is watched, as it happens.
@@ -69,8 +72,14 @@ pub enum Purpose {
         /// In so many bytes and a shard's more.
         bytes_left: usize,
     },
-    /// Count items by size.
-    Sizes(BTreeMap<usize, u64>),
+}
+
+/// Items counted by size, as far as a walk has come.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    cursor: Cursor,
+    /// How many there are in each step, by its upper end in bytes.
+    counts: BTreeMap<usize, u64>,
 }
 
 impl Stream {
@@ -83,6 +92,7 @@ impl Stream {
     ) -> Progress {
         match self {
             Self::Walk(walk) => walk.advance(context, output_bytes, output),
+            Self::Sizes(sizes) => sizes.advance(context, &mut Encoder::new(output, false)),
             Self::Prefixes(part) => list_prefixes(context, part, output_bytes, output),
             Self::Watch { watching, waker } => {
                 watching.drain(waker.as_ref(), output);
@@ -145,8 +155,6 @@ impl Walk {
     ) -> bool {
         let Context { shared, batch, .. } = context;
         let Some(cursor) = &mut self.cursor else { return false };
-        let bytes_of =
-            |item: &Item<'_>| item_bytes(shared, item.key(), item.flags(), item.value_bytes());
         match &mut self.purpose {
             Purpose::Reclaim => {
                 let Some(swept) = batch.sweep_next(cursor) else { return false };
@@ -162,7 +170,7 @@ impl Walk {
                     last_access: item.last_access(),
                     cas: visible_cas(shared, item.cas()),
                     fetched: item.is_fetched(),
-                    bytes: bytes_of(item),
+                    bytes: bytes_of(shared, item),
                     flags: item.flags(),
                 });
             }),
@@ -184,9 +192,6 @@ impl Walk {
                 *bytes_left = bytes_left.saturating_sub(encoder.written() - before);
                 walked
             }
-            Purpose::Sizes(sizes) => batch.visit_next(cursor, |item| {
-                *sizes.entry(bytes_of(item).next_multiple_of(SIZE_STEP_BYTES)).or_default() += 1;
-            }),
         }
     }
 }
@@ -198,14 +203,33 @@ impl Purpose {
             Self::Reclaim => {}
             Self::Metadump | Self::List { .. } => encoder.end(),
             Self::KeyDump => encoder.end_of_requests(),
-            Self::Sizes(sizes) => {
-                for (bytes, count) in sizes {
+        }
+    }
+}
+
+impl Sizes {
+    /// Walks over the next items, and writes the figures behind the last.
+    pub fn advance(&mut self, context: &Context<'_>, encoder: &mut impl Encode) -> Progress {
+        let Self { cursor, counts } = self;
+        for _ in 0..SHARDS_PER_PIECE {
+            let walked = context.batch.visit_next(cursor, |item| {
+                let bytes = bytes_of(context.shared, item).next_multiple_of(SIZE_STEP_BYTES);
+                *counts.entry(bytes).or_default() += 1;
+            });
+            if !walked {
+                for (bytes, count) in counts {
                     encoder.stat(bytes, count);
                 }
                 encoder.end();
+                return Progress::Ended;
             }
         }
+        Progress::GoesOn
     }
+}
+
+fn bytes_of(shared: &Shared, item: &Item<'_>) -> usize {
+    item_bytes(shared, item.key(), item.flags(), item.value_bytes())
 }
 
 fn list_prefixes(

@@ -4,6 +4,7 @@
 //! decided in [`super::Config`], so that clap answers for the grammar alone: unknown options and
 //! missing values.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -210,7 +211,15 @@ pub(super) fn matches<W>(words: impl IntoIterator<Item = W>) -> Result<ArgMatche
 where
     W: Into<OsString> + Clone,
 {
-    command().try_get_matches_from(words)
+    with_grammar(|grammar| grammar.try_get_matches_from_mut(words))
+}
+
+/// Lends the grammar, which is made once: each line of a file is read by it.
+pub(super) fn with_grammar<T>(use_it: impl FnOnce(&mut Command) -> T) -> T {
+    thread_local! {
+        static GRAMMAR: RefCell<Command> = RefCell::new(command());
+    }
+    GRAMMAR.with_borrow_mut(use_it)
 }
 
 /// The grammar. As getopt has it, the word after an option that takes a value is its value,

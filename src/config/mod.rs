@@ -10,6 +10,7 @@ mod environment;
 mod file;
 mod generate;
 mod listen;
+mod shown;
 mod sources;
 mod suboptions;
 mod udp;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use self::shown::Shown;
 use crate::auth::Authentication;
 use crate::failure::Failure;
 
@@ -39,9 +41,9 @@ pub struct Config {
     pub dialects: Dialects,
     /// Who may use the server; everybody if `None`.
     pub authentication: Option<Arc<Authentication>>,
-    /// TCP port as the user gave it, for `stats settings`; 0 where the system chooses or TCP is
-    /// off.
-    pub tcp_port: u16,
+    /// TCP port as the user gave it, for `stats settings`; -1 where the system chooses, 0 where TCP
+    /// is off.
+    pub tcp_port: i32,
     /// `-l` as typed, or `None`, for `stats settings` (`inter`).
     pub listen_typed: Option<String>,
     /// Worker threads.
@@ -56,9 +58,9 @@ pub struct Config {
     pub refuse_over_limit: bool,
     /// Where to receive datagrams. Empty where they are off.
     pub udp: Vec<Listener>,
-    /// Their port as the user gave it, for `stats settings`; 0 where the system chooses or they are
-    /// off.
-    pub udp_port: u16,
+    /// Their port as the user gave it, for `stats settings`; -1 where the system chooses, 0 where
+    /// they are off.
+    pub udp_port: i32,
     /// What one address may be sent in reply to datagrams.
     pub udp_bytes_per_second: u32,
     /// The Unix socket to listen on, and nowhere else.
@@ -107,6 +109,8 @@ pub struct Config {
     pub idle_timeout_seconds: u32,
     /// Options as typed that mean nothing here, for one line in the log.
     pub without_effect: Vec<String>,
+    /// What they set, by the names and in the form that `stats settings` has for it.
+    pub tuning: Vec<(&'static str, String)>,
     /// Bytes read from a socket at a time; one buffer of this size per worker.
     pub input_buffer_bytes: usize,
     /// Unsent reply bytes at which a connection stops being parsed.
@@ -150,7 +154,7 @@ impl Config {
             listen,
             dialects,
             authentication,
-            tcp_port: port.unwrap_or(0),
+            tcp_port: shown_port(port),
             listen_typed: (!args.listen.is_empty()).then(|| args.listen.join(",")),
             threads,
             memory_bytes,
@@ -161,7 +165,7 @@ impl Config {
                 CONNECTIONS_COMPLAINT,
             )?,
             udp,
-            udp_port: udp_port.unwrap_or(0),
+            udp_port: shown_port(udp_port),
             udp_bytes_per_second: udp::bytes_per_second(args.udp_rate.as_deref())?,
             unix_socket: args.unix_socket.clone(),
             unix_mode: unix_mode(args.unix_mask.as_deref())?,
@@ -187,6 +191,7 @@ impl Config {
             refuse_over_limit: suboptions.refuse_over_limit,
             idle_timeout_seconds: suboptions.idle_timeout_seconds,
             without_effect: without_effect(args, suboptions.without_effect, threads)?,
+            tuning: tuning(args, suboptions.shown),
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
             buffer_bytes_max: buffer_bytes_max(memory_bytes, item_bytes_max),
@@ -237,6 +242,7 @@ impl Config {
             refuse_over_limit: true,
             idle_timeout_seconds: 0,
             without_effect: Vec::new(),
+            tuning: Vec::new(),
             input_buffer_bytes: 4096,
             output_limit_bytes: 4096,
             buffer_bytes_max: 64 << 20,
@@ -280,6 +286,20 @@ fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("This server is not built with TLS support."));
     }
     Ok(())
+}
+
+/// What only tunes memcached's own engine, as it is shown; `suboptions` among it.
+fn tuning(args: &Args, suboptions: Shown) -> Shown {
+    let factor = args.slab_growth_factor.as_deref().map(|typed| shown::decimal(typed, 2));
+    let chunk = args.slab_min_size.clone();
+    let options = [("growth_factor", factor), ("chunk_size", chunk)];
+    let options = options.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    options.chain(suboptions).collect()
+}
+
+/// A port as `stats settings` shows it: none is 0, and any that is free -1.
+fn shown_port(port: Option<u16>) -> i32 {
+    port.map_or(0, |port| if port == 0 { -1 } else { port.into() })
 }
 
 /// The names of what only tunes memcached's own engine, `suboptions` among it. It must be right all

@@ -225,12 +225,13 @@ impl Setting {
 
 /// What was given, by the names that options have in the grammar.
 fn settings(matches: &ArgMatches) -> Vec<Setting> {
-    let command = args::command();
-    let settings = command.get_arguments().filter(|arg| {
-        let id = arg.get_id().as_str();
-        !COMMAND_LINE_ONLY.contains(&id) && is_given(matches, id)
-    });
-    settings.flat_map(|arg| settings_of(arg, matches)).collect()
+    args::with_grammar(|grammar| {
+        let given = grammar.get_arguments().filter(|arg| {
+            let id = arg.get_id().as_str();
+            !COMMAND_LINE_ONLY.contains(&id) && is_given(matches, id)
+        });
+        given.flat_map(|arg| settings_of(arg, matches)).collect()
+    })
 }
 
 fn settings_of(arg: &Arg, matches: &ArgMatches) -> Vec<Setting> {

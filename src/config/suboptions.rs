@@ -5,6 +5,7 @@
 //! back so that the log can name them. What would change what clients see is refused instead.
 
 use super::KIB;
+use super::shown::{Shown, shown};
 use crate::failure::Failure;
 
 /// What the lists say.
@@ -22,6 +23,8 @@ pub(super) struct Suboptions {
     pub(super) watcher_buffer_bytes: usize,
     /// The names of the options that have no effect, in their order.
     pub(super) without_effect: Vec<String>,
+    /// What they set all the same, as it is to be shown.
+    pub(super) shown: Shown,
 }
 
 /// Reads the lists as typed.
@@ -37,6 +40,7 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         crawl: true,
         watcher_buffer_bytes: WATCHER_BUFFER_KIB_DEFAULT * KIB,
         without_effect: Vec::new(),
+        shown: Vec::new(),
     };
     for typed in lists.iter().flat_map(|list| list.split(',')).filter(|typed| !typed.is_empty()) {
         let (name, value) = match typed.split_once('=') {
@@ -66,8 +70,11 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
                 read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
             }
             name => {
-                // The defaults of 1.4, of which this one means something here.
-                read.refuse_over_limit &= name != "no_modern";
+                if name == "no_modern" {
+                    // The defaults of 1.4, of which these mean something here.
+                    (read.refuse_over_limit, read.crawl) = (false, false);
+                }
+                read.shown.extend(shown(name, value));
                 read.without_effect.push(format!("-o {name}"));
             }
         }

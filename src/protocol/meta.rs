@@ -9,7 +9,7 @@ mod encode;
 pub use self::encode::Encoder;
 
 use super::base64::{self, DecodedKey};
-use super::number::{strict_i32, strict_u32, strict_u64};
+use super::number::{strict_exptime, strict_u32, strict_u64};
 use super::text::{Tokens, VALUE_BYTES_MAX, VALUE_END, without_end};
 use super::{
     Counting, Creation, Deletion, Direction, Fault, Fetch, KEY_BYTES_MAX, Keep, Mode, Recache,
@@ -144,13 +144,16 @@ pub fn announced_bytes(line: &[u8]) -> usize {
 
 /// Flags that say only what to show, if there are no others.
 fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
-    let mut asked = FlagSet::default();
     // What most ask for, flags of one letter each, is known at a glance.
     let (letters, rest) = flags.as_chunks();
-    let is_plain = |&[blank, flag]: &[u8; 2]| blank == b' ' && flag != b'O' && PLAIN.has(flag);
-    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(is_plain) {
-        return letters.iter().all(|&[_, flag]| asked.add(flag)).then_some(asked);
+    let mut asked = FlagSet::default();
+    let mut is_plain = |&[blank, flag]: &[u8; 2]| {
+        blank == b' ' && flag != b'O' && PLAIN.has(flag) && asked.add(flag)
+    };
+    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(&mut is_plain) {
+        return Some(asked);
     }
+    let mut asked = FlagSet::default();
     for (number, flag) in Tokens::new(flags).enumerate() {
         let is_plain = PLAIN.has(flag[0]) && (flag[0] != b'O' || flag.len() <= OPAQUE_BYTES_MAX);
         if !is_plain || !asked.add(flag[0]) || number == FLAGS_MAX {
@@ -168,10 +171,10 @@ struct Arguments<'a> {
     client_flags: u32,
     compare: Option<u64>,
     cas: Option<u64>,
-    touch: Option<i32>,
-    create: Option<i32>,
+    touch: Option<i64>,
+    create: Option<i64>,
     /// What an item that is created ends up with: the last of `touch` and `create`.
-    created_exptime: i32,
+    created_exptime: i64,
     recache: Option<Recache>,
     initial: u64,
     delta: u64,
@@ -264,7 +267,7 @@ impl<'a> Arguments<'a> {
 
     /// Takes what is glued to a flag.
     fn take(&mut self, flag: u8, token: &[u8]) -> Result<(), Fault> {
-        let exptime = || strict_i32(token).ok_or(Fault::BadToken);
+        let exptime = || strict_exptime(token).ok_or(Fault::BadToken);
         let cas = || strict_u64(token).ok_or(Fault::BadToken);
         match flag {
             b'N' => {
@@ -381,7 +384,7 @@ fn inspection<'a>(reply: Reply<'a>, decoded: &'a mut DecodedKey) -> Line<'a> {
 }
 
 fn value_bytes(token: &[u8]) -> Option<usize> {
-    let bytes = usize::try_from(strict_i32(token)?).ok()?;
+    let bytes = usize::try_from(strict_exptime(token)?).ok()?;
     (bytes <= VALUE_BYTES_MAX).then_some(bytes)
 }
 

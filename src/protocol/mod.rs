@@ -42,7 +42,7 @@ pub enum Request<'a> {
         /// The item.
         key: &'a [u8],
         /// As the client gave it, see [`Storage::exptime`].
-        exptime: i32,
+        exptime: i64,
     },
     /// Count up or down.
     Count(Counting<'a>),
@@ -50,7 +50,7 @@ pub enum Request<'a> {
     Flush {
         /// When, see [`Storage::exptime`]; but nothing in the past: 0 and less is now. `None` if it
         /// cannot be read: whether flushing is allowed at all is said first.
-        exptime: Option<i32>,
+        exptime: Option<i64>,
     },
     /// Nothing, but an answer.
     Noop,
@@ -95,7 +95,7 @@ pub struct Retrieval {
     /// Show each item's cas.
     pub cas: bool,
     /// Give each item this time to live, see [`Storage::exptime`].
-    pub touch: Option<i32>,
+    pub touch: Option<i64>,
 }
 
 /// One item that is asked for, and what is to become of it by that.
@@ -106,11 +106,11 @@ pub struct Fetch<'a> {
     /// Count it as a use of the item.
     pub mark: bool,
     /// Give the item this time to live, see [`Storage::exptime`].
-    pub touch: Option<i32>,
+    pub touch: Option<i64>,
     /// Offer the lease if the item ends soon.
     pub recache: Option<Recache>,
     /// Where there is no item, put an empty one that ends then, and give the lease.
-    pub create: Option<i32>,
+    pub create: Option<i64>,
     /// The cas for an item that is created, where it is not to be a new one.
     pub cas: Option<u64>,
 }
@@ -127,7 +127,7 @@ impl<'a> Fetch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recache {
     /// Before then, see [`Storage::exptime`].
-    pub exptime: i32,
+    pub exptime: i64,
     /// By its new time to live, not by the one that it had.
     pub touched: bool,
 }
@@ -142,8 +142,8 @@ pub struct Storage<'a> {
     /// The client's flags.
     pub flags: u32,
     /// 0: never expires; negative: has expired; up to 30 days: seconds from now; otherwise: a Unix
-    /// second.
-    pub exptime: i32,
+    /// second. Text has 32 bits for it with a sign, a packet 32 without.
+    pub exptime: i64,
     /// Length of the value, without the line end that follows it.
     pub value_bytes: usize,
     /// Store only if the item's cas is this one: no item has 0. ([`Mode::Add`] does not compare.)
@@ -220,7 +220,7 @@ pub struct Keep {
     /// What stays is stale, under a new cas, and its lease is to be had.
     pub stale: bool,
     /// When it ends, see [`Storage::exptime`].
-    pub exptime: Option<i32>,
+    pub exptime: Option<i64>,
     /// The cas that it gets: else a new one if it is stale, and the one that it had if not.
     pub cas: Option<u64>,
 }
@@ -239,7 +239,7 @@ pub struct Counting<'a> {
     /// The cas that the item gets, where it is not to be a new one.
     pub cas: Option<u64>,
     /// Give the item this time to live, see [`Storage::exptime`].
-    pub touch: Option<i32>,
+    pub touch: Option<i64>,
     /// Create an item where there is none.
     pub create: Option<Creation>,
 }
@@ -258,7 +258,7 @@ pub struct Creation {
     /// What it begins with.
     pub initial: u64,
     /// See [`Storage::exptime`].
-    pub exptime: i32,
+    pub exptime: i64,
 }
 
 /// Which way to count.
@@ -453,12 +453,12 @@ pub fn is_text_key(key: &[u8]) -> bool {
 
 /// When an item with this expiry of a client's ends (0: never).
 #[must_use]
-pub fn expiry(exptime: i32, now: Seconds) -> Seconds {
+pub fn expiry(exptime: i64, now: Seconds) -> Seconds {
     match u32::try_from(exptime) {
-        Err(_) => LONG_AGO,
-        Ok(0) => 0,
+        Err(_) if exptime < 0 => LONG_AGO,
         Ok(delay @ 1..=RELATIVE_SECONDS_MAX) => now.saturating_add(delay),
         Ok(second) => second,
+        Err(_) => Seconds::MAX,
     }
 }
 
@@ -479,6 +479,8 @@ mod tests {
         assert_eq!(expiry(2_592_000, now), now + 2_592_000);
         assert_eq!(expiry(2_592_001, now), 2_592_001);
         assert_eq!(expiry(-1, now), LONG_AGO);
-        assert_eq!(expiry(i32::MIN, now), LONG_AGO);
+        assert_eq!(expiry(i64::MIN, now), LONG_AGO);
+        assert_eq!(expiry(u32::MAX.into(), now), u32::MAX);
+        assert_eq!(expiry(i64::MAX, now), u32::MAX);
     }
 }

@@ -34,6 +34,12 @@ pub fn strict_i32(token: &[u8]) -> Option<i32> {
     i32::try_from(number).ok()
 }
 
+/// A time to live, as [`strict_i32`].
+#[must_use]
+pub fn strict_exptime(token: &[u8]) -> Option<i64> {
+    strict_i32(token).map(i64::from)
+}
+
 /// An unsigned number that may stand between white space, and behind a sign. What follows the white
 /// space is not looked at. A negative number is none, but for -0.
 #[must_use]
@@ -50,6 +56,10 @@ pub fn lenient_i64(text: &[u8]) -> Option<i64> {
 }
 
 fn lenient(text: &[u8]) -> Option<(bool, u64)> {
+    // What most say of most items is 0.
+    if let &[digit @ b'0'..=b'9'] = text {
+        return Some((false, u64::from(digit - b'0')));
+    }
     let start = text.iter().position(|&byte| !is_space(byte))?;
     let (negative, text) = match text[start..].split_first()? {
         (b'-', rest) => (true, rest),

@@ -4,7 +4,7 @@
 //! stored. Only blanks separate tokens: a tab, a NUL or any byte above 127 is part of a key.
 
 use super::manage::Area;
-use super::number::{lenient_i64, lenient_u64, strict_i32, strict_u32, strict_u64};
+use super::number::{lenient_i64, lenient_u64, strict_exptime, strict_i32, strict_u32, strict_u64};
 use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
 };
@@ -164,8 +164,13 @@ impl<'a> Iterator for Tokens<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|&byte| byte != b' ')?;
-        let text = &self.rest[start..];
+        let mut text = self.rest;
+        while let [b' ', rest @ ..] = text {
+            text = rest;
+        }
+        if text.is_empty() {
+            return None;
+        }
         let (token, rest) = text.split_at(token_bytes(text));
         self.rest = rest;
         Some(token)
@@ -213,7 +218,7 @@ fn touched_keys(cas: bool, rest: &[u8]) -> Line<'_> {
     if first(tokens.rest()).is_empty() {
         return Line::refused(Fault::BadFormat, false);
     }
-    match strict_i32(exptime) {
+    match strict_exptime(exptime) {
         Some(exptime) => keys(Retrieval { cas, touch: Some(exptime) }, tokens.rest()),
         None => Line::refused(Fault::InvalidExptime, false),
     }
@@ -296,7 +301,7 @@ fn keyed<'a>(
 }
 
 fn touch<'a>(key: &'a [u8], exptime: &[u8]) -> Result<Request<'a>, Fault> {
-    let exptime = strict_i32(exptime).ok_or(Fault::InvalidExptime)?;
+    let exptime = strict_exptime(exptime).ok_or(Fault::InvalidExptime)?;
     Ok(Request::Touch { key, exptime })
 }
 
@@ -311,7 +316,7 @@ fn flush(rest: &[u8]) -> Line<'_> {
     let exptime = match Tokens::new(rest).count() {
         0 => Some(0),
         1 if quiet => Some(0),
-        _ => strict_i32(first(rest)),
+        _ => strict_exptime(first(rest)),
     };
     Line::request(Request::Flush { exptime }, quiet)
 }
@@ -383,8 +388,8 @@ fn truncated_flags(flags: u64) -> u32 {
 
 /// An expiry beyond 32 bits loses what is beyond.
 #[expect(clippy::cast_possible_truncation, reason = "memcached truncates it, and says STORED")]
-fn truncated_exptime(exptime: i64) -> i32 {
-    exptime as i32
+fn truncated_exptime(exptime: i64) -> i64 {
+    i64::from(exptime as i32)
 }
 
 /// What follows every value.

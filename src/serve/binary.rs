@@ -2,15 +2,18 @@
 //! which are looked up together.
 
 mod entry;
+mod stream;
 
+use self::stream::Reply;
 use super::partial::Partial;
 use super::{Limits, Stop};
-use crate::command::{self, Context, Progress, Stream, Then};
+use crate::command::{self, Context, Then};
 use crate::output::Loans;
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
 use crate::store::{Incoming, PREFETCH_KEYS};
+use crate::watch::CloseReason;
 use std::ops::ControlFlow;
 use std::{mem, slice};
 
@@ -24,6 +27,8 @@ pub(super) enum Phase {
     Body(Box<PartialPacket>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
+    /// A reply is under way that takes longer than a turn. Its packet is done with.
+    Reply(Box<Reply>),
 }
 
 /// A packet whose value has arrived in part.
@@ -51,7 +56,7 @@ pub(super) struct Serving<'s, 'w> {
 impl<'s> Serving<'s, '_> {
     pub(super) fn run(&mut self, limits: &mut Limits) -> Stop {
         loop {
-            if self.rest().is_empty() {
+            if self.rest().is_empty() && !matches!(self.phase, Phase::Reply(_)) {
                 return Stop::Input;
             }
             if self.output.len() + self.loans.bytes() >= limits.output_bytes {
@@ -62,6 +67,7 @@ impl<'s> Serving<'s, '_> {
                 Phase::Packet => self.packet(limits),
                 Phase::Body(_) => self.more_body(),
                 Phase::Swallow(left) => self.swallow(left),
+                Phase::Reply(_) => self.reply(),
             };
             if let Some(stop) = stop {
                 return stop;
@@ -76,18 +82,18 @@ impl<'s> Serving<'s, '_> {
     fn packet(&mut self, limits: &mut Limits) -> Option<Stop> {
         let rest = self.rest();
         let Some((header, rest)) = rest.split_first_chunk() else { return Some(Stop::Input) };
-        let Some(header) = Header::read(header) else { return Some(Stop::Close) };
+        let Some(header) = Header::read(header) else { return Some(Stop::BROKEN) };
         if let Err(fault) = header.check_lengths() {
             self.encoder(&header).fault(fault);
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         if !*self.authenticated && !header.is_for_everybody() {
             self.encoder(&header).unauthenticated();
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         if let Err(fault) = header.check_parts() {
             self.encoder(&header).fault(fault);
-            return Some(Stop::Close);
+            return Some(Stop::BROKEN);
         }
         let Some(body) = header.body(rest) else { return Some(Stop::Input) };
         if let Some(Command::Get(_)) = header.command {
@@ -103,14 +109,18 @@ impl<'s> Serving<'s, '_> {
             }
             Asked::Request(Request::Quit) => {
                 self.encoder(&header).outcome(Outcome::Ok);
-                return Some(Stop::Close);
+                return Some(Stop::Close(CloseReason::Normal));
             }
             Asked::Request(request) => {
                 let mut encoder = Encoder::new(self.output, &header);
                 match command::execute(self.context, request, &mut encoder) {
                     Then::Continue => {}
-                    Then::Stream(stream) => self.streamed(&header, stream),
-                    Then::Close => return Some(Stop::Close),
+                    Then::Stream(stream) => {
+                        self.position += header.body_bytes();
+                        *self.phase = Phase::Reply(Box::new(Reply::new(header, stream)));
+                        return None;
+                    }
+                    Then::Close(reason) => return Some(Stop::Close(reason)),
                 }
             }
             Asked::Store(storage) => match command::admit(self.context, &storage) {
@@ -136,19 +146,6 @@ impl<'s> Serving<'s, '_> {
         self.ahead = self.ahead.saturating_sub(1);
     }
 
-    /// Answers with what the text protocol streams, as one figure. Only figures by prefix are so
-    /// bounded that it can be.
-    fn streamed(&mut self, header: &Header, mut stream: Stream) {
-        if !matches!(stream, Stream::Prefixes(_)) {
-            return self.encoder(header).fault(Fault::UnknownCommand);
-        }
-        let mut text = Vec::new();
-        while stream.advance(self.context, usize::MAX, &mut text) == Progress::GoesOn {}
-        let mut encoder = self.encoder(header);
-        encoder.figure(b"detailed", &text);
-        encoder.end();
-    }
-
     /// Serves as many retrievals as follow one another, of which this is the first. Nothing is
     /// stored between them, so they can be looked up together.
     fn gets(&mut self, header: &Header, key: &[u8], limits: &mut Limits) {
@@ -168,7 +165,7 @@ impl<'s> Serving<'s, '_> {
     /// length. Returns how many packets are done with.
     fn items(
         &mut self,
-        touch: Option<i32>,
+        touch: Option<i64>,
         headers: &[Header],
         keys: &[&[u8]],
         output_bytes: usize,
@@ -328,6 +325,10 @@ impl Phase {
     }
 
     pub(super) fn buffered_bytes(&self) -> usize {
-        if let Self::Body(partial) = self { partial.body.capacity_bytes() } else { 0 }
+        match self {
+            Self::Body(partial) => partial.body.capacity_bytes(),
+            Self::Reply(reply) => reply.buffered_bytes(),
+            Self::Packet | Self::Swallow(_) => 0,
+        }
     }
 }

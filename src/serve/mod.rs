@@ -23,6 +23,7 @@ use crate::command::Context;
 use crate::output::Output;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
+use crate::watch::CloseReason;
 
 /// The limits within which [`serve`] stays.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +55,14 @@ pub enum Stop {
     /// There is more input, but the output must be sent first.
     Output,
     /// The connection is to be closed when the output is sent.
-    Close,
+    Close(CloseReason),
     /// The connection is to be given up: there is no memory for its replies.
     Fail,
+}
+
+impl Stop {
+    /// The connection is to be closed, since nobody can tell what the client wants.
+    const BROKEN: Self = Self::Close(CloseReason::Error);
 }
 
 /// Serves what is in `input`, whose first `scanned` bytes are known to hold no line end.

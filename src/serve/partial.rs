@@ -98,12 +98,9 @@ impl Partial {
         self.bytes.capacity()
     }
 
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.front_bytes..]
-    }
-
-    /// There is never room for more than twice as much.
-    fn keep(&mut self, arrived: &[u8], shared: &Shared) -> bool {
+    /// Takes over what has arrived, if there is memory for it, into the buffer. There is never room
+    /// for more than twice as much.
+    pub(super) fn keep(&mut self, arrived: &[u8], shared: &Shared) -> bool {
         let bytes = self.bytes.len() + arrived.len();
         if bytes > self.bytes.capacity() {
             let total_bytes = self.bytes.len() + self.missing_bytes;
@@ -118,6 +115,10 @@ impl Partial {
         self.bytes.extend_from_slice(arrived);
         self.missing_bytes -= arrived.len();
         true
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.front_bytes..]
     }
 }
 

@@ -65,6 +65,7 @@ impl Session {
     pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
         match &mut self.phase {
             Phase::Text(text::Phase::Stream(stream)) => Some(stream),
+            Phase::Binary(binary::Phase::Reply(reply)) => Some(&mut reply.stream),
             _ => None,
         }
     }

@@ -22,7 +22,7 @@ struct Harness {
     output: Vec<u8>,
     limits: Limits,
     now: u32,
-    closed: bool,
+    closed: Option<CloseReason>,
 }
 
 impl Harness {
@@ -37,7 +37,7 @@ impl Harness {
         let session = Session::new(&shared.config, Dialects::Any);
         let (rest, output) = Default::default();
         let now = NOW;
-        Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: false }
+        Self { shared, handle, session, rest, scanned: 0, output, limits, now, closed: None }
     }
 
     /// Lets a client begin anew. Returns what there was of the one before.
@@ -48,8 +48,8 @@ impl Harness {
     }
 
     fn feed(&mut self, input: &[u8]) -> Stop {
-        if self.closed {
-            return Stop::Close;
+        if let Some(reason) = self.closed {
+            return Stop::Close(reason);
         }
         self.rest.extend_from_slice(input);
         let mut context = Context {
@@ -73,7 +73,9 @@ impl Harness {
         self.output.append(&mut output.take_bytes());
         self.rest.drain(..served.consumed);
         self.scanned = served.scanned;
-        self.closed = served.stop == Stop::Close;
+        if let Stop::Close(reason) = served.stop {
+            self.closed = Some(reason);
+        }
         served.stop
     }
 
@@ -196,11 +198,11 @@ fn a_key_that_is_too_long_takes_the_items_before_it_along() {
 fn only_retrievals_may_be_long() {
     let long = "x".repeat(LINE_BYTES_MAX);
     assert_eq!(Harness::new().feed(long.as_bytes()), Stop::Input);
-    assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::Close);
-    assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::Close);
+    assert_eq!(Harness::new().feed(format!("{long}x").as_bytes()), Stop::BROKEN);
+    assert_eq!(Harness::new().feed(format!("gat 0 {long}").as_bytes()), Stop::BROKEN);
     let keys = "a ".repeat(LINE_BYTES_MAX);
     let indented = |blanks| format!("{}get {keys}", " ".repeat(blanks));
-    assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::Close);
+    assert_eq!(Harness::new().feed(indented(101).as_bytes()), Stop::BROKEN);
     let line = format!("{}\r\n", indented(100));
     let mut harness = Harness::new();
     harness.feed(indented(100).as_bytes());

@@ -12,7 +12,6 @@ mod value;
 
 use self::ahead::Ahead;
 use self::keys::KeyGroup;
-use self::login::PartialToken;
 use self::value::Answer;
 use super::partial::Partial;
 use super::{Limits, Stop};
@@ -40,7 +39,7 @@ pub(super) enum Phase {
     /// As many bytes come next that mean nothing.
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
-    Token(Box<PartialToken>),
+    Token(Box<Partial>),
     /// A reply is under way that takes longer than a turn.
     Stream(Box<Stream>),
 }
@@ -194,7 +193,7 @@ impl<'s> Serving<'s, '_> {
                 match command::execute(self.context, request, &mut encoder) {
                     Then::Continue => {}
                     Then::Stream(stream) => self.begin(Some(stream)),
-                    Then::Close => return Some(Stop::Close),
+                    Then::Close(reason) => return Some(Stop::Close(reason)),
                 }
             }
             Parsed::Refused { fault, swallow_bytes } => {
@@ -207,7 +206,7 @@ impl<'s> Serving<'s, '_> {
                 self.context.observer = self.context.observer.of_meta(false);
                 return stop;
             }
-            Parsed::Alien => return Some(Stop::Close),
+            Parsed::Alien => return Some(Stop::BROKEN),
         }
         None
     }
@@ -250,7 +249,7 @@ impl<'s> Serving<'s, '_> {
                 *self.phase = Phase::Refusal(Fault::UnknownCommand);
                 None
             }
-            LongLine::Hostile => Some(Stop::Close),
+            LongLine::Hostile => Some(Stop::BROKEN),
         }
     }
 
@@ -354,8 +353,7 @@ impl Phase {
 
     pub(super) fn buffered_bytes(&self) -> usize {
         match self {
-            Self::Value(partial) => partial.capacity_bytes(),
-            Self::Token(partial) => partial.buffered_bytes(),
+            Self::Value(partial) | Self::Token(partial) => partial.capacity_bytes(),
             _ => 0,
         }
     }

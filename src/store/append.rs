@@ -44,6 +44,7 @@ pub(super) struct Allocation {
     pub(super) head: Location,
     /// What the item takes in the arena.
     pub(super) bytes: usize,
+    is_split: bool,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -81,6 +82,7 @@ impl Appender {
         let mut allocation = Allocation {
             head,
             bytes: head_bytes,
+            is_split: inline.is_some(),
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
@@ -162,20 +164,23 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        let open = self.open.map(|open| open.segment);
-        for (at, bytes) in item.entries() {
-            let segment = space.arena.segment_of(at);
-            if Some(segment) != open {
-                let end = space.arena.offset_of(at) + bytes;
-                if space.seal(segment, end) {
-                    supply.retire(segment);
-                }
-            }
+        if allocation.is_split {
+            self.seal_filled(space, item, supply);
         }
         if let Some(open) = self.open {
             space.note_used(open.segment, open.offset);
         }
         space.note_expiry(item.location(), item.expiry());
+    }
+
+    fn seal_filled(&self, space: &Space, item: Item<'_>, supply: &mut impl Supply) {
+        let open = self.open.map(|open| open.segment);
+        for (at, bytes) in item.entries() {
+            let segment = space.arena.segment_of(at);
+            if Some(segment) != open && space.seal(segment, space.arena.offset_of(at) + bytes) {
+                supply.retire(segment);
+            }
+        }
     }
 
     /// Shows who sweeps the head that was copied last and published.
@@ -194,7 +199,7 @@ impl Appender {
         supply: &mut impl Supply,
     ) {
         let item = allocation.item(space);
-        if item.entries().count() == 1
+        if !allocation.is_split
             && let Some(open) = self.open
             && open.segment == space.arena.segment_of(allocation.head)
         {
@@ -232,10 +237,7 @@ impl Appender {
     /// Takes back what was written last, and published to nobody.
     pub(super) fn take_back(&mut self, space: &Space, at: Location) {
         let open = self.open.as_mut().expect("what was written last lies in the open segment");
-        let offset = space.arena.offset_of(at);
-        let is_empty = space.remove_live(at, open.offset - offset);
-        debug_assert!(!is_empty, "the open segment is not sealed");
-        open.offset = offset;
+        open.offset = space.arena.offset_of(at);
     }
 
     /// Closes the open segment: nothing more is written to it.
@@ -251,13 +253,12 @@ impl Appender {
         self.open.map_or(0, |open| space.arena.segment_bytes() - open.offset)
     }
 
-    /// The next `bytes` of the open segment, counted as live.
+    /// The next `bytes` of the open segment.
     fn advance(&mut self, space: &Space, bytes: usize) -> Location {
         let open = self.open.as_mut().expect("the caller opened one with this much room");
         assert!(open.offset + bytes <= space.arena.segment_bytes());
         let at = space.arena.location(open.segment, open.offset);
         open.offset += bytes;
-        space.add_live(at, bytes);
         at
     }
 }
@@ -266,7 +267,7 @@ impl Allocation {
     /// A draft of so many bytes whose value is written as far as it has places, to the end of its
     /// `last` entry.
     pub(super) fn received(head: Location, last: Location, bytes: usize, left: usize) -> Self {
-        Self { head, bytes, entry: last, offset: 0, room: 0, left }
+        Self { head, bytes, is_split: true, entry: last, offset: 0, room: 0, left }
     }
 
     /// The draft as an item, for the one who owns it.

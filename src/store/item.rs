@@ -280,6 +280,7 @@ impl<'b> Item<'b> {
     }
 
     /// Place and size in bytes of the head and of every fragment.
+    #[inline]
     pub(super) fn entries(&self) -> impl Iterator<Item = (Location, usize)> + use<'b> {
         let (inline, mut next) = self.inline_and_next();
         let head = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
@@ -506,8 +507,9 @@ pub(super) unsafe fn copy_entry(arena: &Arena, from: Location, to: Location, byt
 pub(super) unsafe fn mark_entry_dead(arena: &Arena, at: Location) {
     // SAFETY: the caller's promise; an entry begins with a header.
     let header = unsafe { header_at(arena, at) };
-    // With `entry_at`: who sees a head dead comes after the marking of its fragments.
-    header.bits.fetch_or(MARK_DEAD, Ordering::Release);
+    // A mark of use that comes in between is lost with the item. With `entry_at`: who sees a head
+    // dead comes after the marking of its fragments.
+    header.bits.store(header.bits.load(Ordering::Relaxed) | MARK_DEAD, Ordering::Release);
 }
 
 /// Copies `bytes` into a draft's entry.

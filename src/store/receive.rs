@@ -164,15 +164,12 @@ impl Incoming {
         self.room -= bytes;
     }
 
-    /// Counts what the draft has as what an item has, and does with it no more.
+    /// Lets go of what there is of the draft: it is the caller's.
     fn hand_over(&mut self) -> Allocation {
-        let mut item_bytes = 0;
-        for (at, bytes) in self.entries() {
-            self.space.add_live(at, bytes);
-            item_bytes += bytes;
-        }
-        self.space.end_aside(mem::take(&mut self.segments));
-        Allocation::received(self.head, self.last, item_bytes, self.left)
+        let segments = mem::take(&mut self.segments);
+        self.space.end_aside(segments);
+        let bytes = segments as usize * self.space.capacity();
+        Allocation::received(self.head, self.last, bytes, self.left)
     }
 
     fn entries(&self) -> impl Iterator<Item = (Location, usize)> {

@@ -94,6 +94,8 @@ struct Segment {
 /// What anyone may read of a segment, without the lock.
 #[derive(Debug)]
 struct Gauge {
+    /// Bytes of entries that are not known to be dead. All of an open segment, so that what is
+    /// written to it need not be counted one by one.
     live_bytes: AtomicU32,
     /// Of a sealed segment, the header included; else 0.
     used_bytes: AtomicU32,
@@ -309,6 +311,9 @@ impl Space {
         let state = pool.segments[segment as usize].state;
         assert_eq!(state, State::Open, "only an open segment is sealed");
         self.note_used(segment, used_bytes);
+        let unused_bytes = self.arena.segment_bytes() - used_bytes;
+        let unused_bytes = u32::try_from(unused_bytes).expect("within a segment");
+        self.gauges[segment as usize].live_bytes.fetch_sub(unused_bytes, Ordering::AcqRel);
         let is_empty = self.enqueue(&mut pool, segment, used_bytes);
         self.pass_while_there_is_room(&mut pool);
         is_empty
@@ -318,12 +323,6 @@ impl Space {
     pub(super) fn note_used(&self, segment: SegmentId, used_bytes: usize) {
         // SAFETY: the caller has it open.
         unsafe { self.arena.set_used_bytes(segment, used_bytes) };
-    }
-
-    /// Counts an entry of `bytes` as live.
-    pub(super) fn add_live(&self, at: Location, bytes: usize) {
-        let bytes = u32::try_from(bytes).expect("within a segment");
-        self.gauge(at).live_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Notes that an item whose head is at `at` ends at `expiry`. The item must be in sight of who
@@ -595,6 +594,8 @@ impl Space {
         let opened = pool.opened;
         pool.segments[index] =
             Segment { state: State::Open, queue, rank: rank.unwrap_or(opened), opened };
+        let capacity = u32::try_from(self.capacity()).expect("within a segment");
+        self.gauges[index].live_bytes.store(capacity, Ordering::Relaxed);
         self.gauges[index].first_expiry.store(NEVER, Ordering::Relaxed);
         self.gauges[index].queue.store(u32::from(queue == Queue::Main), Ordering::Relaxed);
         // SAFETY: a free segment belongs to nobody; from here on it is the caller's.
@@ -677,11 +678,16 @@ impl Space {
     /// Checks the table against itself and, where nobody stores anything, the counts against a
     /// recount.
     pub(super) fn check(&self, live_recounted: &[u32]) {
-        for (segment, (gauge, &recounted)) in self.gauges.iter().zip(live_recounted).enumerate() {
-            let counted = gauge.live_bytes.load(Ordering::Relaxed);
-            assert_eq!(counted, recounted, "live bytes of segment {segment}");
-        }
         let pool = lock(&self.pool);
+        for (id, (gauge, &recounted)) in (0..).zip(self.gauges.iter().zip(live_recounted)) {
+            let counted = gauge.live_bytes.load(Ordering::Relaxed) as usize;
+            let unwritten = match pool.segments[id as usize].state {
+                // SAFETY: it is in use, and nobody stores anything during a check.
+                State::Open => self.arena.segment_bytes() - unsafe { self.arena.used_bytes(id) },
+                _ => 0,
+            };
+            assert_eq!(counted, recounted as usize + unwritten, "live bytes of segment {id}");
+        }
         let count = |wanted: &[State]| {
             pool.segments.iter().filter(|segment| wanted.contains(&segment.state)).count()
         };

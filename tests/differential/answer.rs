@@ -17,10 +17,7 @@ pub(crate) enum Part<'a> {
 pub(crate) fn parts(wire: Wire, answer: &[u8]) -> Vec<Part<'_>> {
     let mut reader = Reader { rest: answer, parts: Vec::new() };
     while !reader.rest.is_empty() {
-        let read = match wire {
-            Wire::Text => reader.line(),
-            Wire::Binary => reader.packet(),
-        };
+        let read = if wire.is_binary() { reader.packet() } else { reader.line() };
         if read.is_none() {
             reader.bytes(reader.rest.len());
         }

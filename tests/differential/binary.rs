@@ -6,7 +6,7 @@ use crate::words::{COUNTERS, KEYS, any, any_key, any_value, once_in};
 
 /// A request that can be told what to get wrong.
 #[derive(Clone, Debug, Default)]
-struct Packet {
+pub(crate) struct Packet {
     opcode: u8,
     extras: Vec<u8>,
     key: Vec<u8>,
@@ -162,11 +162,15 @@ fn parting(random: &mut Random) -> Command {
 }
 
 impl Packet {
-    fn of_key(opcode: u8, key: &str) -> Self {
+    pub(crate) fn of_key(opcode: u8, key: &str) -> Self {
         Self { opcode, key: key.into(), ..Self::default() }
     }
 
-    fn command(self, random: &mut Random) -> Command {
+    pub(crate) fn with_value(self, value: &[u8]) -> Self {
+        Self { value: value.into(), ..self }
+    }
+
+    pub(crate) fn command(self, random: &mut Random) -> Command {
         let opaque = if once_in(random, 2) { 0 } else { random.below(1 << 30) };
         let bytes = self.bytes(u32::try_from(opaque).expect("30 bits"));
         let (start, body) = (&bytes[..CAS_OFFSET], &bytes[HEADER_BYTES..]);
@@ -201,11 +205,9 @@ fn with_byte(mut bytes: Vec<u8>, offset: usize, byte: u8) -> Vec<u8> {
     bytes
 }
 
-/// None of the times ends while the test runs, unless it ends at once, and none is so late as to
-/// be never (BEYOND 2038).
+/// None of the times ends while the test runs, unless it ends at once.
 fn exptime(random: &mut Random) -> Vec<u8> {
-    let exptime: u32 = any_of(random, &[0, 0, 0, 10_000, 2_592_000, 2_592_001, 0x7fff_ffff]);
-    exptime.to_be_bytes().to_vec()
+    any_of(random, &TIMES).to_be_bytes().to_vec()
 }
 
 fn any_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
@@ -218,16 +220,20 @@ const CAS_OFFSET: usize = 16;
 const BODY_BYTES_FIRST: usize = 8;
 const BODY_BYTES_LAST: usize = 11;
 
+/// The last ones are more than text can say, and none is farther off than that (FAR OFF).
+const TIMES: [u32; 9] =
+    [0, 0, 0, 10_000, 2_592_000, 2_592_001, 0x7fff_ffff, 0x8000_0000, 0xd000_0000];
+
 const GET: u8 = 0x00;
 const GETK: u8 = 0x0c;
-const NOOP: u8 = 0x0a;
-const VERSION: u8 = 0x0b;
+pub(crate) const NOOP: u8 = 0x0a;
+pub(crate) const VERSION: u8 = 0x0b;
 const STAT: u8 = 0x10;
 const QUIT: u8 = 0x07;
 const QUITQ: u8 = 0x17;
 const FLUSH: u8 = 0x08;
 const FLUSHQ: u8 = 0x18;
-const SASL_LIST: u8 = 0x20;
+pub(crate) const SASL_LIST: u8 = 0x20;
 /// Each with its quiet form, the loud ones twice as often.
 const STORAGES: [u8; 11] = [0x01, 0x01, 0x01, 0x02, 0x03, 0x01, 0x02, 0x03, 0x11, 0x12, 0x13];
 const JOININGS: [u8; 6] = [0x0e, 0x0f, 0x0e, 0x0f, 0x19, 0x1a];

@@ -3,7 +3,7 @@
 use crate::sequence::{Command, Company, Sequence, Step, Wire};
 use crate::support::Random;
 use crate::words::once_in;
-use crate::{binary, meta, text};
+use crate::{binary, datagrams, login, meta, text};
 
 /// The commands that a sequence consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,12 @@ pub(crate) enum Dialect {
     Text,
     Meta,
     Binary,
+    /// Text in datagrams.
+    Datagrams,
+    /// Text of clients that must log in.
+    Login,
+    /// Packets of clients that must authenticate.
+    Sasl,
     /// Meta commands over one connection, the binary protocol over the other.
     Mixed,
 }
@@ -31,6 +37,8 @@ pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let manner = match dialect {
         Dialect::Mixed => MIXED_MANNER,
+        Dialect::Login => LOGIN_MANNER,
+        Dialect::Datagrams => DATAGRAM_MANNER,
         _ => MANNERS[random.below(MANNERS.len())],
     };
     let dialects = match dialect {
@@ -66,6 +74,9 @@ impl Dialect {
         match self {
             Self::Text | Self::Meta => Wire::Text,
             Self::Binary | Self::Mixed => Wire::Binary,
+            Self::Datagrams => Wire::Datagrams,
+            Self::Login => Wire::Login,
+            Self::Sasl => Wire::Sasl,
         }
     }
 
@@ -74,6 +85,9 @@ impl Dialect {
             Self::Text => text::phrase(random),
             Self::Meta => meta::phrase(random),
             Self::Binary | Self::Mixed => binary::phrase(random),
+            Self::Datagrams => datagrams::phrase(random),
+            Self::Login => login::text_phrase(random),
+            Self::Sasl => login::sasl_phrase(random),
         }
     }
 }
@@ -87,4 +101,6 @@ const MANNERS: [Manner; 5] = [
     Manner { awaited_every: 10, second_every: 20, torn_every: 3 },
 ];
 const MIXED_MANNER: Manner = Manner { awaited_every: 3, second_every: 2, torn_every: 10 };
+const LOGIN_MANNER: Manner = Manner { awaited_every: 1, second_every: 2, torn_every: 10 };
+const DATAGRAM_MANNER: Manner = Manner { awaited_every: 1, second_every: 2, torn_every: 0 };
 const TORN_BYTES_MAX: usize = 40;

@@ -36,8 +36,10 @@
 //! - LEFTOVER NUMBER: an `ms` that fails when its value arrives, or whose value never does, leaves
 //!   its unique number to the next classic command that stores, be it over a later connection. So
 //!   each gets its value, and an `ms` that succeeds comes behind one that does not.
-//! - BEYOND 2038: such a time, which only a binary packet can hold, is never for larder. So none is
-//!   sent.
+//! - FRAMES APART: in datagrams, memcached numbers the frames of each item by themselves and sends
+//!   one without an end for each miss. So no retrieval asks for several keys there.
+//! - FAR OFF: `me` tells of a time in more than 2^31 seconds, which only a binary packet can hold,
+//!   as of one that is over. So none is sent.
 //! - SWALLOWED TWICE: behind an unknown opcode, extras and key are swallowed a second time. So
 //!   unknown opcodes come without.
 //!
@@ -48,7 +50,7 @@ use crate::session::Answer;
 
 /// memcached's answer as larder would give it, where it differs from `ours` in a known way.
 pub(crate) fn reconcile(wire: Wire, theirs: Answer, ours: &Answer) -> Answer {
-    if theirs == *ours || wire == Wire::Binary {
+    if theirs == *ours || wire.is_binary() {
         return theirs;
     }
     let bytes = without_stray_lines(&theirs.bytes);

@@ -9,8 +9,10 @@
 mod answer;
 mod binary;
 mod compare;
+mod datagrams;
 mod generate;
 mod known_differences;
+mod login;
 mod meta;
 mod report;
 mod run;
@@ -47,6 +49,36 @@ fn larder_answers_the_binary_protocol_as_memcached_does() {
 #[test]
 fn larder_answers_both_protocols_at_once_as_memcached_does() {
     assert_larder_agrees(Dialect::Mixed, &META_ANSWERS);
+}
+
+#[test]
+fn larder_lets_in_and_keeps_out_whom_memcached_does() {
+    assert_larder_agrees(Dialect::Login, &LOGIN_ANSWERS);
+}
+
+#[test]
+fn larder_answers_datagrams_as_memcached_does() {
+    assert_larder_agrees(Dialect::Datagrams, &DATAGRAM_ANSWERS);
+}
+
+#[test]
+fn two_memcacheds_agree_in_datagrams() {
+    assert_memcacheds_agree(Dialect::Datagrams, &DATAGRAM_ANSWERS);
+}
+
+#[test]
+fn larder_refuses_as_memcached_does_by_sasl() {
+    assert_larder_agrees(Dialect::Sasl, &SASL_ANSWERS);
+}
+
+#[test]
+fn two_memcacheds_let_in_and_keep_out_the_same() {
+    assert_memcacheds_agree(Dialect::Login, &LOGIN_ANSWERS);
+}
+
+#[test]
+fn two_memcacheds_refuse_alike_by_sasl() {
+    assert_memcacheds_agree(Dialect::Sasl, &SASL_ANSWERS);
 }
 
 #[test]
@@ -87,8 +119,9 @@ fn a_difference_in_unique_numbers_is_found_and_shrunk() {
 
 fn assert_larder_agrees(dialect: Dialect, answers: &[&[u8]]) {
     let Some(reference) = support::reference() else { return };
-    let larder = Server::start(&support::larder(), &FLAGS);
-    let memcached = Server::start(&reference, &FLAGS);
+    let flags = dialect.flags();
+    let larder = Server::start(&support::larder(), &[&flags, dialect.own_flags()].concat());
+    let memcached = Server::start(&reference, &flags);
     let pair = Pair { ours: &larder, theirs: &memcached, knows_differences: true };
     assert_agreement(&pair, dialect, answers, commands(30_000));
 }
@@ -96,9 +129,26 @@ fn assert_larder_agrees(dialect: Dialect, answers: &[&[u8]]) {
 /// No known difference is needed here: what is left out is left out of the sequences.
 fn assert_memcacheds_agree(dialect: Dialect, answers: &[&[u8]]) {
     let Some(reference) = support::reference() else { return };
-    let [ours, theirs] = [(); 2].map(|()| Server::start(&reference, &FLAGS));
+    let [ours, theirs] = [(); 2].map(|()| Server::start(&reference, &dialect.flags()));
     let pair = Pair { ours: &ours, theirs: &theirs, knows_differences: false };
     assert_agreement(&pair, dialect, answers, commands(10_000));
+}
+
+impl Dialect {
+    fn flags(self) -> Vec<&'static str> {
+        let more: &[&str] = match self {
+            Self::Datagrams => &["-U", "-1"],
+            Self::Login => &["-Y", "tests/conformance/users"],
+            Self::Sasl => &["-S"],
+            _ => &[],
+        };
+        [&FLAGS[..], more].concat()
+    }
+
+    /// Only larder knows these: the client would soon have been sent what one may be sent.
+    fn own_flags(self) -> &'static [&'static str] {
+        if self == Self::Datagrams { &["--udp-rate=1g"] } else { &[] }
+    }
 }
 
 /// The case to which the difference shrinks that a flag makes between two memcacheds.
@@ -203,6 +253,19 @@ const META_ANSWERS: [&[u8]; 22] = [
     b"bad token in command line format",
     b"invalid mode",
 ];
+const LOGIN_ANSWERS: [&[u8]; 8] = [
+    b"STORED",
+    b"unauthenticated",
+    b"authentication failure",
+    b"bad authentication token format",
+    b"NOT_FOUND",
+    b"END",
+    b"EN\r",
+    b"VERSION",
+];
+const DATAGRAM_ANSWERS: [&[u8]; 6] =
+    [b"VALUE", b"STORED", b"NOT_STORED", b"VA ", b"ERROR", b"bad command line format"];
+const SASL_ANSWERS: [&[u8]; 3] = [b"Auth failure.", b"\x81\x21\0\0\0\0\0\x21", b"PLAIN"];
 const BINARY_ANSWERS: [&[u8]; 9] = [
     b"Not found",
     b"Data exists for key.",

@@ -72,7 +72,7 @@ fn write_answer(
 fn as_text(wire: Wire, answer: &Answer, name: impl Fn(u64) -> usize) -> String {
     let show = |part: Part<'_>| match part {
         Part::Bytes(bytes) => escaped(bytes),
-        Part::Cas(0) if wire == Wire::Text => "0".to_owned(),
+        Part::Cas(0) if !wire.is_binary() => "0".to_owned(),
         Part::Cas(cas) => format!("{{cas:c{}}}", name(cas)),
         Part::Seconds(seconds) => seconds.to_string(),
     };

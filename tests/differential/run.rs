@@ -94,10 +94,10 @@ fn send(session: &mut Session<'_>, wire: Wire, steps: &[Step], cas: impl Fn(usiz
 }
 
 fn render(pieces: &[Piece], wire: Wire, cas: impl Fn(usize) -> u64) -> Vec<u8> {
-    let render = |piece: &Piece| match (piece, wire) {
-        (Piece::Bytes(bytes), _) => bytes.clone(),
-        (Piece::Cas { back }, Wire::Text) => cas(*back).to_string().into_bytes(),
-        (Piece::Cas { back }, Wire::Binary) => cas(*back).to_be_bytes().to_vec(),
+    let render = |piece: &Piece| match piece {
+        Piece::Bytes(bytes) => bytes.clone(),
+        Piece::Cas { back } if wire.is_binary() => cas(*back).to_be_bytes().to_vec(),
+        Piece::Cas { back } => cas(*back).to_string().into_bytes(),
     };
     pieces.iter().flat_map(render).collect()
 }

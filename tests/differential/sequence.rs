@@ -5,6 +5,19 @@
 pub(crate) enum Wire {
     Text,
     Binary,
+    /// Text in datagrams.
+    Datagrams,
+    /// Text lines of a client that may be unknown, each of which is answered by one line.
+    Login,
+    /// Packets of a client that is unknown, who may ask for the version.
+    Sasl,
+}
+
+impl Wire {
+    /// What is sent and answered are packets.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(self, Self::Binary | Self::Sasl)
+    }
 }
 
 /// Commands in their order, over both connections.

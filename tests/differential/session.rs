@@ -3,10 +3,11 @@
 //! An answer is known to be whole without waiting for a time to pass: a command with an answer of
 //! its own goes behind, and that ends what is read.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use crate::datagrams::Datagrams;
 use crate::sequence::Wire;
 use crate::support::Server;
 
@@ -15,8 +16,36 @@ use crate::support::Server;
 pub(crate) struct Session<'s> {
     server: &'s Server,
     wires: [Wire; 2],
-    streams: [Option<TcpStream>; 2],
+    links: [Option<Link>; 2],
     patience: Duration,
+}
+
+/// How bytes come to a server.
+enum Link {
+    Tcp(TcpStream),
+    Udp(Datagrams),
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Udp(datagrams) => datagrams.read(buffer),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Udp(datagrams) => datagrams.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What came back.
@@ -39,7 +68,7 @@ pub(crate) enum End {
 
 impl<'s> Session<'s> {
     pub(crate) fn new(server: &'s Server, wires: [Wire; 2], patience: Duration) -> Self {
-        Self { server, wires, streams: [None, None], patience }
+        Self { server, wires, links: [None, None], patience }
     }
 
     /// Empties the server, whatever is pending.
@@ -51,7 +80,7 @@ impl<'s> Session<'s> {
 
     /// Writes bytes. That a server closes meanwhile is seen when its answer is read.
     pub(crate) fn send(&mut self, connection: usize, bytes: &[u8]) {
-        let _ = self.stream(connection).write_all(bytes);
+        let _ = self.link(connection).write_all(bytes);
     }
 
     /// Asks for the end of the answer.
@@ -61,7 +90,9 @@ impl<'s> Session<'s> {
 
     /// Tells the server that nothing more will be sent.
     pub(crate) fn hang_up(&mut self, connection: usize) {
-        let _ = self.stream(connection).shutdown(Shutdown::Write);
+        if let Link::Tcp(stream) = self.link(connection) {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
     }
 
     /// Reads up to the sentinel's answer, which is left out, or to the end.
@@ -70,7 +101,7 @@ impl<'s> Session<'s> {
         let mut bytes = Vec::new();
         let mut buffer = [0; 16 * 1024];
         let end = loop {
-            match self.stream(connection).read(&mut buffer) {
+            match self.link(connection).read(&mut buffer) {
                 Ok(0) => break End::Closed,
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -83,16 +114,20 @@ impl<'s> Session<'s> {
             }
         };
         if end != End::Whole {
-            self.streams[connection] = None;
+            self.links[connection] = None;
         }
         Answer { bytes, end }
     }
 
-    fn stream(&mut self, connection: usize) -> &mut TcpStream {
-        self.streams[connection].get_or_insert_with(|| {
+    fn link(&mut self, connection: usize) -> &mut Link {
+        self.links[connection].get_or_insert_with(|| {
+            if self.wires[connection] == Wire::Datagrams {
+                let datagrams = Datagrams::new(self.server.udp_address(), self.patience);
+                return Link::Udp(datagrams);
+            }
             let stream = self.server.connect();
             stream.set_read_timeout(Some(self.patience)).expect("a socket takes its options");
-            stream
+            Link::Tcp(stream)
         })
     }
 }
@@ -103,19 +138,26 @@ fn is_timeout(kind: ErrorKind) -> bool {
 
 fn flush(wire: Wire) -> &'static [u8] {
     match wire {
-        Wire::Text => b"flush_all\r\n",
+        Wire::Text | Wire::Datagrams => b"flush_all\r\n",
         Wire::Binary => BINARY_FLUSH,
+        // Who is unknown cannot, and has stored nothing. Who is not stores nothing that is read.
+        Wire::Login => b"get abc\r\n",
+        Wire::Sasl => b"",
     }
 }
 
 /// A command that nothing else sends, and its answer.
 fn sentinel(wire: Wire) -> (&'static [u8], &'static [u8]) {
     match wire {
-        Wire::Text => (b"version\r\n", b"VERSION 1.6.45\r\n"),
+        Wire::Text | Wire::Datagrams => (b"version\r\n", b"VERSION 1.6.45\r\n"),
         Wire::Binary => (BINARY_NOOP, BINARY_NOOP_ANSWER),
+        Wire::Login => (b"", b"\n"),
+        Wire::Sasl => (BINARY_VERSION, BINARY_VERSION_ANSWER),
     }
 }
 
 const BINARY_FLUSH: &[u8] = b"\x80\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const BINARY_NOOP: &[u8] = b"\x80\x0a\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";
+const BINARY_VERSION: &[u8] = b"\x80\x0b\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";
+const BINARY_VERSION_ANSWER: &[u8] = b"\x81\x0b\0\0\0\0\0\0\0\0\0\x06SENT\0\0\0\0\0\0\0\x001.6.45";
 const BINARY_NOOP_ANSWER: &[u8] = b"\x81\x0a\0\0\0\0\0\0\0\0\0\0SENT\0\0\0\0\0\0\0\0";

@@ -87,6 +87,44 @@ fn a_watcher_is_not_heard_and_can_leave() {
 }
 
 #[test]
+fn a_connection_ends_for_a_reason() {
+    let long_line = "x".repeat(3000);
+    let table: [(&[u8], &str); 9] = [
+        (b"", "normal"),
+        (b"version\r\n", "normal"),
+        (b"quit\r\n", "normal"),
+        (b"set a 0 0 5\r\nab", "normal"),
+        (b"GET / HTTP/1.1\r\n", "error"),
+        (long_line.as_bytes(), "error"),
+        (b"\x80\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "normal"),
+        (b"\x80\x17\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "normal"),
+        (b"\x80\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0hello", "error"),
+    ];
+    for program in programs() {
+        let server = Server::start(&program, &[]);
+        let mut watcher = Client::new(&server);
+        watcher.ask("watch connevents\r\n", "OK\r\n");
+        for (request, reason) in &table {
+            let mut client = Client::new(&server);
+            assert!(watcher.line().contains(" type=conn_new "));
+            client.send(request);
+            client.leave();
+            let line = watcher.line();
+            assert!(line.contains(" type=conn_close "), "{line}");
+            assert!(
+                line.contains(&format!(" reason={reason} ")),
+                "{}: {line}",
+                request.escape_ascii()
+            );
+        }
+        let reset = Client::new(&server);
+        assert!(watcher.line().contains(" type=conn_new "));
+        reset.reset();
+        assert!(watcher.line().contains(" reason=error "));
+    }
+}
+
+#[test]
 fn watching_takes_the_whole_connection() {
     for program in programs() {
         let server = Server::start(&program, &[]);

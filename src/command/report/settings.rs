@@ -5,8 +5,8 @@ use crate::config::Dialects;
 use crate::protocol::Encode;
 use crate::shared::Shared;
 
-/// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown at
-/// memcached's default, so that tools which compare the two find nothing amiss.
+/// Writes all settings, in memcached's order. What only tunes memcached's own engine is shown as
+/// it was set, or at memcached's default, so that tools which compare the two find nothing amiss.
 pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     let config = &shared.config;
     let yes = |yes| if yes { "yes" } else { "no" };
@@ -24,8 +24,7 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     }
     encoder.stat("umask", format_args!("{:o}", config.unix_mode));
     encoder.stat("shutdown_command", yes(config.shutdown_allowed));
-    encoder.stat("growth_factor", "1.25");
-    encoder.stat("chunk_size", 48);
+    tunables(shared, &CHUNKS, encoder);
     encoder.stat("num_threads", config.threads);
     encoder.stat("num_threads_per_udp", 1);
     encoder.stat("stat_key_prefix", char::from(shared.prefixes.delimiter()));
@@ -42,7 +41,6 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     }
     encoder.stat("item_size_max", config.item_bytes_max);
     encoder.stat("maxconns_fast", yes(config.refuse_over_limit));
-    encoder.stat("hashpower_init", 0);
     tunables(shared, &SLABS, encoder);
     encoder.stat("lru_crawler", yes(shared.crawler.enabled()));
     tunables(shared, &CRAWLER, encoder);
@@ -73,7 +71,10 @@ fn tunables(shared: &Shared, settings: &[(&str, &str)], encoder: &mut impl Encod
     }
 }
 
-const SLABS: [(&str, &str); 5] = [
+const CHUNKS: [(&str, &str); 2] = [("growth_factor", "1.25"), ("chunk_size", "48")];
+
+const SLABS: [(&str, &str); 6] = [
+    ("hashpower_init", "0"),
     ("slab_reassign", "yes"),
     ("slab_automove", "1"),
     ("slab_automove_ratio", "0.80"),

@@ -175,7 +175,9 @@ impl Encode for Encoder<'_> {
     fn fault(&mut self, fault: Fault) {
         let status = match fault {
             // What is unknown of figures is their name.
-            _ if self.command == Some(Command::Stat) && fault != Fault::BadFormat => {
+            _ if self.command == Some(Command::Stat)
+                && !matches!(fault, Fault::BadFormat | Fault::OutOfMemory) =>
+            {
                 Status::NotFound
             }
             Fault::UnknownCommand => Status::UnknownCommand,

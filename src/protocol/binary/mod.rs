@@ -99,7 +99,7 @@ pub struct Body<'a> {
 pub enum Asked<'a> {
     /// The item under the packet's key, which is given this time to live, see
     /// [`Storage::exptime`].
-    Item(Option<i32>),
+    Item(Option<i64>),
     /// To store the packet's value.
     Store(Storage<'a>),
     /// Something that is complete in itself.
@@ -316,10 +316,9 @@ pub fn keys_ahead(input: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Body<'_> {
-    /// The time to live that the extras hold at an offset: 0 (never) if they end before it. What is
-    /// beyond 2038 is never, too.
-    fn exptime(&self, at: usize) -> i32 {
-        i32::try_from(self.u32(at)).unwrap_or(0)
+    /// The time to live that the extras hold at an offset: 0 (never) if they end before it.
+    fn exptime(&self, at: usize) -> i64 {
+        self.u32(at).into()
     }
 
     fn u32(&self, at: usize) -> u32 {
@@ -472,7 +471,7 @@ mod tests {
         let creation = |exptime| Some(Creation { initial: 2, exptime });
         assert_eq!(counting([0; 4]), (1, creation(0)));
         assert_eq!(counting([0, 0, 0, 9]), (1, creation(9)));
-        assert_eq!(counting([0xff, 0xff, 0xff, 0xfe]), (1, creation(0)), "beyond 2038");
+        assert_eq!(counting([0xff, 0xff, 0xff, 0xfe]), (1, creation(0xffff_fffe)), "2106");
         assert_eq!(counting([0xff; 4]), (1, None));
     }
 

@@ -4,7 +4,7 @@
 use super::Reply;
 use crate::clock::Seconds;
 use crate::protocol::encode::fault_line;
-use crate::protocol::number::strict_i32;
+use crate::protocol::number::strict_exptime;
 use crate::protocol::text::Tokens;
 use crate::protocol::{Attributes, Counted, Fault, Lease, Outcome, Stored, expiry};
 use std::io::Write;
@@ -117,6 +117,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
         let mut end = item.expiry;
         for flag in Tokens::new(self.reply.flags) {
             match flag[0] {
+                b'v' => {}
                 b's' => self.number(b's', item.value_bytes as u64),
                 b't' => self.time_to_live(end),
                 b'c' => self.number(b'c', item.cas),
@@ -206,7 +207,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
 
     /// When an item ends that is given the time to live which is glued to a flag.
     fn end_in(&self, flag: &[u8]) -> Seconds {
-        strict_i32(&flag[1..]).map_or(0, |exptime| expiry(exptime, self.now))
+        strict_exptime(&flag[1..]).map_or(0, |exptime| expiry(exptime, self.now))
     }
 
     fn number(&mut self, flag: u8, number: u64) {

@@ -50,7 +50,7 @@ impl Serving<'_, '_> {
         } else {
             self.encoder(header).unauthenticated();
             if !Session::may_try_again(self.failed_logins) {
-                return Some(Stop::Close);
+                return Some(Stop::BROKEN);
             }
         }
         None

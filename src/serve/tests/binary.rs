@@ -5,6 +5,7 @@ use crate::auth::{Authentication, Method};
 use crate::config::{Config, Dialects};
 use crate::protocol::binary::HEADER_BYTES;
 use crate::serve::{Session, Stop};
+use crate::watch::CloseReason;
 use std::sync::Arc;
 
 /// A request.
@@ -179,7 +180,7 @@ fn the_first_byte_says_what_the_connection_speaks_for_ever() {
     let mut harness = Harness::new();
     assert_eq!(harness.replies(&NOOP.bytes()).len(), 1);
     assert_eq!(harness.feed(b"version\r\n"), Stop::Input);
-    assert_eq!(harness.feed(b"version\r\nversion\r\n"), Stop::Close);
+    assert_eq!(harness.feed(b"version\r\nversion\r\n"), Stop::BROKEN);
     assert!(harness.output.is_empty(), "the close says nothing");
 }
 
@@ -231,9 +232,9 @@ fn no_length_does_harm() {
                 let input = [header(opcode, (key, extras, body)), vec![0; 1000]].concat();
                 let stop = harness.feed(&input);
                 let is_sound = fields <= body && body <= 1 << 30;
-                assert!(is_sound || stop == Stop::Close && harness.output.len() > 24, "{what}");
+                assert!(is_sound || stop == Stop::BROKEN && harness.output.len() > 24, "{what}");
                 // What follows a packet that is all there is none.
-                let is_over = harness.output.is_empty() && stop == Stop::Close;
+                let is_over = harness.output.is_empty() && stop == Stop::BROKEN;
                 assert!(!is_over || body <= 1000, "{what}");
                 assert!(harness.session.buffered_bytes() <= 4_000, "{what}");
             }
@@ -302,7 +303,7 @@ fn who_guesses_too_often_is_not_listened_to_any_more() {
     let wrong = entry(0x21, b"PLAIN", b"\0alice\0wrong");
     let replies = harness.replies(&stream(&[wrong; 20]));
     assert_eq!(replies.len(), 16);
-    assert!(replies.iter().all(|reply| reply.status == 0x20) && harness.closed);
+    assert!(replies.iter().all(|reply| reply.status == 0x20) && harness.closed.is_some());
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn whoever_tries_again_in_vain_is_out() {
     let replies = harness.replies(&stream(&[entry(0x21, b"PLAIN", RIGHT), NOOP, wrong, NOOP]));
     let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
     assert_eq!(statuses, [0, 0, 0x20, 0x20]);
-    assert!(harness.closed);
+    assert_eq!(harness.closed, Some(CloseReason::Error));
 }
 
 /// CVE-2013-7239: after an attempt that failed, the next request was carried out. No sequence of
@@ -341,12 +342,40 @@ fn cve_2013_7239_nothing_but_a_right_password_lets_in() {
         let mut harness = locked();
         for _ in 0..below(12) {
             harness.replies(&attempts[below(attempts.len())].bytes());
-            assert!(!harness.closed && !harness.session.authenticated);
+            assert!(harness.closed.is_none() && !harness.session.authenticated);
         }
         let replies = harness.replies(&stream(&[set(b"a", b"v"), NOOP]));
         let [refused] = replies.as_slice() else { panic!("{replies:?}") };
         assert_eq!((refused.status, &refused.body[..]), (0x20, &b"Auth failure."[..]));
-        assert!(harness.closed);
+        assert_eq!(harness.closed, Some(CloseReason::Error));
         assert_eq!(harness.shared.store.totals().items, 0);
     }
+}
+
+#[test]
+fn figures_by_prefix_are_put_together_in_pieces_and_leave_the_rest_of_the_input() {
+    let mut harness = Harness::new();
+    let stat = |key| Packet { opcode: 0x10, key, ..Packet::default() };
+    harness.replies(&stream(&[stat(b"detail on")]));
+    for number in 0..5000 {
+        let key = format!("a-prefix-of-some-length-{number}:key");
+        harness.replies(&stream(&[get_quietly(key.as_bytes(), 0)]));
+    }
+    let mut stop = harness.feed(&stream(&[stat(b"detail dump"), NOOP, NOOP]));
+    let mut pieces = 0;
+    while stop == Stop::Turn {
+        assert!(harness.output.is_empty(), "the length comes first");
+        assert!(harness.session.buffered_bytes() > 0);
+        stop = harness.feed(b"");
+        pieces += 1;
+    }
+    assert!(pieces > 2, "{pieces}");
+    let replies = harness.replies(b"");
+    let [figure, end, noops @ ..] = &replies[..] else { panic!("{} replies", replies.len()) };
+    let text = figure.body.strip_prefix(b"detailed").expect("the figure's name");
+    assert_eq!(text.split(|&byte| byte == b'\n').count() - 1, 5000 + 1, "and the end");
+    assert!(text.ends_with(b"\r\nEND\r\n"));
+    assert_eq!((end.opcode, &end.body[..]), (0x10, &b""[..]));
+    assert_eq!(noops.len(), 2);
+    assert_eq!(harness.session.buffered_bytes(), 0);
 }

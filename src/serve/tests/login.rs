@@ -62,7 +62,7 @@ fn what_an_unknown_client_sends_is_kept_within_a_limit() {
     assert_eq!(harness.answer(b"a"), "CLIENT_ERROR bad command line termination\r\n");
     assert_eq!(kept(&harness), 0);
     assert_eq!(harness.feed(&[b'x'; LINE_BYTES_MAX]), Stop::Input);
-    assert_eq!(harness.feed(b"x"), Stop::Close);
+    assert_eq!(harness.feed(b"x"), Stop::BROKEN);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn who_guesses_too_often_is_not_listened_to_any_more() {
         assert_eq!(harness.feed(guess), Stop::Input);
         assert_eq!(harness.answer(b"get a\r\n").lines().count(), 2, "other faults do not count");
     }
-    assert_eq!(harness.feed(guess), Stop::Close);
+    assert_eq!(harness.feed(guess), Stop::BROKEN);
     assert_eq!(harness.output, b"CLIENT_ERROR authentication failure\r\n");
 }
 

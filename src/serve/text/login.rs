@@ -5,25 +5,8 @@ use crate::command;
 use crate::protocol::login::{self, Line, Refusal};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::serve::Session;
+use crate::serve::partial::Partial;
 use std::mem;
-
-/// What a client says of itself, of which a part has arrived. It grows with what arrives.
-pub(in crate::serve) struct PartialToken {
-    bytes: Vec<u8>,
-    total_bytes: usize,
-}
-
-impl PartialToken {
-    pub(super) fn buffered_bytes(&self) -> usize {
-        self.bytes.capacity()
-    }
-}
-
-impl std::fmt::Debug for PartialToken {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("PartialToken").finish_non_exhaustive()
-    }
-}
 
 impl Serving<'_, '_> {
     pub(super) fn login(&mut self, limits: &mut Limits) -> Option<Stop> {
@@ -32,16 +15,15 @@ impl Serving<'_, '_> {
             return Some(Stop::Input);
         }
         let Some(line) = self.line() else {
-            return Some(if arrived_bytes > LINE_BYTES_MAX { Stop::Close } else { Stop::Input });
+            return Some(if arrived_bytes > LINE_BYTES_MAX { Stop::BROKEN } else { Stop::Input });
         };
         limits.requests -= 1;
         match login::parse(line) {
             Line::Announces(total_bytes) => {
-                let partial = PartialToken { bytes: Vec::new(), total_bytes };
-                *self.phase = Phase::Token(Box::new(partial));
+                *self.phase = Phase::Token(Box::new(Partial::new(&[], total_bytes)));
             }
             Line::Refused(refusal) => self.output.extend_from_slice(refusal.reply()),
-            Line::Hostile => return Some(Stop::Close),
+            Line::Hostile => return Some(Stop::BROKEN),
         }
         None
     }
@@ -51,19 +33,21 @@ impl Serving<'_, '_> {
         let Phase::Token(partial) = &mut *self.phase else {
             return None;
         };
-        let taken = rest.len().min(partial.total_bytes - partial.bytes.len());
-        partial.bytes.extend_from_slice(&rest[..taken]);
-        if partial.bytes.len() == partial.total_bytes {
-            let value = mem::take(&mut partial.bytes);
-            *self.phase = Phase::Command;
-            let result = self.authenticate(&value);
+        let taken = rest.len().min(partial.missing_bytes());
+        if !partial.keep(&rest[..taken], self.context.shared) {
+            // Memory is for those who are known.
+            return Some(Stop::BROKEN);
+        }
+        let is_whole = partial.missing_bytes() == 0;
+        self.consume(taken);
+        if is_whole && let Phase::Token(value) = mem::take(self.phase) {
+            let result = self.authenticate(value.bytes());
             let reply = result.map_or_else(Refusal::reply, |()| login::WELCOME);
             self.output.extend_from_slice(reply);
             if result.is_err() && !Session::may_try_again(self.failed_logins) {
-                return Some(Stop::Close);
+                return Some(Stop::BROKEN);
             }
         }
-        self.consume(taken);
         None
     }
 

@@ -74,6 +74,7 @@ impl Space {
         assert_eq!(pool.segments[segment as usize].state, State::Open);
         let queue: Queue = pool.segments[segment as usize].queue;
         pool.queues.close(queue);
+        self.gauges[segment as usize].live_bytes.store(0, Ordering::Relaxed);
         self.free(&mut pool, segment);
     }
 }
