@@ -134,6 +134,14 @@ impl Arena {
         let _advice = self.map.advise_range(Advice::NoHugePage, offset, self.segment_bytes());
     }
 
+    /// Has the system give a segment's pages now rather than at the first touch. Whatever is in
+    /// it stays as it is.
+    pub(super) fn populate(&self, segment: SegmentId) {
+        let offset = (segment as usize) << self.segment_shift;
+        // A system that cannot do so gives them at the first touch.
+        let _advice = self.map.advise_range(Advice::PopulateWrite, offset, self.segment_bytes());
+    }
+
     /// Prepares a segment that was released for use.
     pub(super) fn take_again(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;

@@ -1,5 +1,5 @@
-//! What can be done for those who store before they need it: segments kept in reserve, dead bytes
-//! gathered, what has expired or was flushed taken away. In steps of some hundred microseconds, by
+//! What can be done for those who store before they need it: segments kept in reserve, pages had
+//! from the system, dead bytes gathered, what has expired or was flushed taken away. In steps of some hundred microseconds, by
 //! whatever thread has the time, at moments that it is told: `crate::housekeeper` is the thread of
 //! a server.
 //!
@@ -78,6 +78,10 @@ impl Housekeeper {
         }
         drop(guard);
         if is_refilling {
+            return Chores::Urgent;
+        }
+        if store.space.wants_pages() {
+            store.space.populate_next();
             return Chores::Urgent;
         }
         if self.sweep(now) || self.compact(now) {

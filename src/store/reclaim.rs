@@ -1,9 +1,10 @@
 //! Making room: which segment is cleared next, and what becomes of the items in it.
 //!
 //! While little of the memory is dead, the segment at the end of a queue is judged: what was used
-//! goes on in the main queue, the rest is evicted (`policy.rs`). When more than an eighth is dead
+//! goes on in the main queue, the rest is evicted (`policy.rs`). When more than a twelfth is dead
 //! (overwritten, deleted), the segment with the most dead bytes is compacted instead: its live
-//! entries move together, and keep their place in their queue. Under `-M` nothing live is ever
+//! entries move together, and keep their place in their queue. While there is room for everybody,
+//! dead bytes drive nobody out, and an eighth of them is allowed before anything is moved. Under `-M` nothing live is ever
 //! dropped, so compaction is all there is. In all of them, items that have expired or were flushed
 //! are dropped.
 //!
@@ -87,7 +88,8 @@ impl Supply for Foreground<'_> {
         let mut waits = 0;
         loop {
             if let Some(segment) = self.store.space.take() {
-                if self.store.space.spare() <= self.store.space.reserve() {
+                let space = &self.store.space;
+                if space.spare() <= space.reserve() || space.wants_pages() {
                     self.store.wake_housekeeper();
                 }
                 return Ok(segment);
@@ -178,7 +180,7 @@ impl Foreground<'_> {
         let mut mover = lock(&self.store.mover);
         if mover.clearing.is_none() {
             let survey = self.store.space.survey(self.now);
-            let Some(segment) = self.deadest_of(&survey) else { return false };
+            let Some(segment) = self.deadest_of(&survey, DEAD_PART_MAX) else { return false };
             let clearing = self.store.space.start_clearing(segment);
             mover.clearing = clearing.map(|clearing| (clearing, Fate::Compacted));
         }
@@ -289,14 +291,15 @@ impl Foreground<'_> {
         if !evict {
             return survey.deadest.or(survey.lapsed).map(|segment| (segment, Fate::Compacted));
         }
-        if !stop_moving && let Some(segment) = self.deadest_of(&survey) {
+        if !stop_moving && let Some(segment) = self.deadest_of(&survey, DEAD_PART_FULL) {
             return Some((segment, Fate::Compacted));
         }
         space.next_in_line().map(|segment| (segment, Fate::Judged))
     }
 
-    fn deadest_of(&self, survey: &Survey) -> Option<SegmentId> {
-        let limit_bytes = self.store.space.bytes_allowed() / DEAD_PART_MAX;
+    /// The segment to compact, if more than one byte in `part` is dead.
+    fn deadest_of(&self, survey: &Survey, part: u64) -> Option<SegmentId> {
+        let limit_bytes = self.store.space.bytes_allowed() / part;
         survey.deadest.filter(|_| survey.dead_bytes > limit_bytes)
     }
 
@@ -423,6 +426,10 @@ const EPOCHS_TO_FREE: usize = 3;
 
 /// If more than one byte in this many is dead, the dead ones are gathered.
 const DEAD_PART_MAX: u64 = 8;
+
+/// The same where room is wanted. Half overwritten, a store misses 0.96 times as often as with an
+/// eighth, at 1.6 times as many moves; with a sixteenth 0.95 times, at 2.2 times as many.
+const DEAD_PART_FULL: u64 = 12;
 
 /// So many segments are moved to make room of one; then eviction, whoever it hits.
 const MOVES_MAX: usize = 16;

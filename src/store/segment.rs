@@ -53,6 +53,8 @@ pub(super) struct Space {
     reserve: AtomicU32,
     /// As in the pool.
     fresh: AtomicU32,
+    /// Up to this one, segments had their pages populated before they were used.
+    populated: AtomicU32,
     /// Bytes of the limit that are not for segments: the index and the tables of fixed size.
     other_bytes: AtomicUsize,
     memory_bytes: AtomicUsize,
@@ -188,6 +190,7 @@ impl Space {
             taken: AtomicU32::new(0),
             reserve: AtomicU32::new(0),
             fresh: AtomicU32::new(0),
+            populated: AtomicU32::new(0),
             other_bytes: AtomicUsize::new(other_bytes),
             memory_bytes: AtomicUsize::new(memory_bytes),
             present_bytes: AtomicUsize::new(memory_bytes),
@@ -278,6 +281,26 @@ impl Space {
     /// How many segments should be free ahead of need.
     pub(super) fn reserve(&self) -> u32 {
         self.reserve.load(Ordering::Relaxed)
+    }
+
+    /// Whether the segments that will be used for the first time next have no pages yet. For the
+    /// system may take milliseconds to give a huge page, whoever stores must not be the first to
+    /// touch it.
+    pub(super) fn wants_pages(&self) -> bool {
+        let fresh = self.fresh.load(Ordering::Relaxed);
+        let ahead = u32::try_from(POPULATED_BYTES >> self.arena.segment_bytes().ilog2());
+        let wanted = fresh + ahead.expect("small");
+        fresh > 0 && self.populated.load(Ordering::Relaxed) < wanted.min(self.segments_allowed())
+    }
+
+    /// Populates the next segment that [wants](Space::wants_pages) pages. One thread at a time
+    /// does so.
+    pub(super) fn populate_next(&self) {
+        let next = self.populated.load(Ordering::Relaxed).max(self.fresh.load(Ordering::Relaxed));
+        if next < self.segments_allowed() {
+            self.arena.populate(next);
+        }
+        self.populated.store(next + 1, Ordering::Relaxed);
     }
 
     /// How many segments are free, or will be when their readers have gone. Costs no lock.
@@ -738,6 +761,9 @@ pub(super) const GROWTH_MAX: usize = 16;
 
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
+
+/// So much memory is populated ahead of its first use: some huge pages.
+const POPULATED_BYTES: usize = 8 << 20;
 
 /// By how much a limit that shrinks is lowered at a time.
 const LIMIT_STEP_SEGMENTS: usize = 4;

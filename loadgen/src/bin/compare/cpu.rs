@@ -174,7 +174,7 @@ fn verdict(figure: f64, reference: f64, goal: Option<Goal>) -> Option<String> {
 }
 
 /// One core for the server, another for the load; the same where there is only one.
-fn two_cores() -> io::Result<(usize, usize)> {
+pub(crate) fn two_cores() -> io::Result<(usize, usize)> {
     let cores = allowed_cores()?;
     if cores.len() < 2 {
         eprintln!("warning: one core only, so the server and the load disturb each other");

@@ -1,15 +1,19 @@
 //! Compares servers on one machine in one run: processor time per request, requests a second,
-//! memory per idle connection.
+//! memory per idle connection; misses, payload in memory and latency while items are evicted.
 //!
 //! Processor time is the figure that holds still on a machine with other things to do; throughput
 //! is reported beside it. Servers take turns, so that whatever disturbs one disturbs all, and a
 //! median stands for each with its spread.
 
 mod cpu;
+mod eviction;
 mod idle;
+mod memory;
+mod misses;
 mod servers;
 mod summary;
 mod throughput;
+mod tool;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -49,6 +53,12 @@ struct Args {
     /// Idle connections
     #[arg(long, value_name = "N", default_value = "10000")]
     idle_connections: NonZeroUsize,
+    /// Requests of each replay that count, after at least as many to fill the cache
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    replay_requests: u64,
+    /// The memory limit of the servers that are filled, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    fill_megabytes: u64,
     /// Where the random sequence of keys begins
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -63,6 +73,14 @@ enum Figure {
     Throughput,
     /// Resident memory per idle connection
     Idle,
+    /// Misses on replays of published workloads in 100 MiB: minutes
+    Misses,
+    /// Keys and values over resident memory, full
+    Memory,
+    /// How long gets take while sets evict at full speed
+    Eviction,
+    /// The load generator itself on one core, against the null server on another
+    Loadgen,
 }
 
 /// How each figure is taken.
@@ -96,6 +114,10 @@ fn run(args: &Args) -> io::Result<()> {
             Figure::Cpu => cpu::measure(&contestants, effort)?,
             Figure::Throughput => throughput::measure(&contestants, effort)?,
             Figure::Idle => idle::measure(&contestants, args.idle_connections.get())?,
+            Figure::Misses => misses::measure(&contestants, args.replay_requests, args.seed)?,
+            Figure::Memory => memory::measure(&contestants, args.fill_megabytes, args.seed)?,
+            Figure::Eviction => eviction::measure(&contestants, effort)?,
+            Figure::Loadgen => tool::measure(effort)?,
         };
         println!("{table}");
     }

@@ -52,14 +52,27 @@ impl Contestant {
         }
     }
 
-    /// Starts it with this many workers on these cores, open to this many connections.
+    /// Starts it with this many workers on these cores, open to this many connections, and with
+    /// room for all keys, so that nothing is evicted.
     pub(crate) fn start(
         &self,
         workers: usize,
         cores: &[usize],
         connections_max: usize,
     ) -> io::Result<Server> {
+        self.start_with_memory(MEGABYTES, workers, cores, connections_max)
+    }
+
+    /// The same within so many MiB. The null server has no limit.
+    pub(crate) fn start_with_memory(
+        &self,
+        megabytes: u64,
+        workers: usize,
+        cores: &[usize],
+        connections_max: usize,
+    ) -> io::Result<Server> {
         let (workers, connections) = (workers.to_string(), connections_max.to_string());
+        let megabytes = megabytes.to_string();
         let mut args = match self.kind {
             Kind::Null => vec!["--listen", "127.0.0.1:0"],
             Kind::Larder | Kind::Memcached => {
@@ -69,7 +82,7 @@ impl Contestant {
                     "-p",
                     "-1",
                     "-m",
-                    MEGABYTES,
+                    &megabytes,
                     "-c",
                     &connections,
                     "-t",
@@ -120,5 +133,5 @@ fn version(program: &Path) -> io::Result<String> {
     }
 }
 
-/// Room for all keys of every figure, so that nothing is evicted.
-const MEGABYTES: &str = "256";
+/// Room for all keys of the figures that are no figures of memory.
+const MEGABYTES: u64 = 256;
