@@ -2,10 +2,12 @@
 //! they are read, and neither those who send them slowly nor those who read them slowly take more
 //! memory than the limits say or keep others from being served.
 //!
-//! `LARDER_LARGE_VALUE_BYTES` is the size of the largest; the long form has 1 GiB.
+//! `LARDER_LARGE_VALUE_BYTES` is the size of the largest, `LARDER_LARGE_VALUE_CONNECTIONS` how many
+//! clients there are; the long form has 1 GiB and 10,000.
 
 mod support;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -39,15 +41,16 @@ fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
 
 #[test]
 fn half_a_value_on_each_of_many_connections_stays_within_the_limits() {
-    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", "2000"]);
+    let connections_max = (connections() + 100).to_string();
+    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
     let mut observer = Client::connect(&server);
-    let mut senders: Vec<_> = (0..HALVES).map(|_| Client::connect(&server)).collect();
+    let mut senders: Vec<_> = (0..connections()).map(|_| Client::connect(&server)).collect();
     for (number, sender) in senders.iter_mut().enumerate() {
         sender.send(&format!("set half{number} 0 0 {SMALL_BYTES}"));
         sender.send_value(SMALL_BYTES / 2, 1);
     }
     support::await_true(
-        || observer.general("bytes_read") >= (HALVES * SMALL_BYTES / 2) as u64,
+        || observer.general("bytes_read") >= (connections() * SMALL_BYTES / 2) as u64,
         "what was sent is read",
     );
     assert_within_limits(&mut server, &mut observer);
@@ -65,7 +68,7 @@ fn half_a_value_on_each_of_many_connections_stays_within_the_limits() {
             line => assert_eq!(line, "SERVER_ERROR out of memory storing object", "{number}"),
         }
     }
-    assert!((50..HALVES).contains(&stored), "{stored} are stored");
+    assert!((50..connections()).contains(&stored), "{stored} are stored");
     drop(senders);
     observer.await_zero("connection_buffer_bytes");
     observer.await_zero("segments_aside");
@@ -73,40 +76,54 @@ fn half_a_value_on_each_of_many_connections_stays_within_the_limits() {
 
 #[test]
 fn slow_readers_of_many_values_stay_within_the_limits() {
-    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", "2000"]);
+    let overdrawn = read_slowly(900_000, 50, 5);
+    assert_eq!(overdrawn, 0, "what is sent from where it lies is no buffer");
+}
+
+#[test]
+fn slow_readers_of_what_is_copied_stay_within_the_limits() {
+    let overdrawn = read_slowly(60_000, 200, 60);
+    assert!(overdrawn > 0, "there was no room for all that was owed");
+}
+
+/// Has many clients ask for values and not read them, while others are served. Returns how many
+/// clients were let go.
+fn read_slowly(value_bytes: usize, keys: u8, requests: usize) -> u64 {
+    let connections_max = (connections() + 100).to_string();
+    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
     let mut observer = Client::connect(&server);
-    for number in 0..KEYS {
-        observer.store(&format!("large{number}"), SMALL_BYTES, number);
+    for number in 0..keys {
+        observer.store(&format!("large{number}"), value_bytes, number);
     }
-    let mut readers: Vec<_> = (0..READERS).map(|_| Client::connect(&server)).collect();
+    let mut readers: Vec<_> = (0..connections()).map(|_| Client::connect(&server)).collect();
     for (number, reader) in readers.iter_mut().enumerate() {
-        let key = number % usize::from(KEYS);
-        for _ in 0..5 {
-            // Who is let go because there is no room for him need not wait until he is told.
-            let _ = write!(reader.0.get_mut(), "get large{key} large{key} missing\r\n");
-        }
+        let key = number % usize::from(keys);
+        let asked = format!("get large{key} large{key} missing\r\n").repeat(requests);
+        // Who is let go because there is no room for him need not wait until he is told.
+        let _ = reader.0.get_mut().write_all(asked.as_bytes());
     }
     // Others write over it, and store much more than there is room for.
     for number in 0..100 {
-        observer.store(&format!("other{number}"), SMALL_BYTES / 4, number);
-        observer.retrieve(&format!("other{number}"), SMALL_BYTES / 4, number);
+        observer.store(&format!("other{number}"), 225_000, number);
+        observer.retrieve(&format!("other{number}"), 225_000, number);
         assert_within_limits(&mut server, &mut observer);
     }
     observer.send("flush_all");
     assert_eq!(observer.line(), "OK");
-    observer.store("large0", SMALL_BYTES, 99);
-    observer.retrieve("large0", SMALL_BYTES, 99);
+    observer.store("large0", value_bytes, 99);
+    observer.retrieve("large0", value_bytes, 99);
     assert_within_limits(&mut server, &mut observer);
     // What they read in the end is what was there, whole.
     let mut read_bytes = 0;
     for (number, reader) in readers.iter_mut().enumerate().step_by(20) {
-        let version = u8::try_from(number % usize::from(KEYS)).expect("few");
-        read_bytes += reader.read_what_was_begun(&[version, 99], SMALL_BYTES);
+        let version = u8::try_from(number % usize::from(keys)).expect("few");
+        read_bytes += reader.read_what_was_begun(&[version, 99], value_bytes);
     }
-    assert!(read_bytes > READERS / 20 * 100_000, "{read_bytes} bytes");
+    assert!(read_bytes > 100_000, "{read_bytes} bytes");
     drop(readers);
     observer.await_zero("connection_buffer_bytes");
     observer.await_zero("segments_aside");
+    observer.stat("connections_overdrawn")
 }
 
 fn assert_within_limits(server: &mut Server, observer: &mut Client) {
@@ -247,12 +264,21 @@ fn value_bytes() -> usize {
     typed.map_or(48 << 20, |typed| typed.parse().expect("a number of bytes"))
 }
 
+/// How many clients there are, in as many files as that takes.
+fn connections() -> usize {
+    let typed = std::env::var("LARDER_LARGE_VALUE_CONNECTIONS");
+    let connections = typed.map_or(1000, |typed| typed.parse().expect("a number"));
+    let (files, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("the system says");
+    if files < connections as u64 + 100 {
+        let files = connections as u64 + 100;
+        setrlimit(Resource::RLIMIT_NOFILE, files, most.max(files)).expect("as many may be open");
+    }
+    connections
+}
+
 const BLOCK_BYTES: usize = 4093;
 const PIECE_BYTES: usize = 256 * BLOCK_BYTES;
 const SMALL_BYTES: usize = 900_000;
-const HALVES: usize = 1000;
-const READERS: usize = 1000;
-const KEYS: u8 = 50;
 
 /// What the program takes besides items and buffers, with some KiB for each connection.
 const CONSTANT_BYTES: u64 = 40 << 20;

@@ -195,6 +195,25 @@ fn what_is_swallowed_is_not_kept() {
 }
 
 #[test]
+fn a_large_value_is_received_in_its_place_in_any_pieces() {
+    let config = Config { memory_bytes: 1 << 20, item_bytes_max: 128 << 10, ..Config::tiny() };
+    let mut harness = Harness::with(config);
+    // Around what fills one and two segments of 4032 bytes.
+    for bytes in (3_900..4_100).chain(7_950..8_100).chain([50_000]) {
+        let value: Vec<u8> = (0..bytes).map(|place: usize| place.to_le_bytes()[0]).collect();
+        let packet = set(b"key", &value).bytes();
+        let pieces = packet.chunks(1_000 + bytes % 4_000);
+        let statuses: Vec<_> =
+            pieces.flat_map(|piece| harness.replies(piece)).map(|reply| reply.status).collect();
+        assert_eq!(statuses, [0], "{bytes} bytes");
+        let get = Packet { opcode: 0x00, key: b"key", ..Packet::default() };
+        let reply = harness.replies(&get.bytes()).remove(0);
+        assert!(reply.body[4..] == value, "{bytes} bytes");
+        harness.shared.store.check();
+    }
+}
+
+#[test]
 fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
     let mut harness = Harness::with(Config { connections_max: 1 << 20, ..Config::tiny() });
     let limit_bytes = (harness.shared.config.buffer_bytes_max / 4 * 3) as u64;
