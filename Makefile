@@ -1,6 +1,6 @@
 # What a developer does here; everything else is plain cargo. ARGS go to the program that is run:
 # make run ARGS='-p 11212', make bench ARGS='cpu --rounds 9' (target/release/compare --help).
-.PHONY: run test test-long fuzz model lint bench install
+.PHONY: run test test-long fuzz model lint bench bench-loadgen comparison install
 
 run: ; cargo run --release -- $(ARGS)
 
@@ -20,19 +20,31 @@ lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnin
 
 bench: ; cargo build --release --workspace && $(REFERENCE) && $(COMPARE) $(ARGS)
 
+# How much the load generator drives, on one core against the null server on the other.
+bench-loadgen: ; cargo build --release -p loadgen && target/release/compare loadgen --servers null $(ARGS)
+
+# The pages in docs/comparison, half an hour on a quiet machine; ARGS='ROUNDS SECONDS'.
+comparison: ; cargo build --release --workspace && scripts/comparison $(ARGS)
+
 # For packages: make install DESTDIR=debian/larder PREFIX=/usr
 PREFIX = /usr/local
 PUT = install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)
-install: target/release/larder
+LOADGEN = target/release/loadgen
+install: target/release/larder $(LOADGEN)
 	install -D $< $(DESTDIR)$(PREFIX)/bin/larder
+	install -D $(LOADGEN) $(DESTDIR)$(PREFIX)/bin/loadgen
 	install -D -m 644 packaging/larder.conf $(DESTDIR)/etc/larder.conf
 	sed 's:/usr/bin:$(PREFIX)/bin:' packaging/larder.service | $(PUT)/lib/systemd/system/larder.service
 	$< --generate man | $(PUT)/share/man/man1/larder.1
 	$< --generate bash | $(PUT)/share/bash-completion/completions/larder
 	$< --generate zsh | $(PUT)/share/zsh/site-functions/_larder
 	$< --generate fish | $(PUT)/share/fish/vendor_completions.d/larder.fish
+	$(LOADGEN) man | $(PUT)/share/man/man1/loadgen.1
+	$(LOADGEN) completions bash | $(PUT)/share/bash-completion/completions/loadgen
+	$(LOADGEN) completions zsh | $(PUT)/share/zsh/site-functions/_loadgen
+	$(LOADGEN) completions fish | $(PUT)/share/fish/vendor_completions.d/loadgen.fish
 
-target/release/larder: ; cargo build --release
+target/release/larder $(LOADGEN): ; cargo build --release --workspace
 
 # The advisories need the network; `cargo deny check` asks for them too.
 DENY = if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \

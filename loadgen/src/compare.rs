@@ -13,7 +13,26 @@ use crate::args::{CompareArgs, RunArgs};
 use crate::engine::address::Address;
 use crate::engine::run;
 use crate::load::{Outcome, measure};
+use crate::output::html::count;
 use crate::process::Server;
+
+/// All that was found of two servers.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Every figure of both.
+    pub figures: Vec<Compared>,
+    /// A and B.
+    pub sides: [Side; 2],
+}
+
+/// One of the two servers.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its command line.
+    pub command: String,
+    /// What was found of it, round by round.
+    pub rounds: Vec<Outcome>,
+}
 
 /// A figure of both servers in every round.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -42,23 +61,26 @@ pub struct Ratio {
 /// # Errors
 ///
 /// When a server cannot be started, or gives a wrong answer.
-pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::Error>> {
+pub fn compare(args: &CompareArgs) -> Result<Comparison, Box<dyn std::error::Error>> {
+    refuse_what_is_for_single_runs(&args.run)?;
     let servers = [start(&args.a)?, start(&args.b)?];
     let runs = servers.each_ref().map(|server| {
         let servers = vec![Address::from(server.address)];
         RunArgs { servers, pid: Some(server.pid()), ..args.run.clone() }
     });
-    let mut rounds = Vec::new();
+    let commands = [args.a.clone(), args.b.clone()];
+    let mut sides = commands.map(|command| Side { command, rounds: Vec::new() });
     for round in 0..args.rounds.get() {
-        let mut figures = [[None; FIGURES.len()]; 2];
         for turn in 0..2 {
             let index = (turn + round) % 2;
-            let plan = Arc::new(runs[index].plan()?);
+            let mut run = runs[index].clone();
+            // The same for both, and not the same again, which a cache would know by heart.
+            run.workload.seed = args.run.workload.seed.wrapping_add(round as u64);
+            let plan = Arc::new(run.plan()?);
             if args.run.preload && round == 0 {
                 run::preload(&plan)?;
             }
-            let outcome = measure(&plan, &runs[index])?;
-            figures[index] = FIGURES.map(|(_, figure)| figure(&outcome));
+            let outcome = measure(&plan, &run)?;
             eprintln!(
                 "round {} of {}, {}: {:.0}/s",
                 round + 1,
@@ -66,10 +88,33 @@ pub fn compare(args: &CompareArgs) -> Result<Vec<Compared>, Box<dyn std::error::
                 ["A", "B"][index],
                 outcome.report.requests_per_second()
             );
+            sides[index].rounds.push(outcome);
         }
-        rounds.push(figures);
     }
-    Ok(summary(&rounds))
+    Ok(Comparison { figures: summary(&sides), sides })
+}
+
+impl Comparison {
+    /// What makes the figures less than they seem, each with how often it did.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let outcomes = || self.sides.iter().flat_map(|side| &side.rounds);
+        let loud = outcomes().filter_map(|outcome| outcome.noise).filter(|noise| noise.is_loud());
+        let others = loud.clone().map(|noise| noise.others * 100.0).fold(0.0, f64::max);
+        let failed = outcomes().filter(|outcome| outcome.report.total.counters.failures() > 0);
+        let (loud, failed, all) = (loud.count(), failed.count(), outcomes().count());
+        let mut warnings = Vec::new();
+        if loud > 0 {
+            warnings.push(format!(
+                "the machine was not quiet in {loud} of {all} runs: up to {others:.0} % of its time \
+                 went to other processes"
+            ));
+        }
+        if failed > 0 {
+            warnings.push(format!("requests failed in {failed} of {all} runs"));
+        }
+        warnings
+    }
 }
 
 /// A comparison as a table.
@@ -85,7 +130,8 @@ impl fmt::Display for Table<'_> {
                 Some(ratio) => (ratio.to_string(), ratio.verdict()),
                 None => ("-".to_owned(), "too few rounds"),
             };
-            writeln!(formatter, "| {figure} | {a:.2} | {b:.2} | {ratio} | {verdict} |")?;
+            let [a, b] = [*a, *b].map(readable);
+            writeln!(formatter, "| {figure} | {a} | {b} | {ratio} | {verdict} |")?;
         }
         Ok(())
     }
@@ -137,14 +183,41 @@ fn start(command: &str) -> io::Result<Server> {
     Server::start(program.as_ref(), &words.collect::<Vec<_>>(), None)
 }
 
-fn summary(rounds: &[[[Option<f64>; FIGURES.len()]; 2]]) -> Vec<Compared> {
-    let compared = |(index, (figure, _)): (usize, &(&'static str, Figure))| {
-        let pairs = rounds.iter().map(|[a, b]| Some([a[index]?, b[index]?]));
-        let pairs = pairs.collect::<Option<Vec<_>>>()?;
+/// Options that a single run has and a comparison has no use for.
+fn refuse_what_is_for_single_runs(args: &RunArgs) -> Result<(), String> {
+    let output = &args.output;
+    let given = [
+        ("--log", output.log.is_some()),
+        ("--hgrm", output.hgrm.is_some()),
+        ("--assert", !output.assertions.is_empty()),
+        ("--find-slo", args.find_slo.is_some()),
+        ("--pid", args.pid.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(format!("a comparison has no {option}")),
+        None => Ok(()),
+    }
+}
+
+fn summary(sides: &[Side; 2]) -> Vec<Compared> {
+    let compared = |(name, figure): &(&'static str, Figure)| {
+        let [a, b] = sides.each_ref().map(|side| side.rounds.iter().map(figure));
+        let pairs = a.zip(b).map(|(a, b)| Some([a?, b?])).collect::<Option<Vec<_>>>()?;
         let medians = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side]).collect()));
-        Some(Compared { figure, medians, ratio: Ratio::of(&pairs) })
+        let any = pairs.iter().flatten().any(|figure| *figure > 0.0);
+        any.then(|| Compared { figure: name, medians, ratio: Ratio::of(&pairs) })
     };
-    FIGURES.iter().enumerate().filter_map(compared).collect()
+    FIGURES.iter().filter_map(compared).collect()
+}
+
+/// To three digits or to the whole number.
+pub(crate) fn readable(figure: f64) -> String {
+    match figure.abs() {
+        100.0.. => count(figure),
+        10.0.. => format!("{figure:.1}"),
+        1.0.. => format!("{figure:.2}"),
+        _ => format!("{figure:.3}"),
+    }
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -162,16 +235,17 @@ fn student(degrees: usize) -> f64 {
 }
 
 /// A figure of an outcome, where it has it.
-type Figure = fn(&Outcome) -> Option<f64>;
+pub(crate) type Figure = fn(&Outcome) -> Option<f64>;
 
-const FIGURES: [(&str, Figure); 9] = [
+pub(crate) const FIGURES: [(&str, Figure); 9] = [
     ("requests/s", |outcome| Some(outcome.report.requests_per_second())),
     ("latency p50, µs", |outcome| Some(latency(outcome, 0.5))),
     ("latency p99, µs", |outcome| Some(latency(outcome, 0.99))),
     ("latency p99.9, µs", |outcome| Some(latency(outcome, 0.999))),
     ("misses, % of keys", |outcome| {
-        Some(100.0 - outcome.report.total.counters.hit_ratio() * 100.0)
-            .filter(|_| outcome.report.total.counters.misses > 0)
+        let counters = &outcome.report.total.counters;
+        let asked = counters.hits + counters.misses > 0;
+        asked.then(|| 100.0 - counters.hit_ratio() * 100.0)
     }),
     ("server CPU, µs a request", |outcome| {
         Some(outcome.cost.as_ref()?.cpu_micros / requests(outcome))
@@ -202,6 +276,7 @@ const STUDENT: [f64; 20] = [
 mod tests {
     use super::*;
     use crate::random::Random;
+    use crate::workload::operation::Operation;
 
     /// Rounds in which B has `factor` times A's figure, each with noise of its own and some of both.
     fn rounds(factor: f64, seed: u64) -> Vec<[f64; 2]> {
@@ -235,13 +310,27 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_readable() {
+        let readable = [1_234_567.8, 12.34, 1.234, 0.1234].map(readable);
+        assert_eq!(readable, ["1,234,568", "12.3", "1.23", "0.123"]);
+    }
+
+    #[test]
     fn a_table_has_what_was_found() {
-        let figures = |factor: f64| std::array::from_fn(|index| Some(factor * (index + 1) as f64));
-        let table = Table(&summary(&[[figures(1.0), figures(2.0)], [figures(1.0), figures(2.0)]]))
-            .to_string();
+        let side = |answered: u64| {
+            let mut outcome = Outcome::default();
+            outcome.report.elapsed = std::time::Duration::from_secs(1);
+            outcome.report.total.counters.answered[0] = answered;
+            outcome.report.total.latencies.record(Operation::Get, 1000);
+            Side { command: String::new(), rounds: vec![outcome.clone(), outcome] }
+        };
+        let figures = summary(&[side(1), side(2)]);
+        // Of a server that is not on this machine no cost is known, and no key was missed.
+        assert_eq!(figures.len(), 4);
+        let table = Table(&figures).to_string();
         assert!(
             table.contains("| requests/s | 1.00 | 2.00 | 2.000 (2.000 to 2.000) | B has more |")
         );
-        assert_eq!(table.lines().count(), 2 + FIGURES.len());
+        assert_eq!(table.lines().count(), 2 + figures.len());
     }
 }

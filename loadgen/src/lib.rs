@@ -28,5 +28,6 @@ pub mod process;
 pub mod random;
 pub mod slo;
 pub mod synthesise;
+mod timer;
 pub mod truth;
 pub mod workload;

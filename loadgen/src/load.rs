@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::args::{OutputArgs, RunArgs};
-use crate::cost::machine::{Noise, Ticks};
-use crate::cost::stats::{self, Stats};
-use crate::cost::{Cost, Process};
+use crate::cost::Cost;
+use crate::cost::machine::Noise;
+use crate::cost::watch::Watch;
 use crate::debug_build;
 use crate::engine::Plan;
-use crate::engine::client::Error;
+use crate::engine::error::Error;
 use crate::engine::limit::Limit;
 use crate::engine::run;
 use crate::engine::schedule::Pace;
@@ -31,9 +31,9 @@ pub struct Outcome {
     pub open: bool,
     /// What was found.
     pub report: Report,
-    /// What it cost the server, where that runs on this machine.
+    /// What it cost the servers, where they run on this machine.
     pub cost: Option<Cost>,
-    /// What the server counted meanwhile.
+    /// What the servers counted meanwhile.
     pub stats: Vec<(&'static str, i64)>,
     /// How loud the machine was.
     pub noise: Option<Noise>,
@@ -56,13 +56,7 @@ pub fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Some(objective) => find_slo(&plan, args, objective),
         None => measure(&plan, args).map(|outcome| tell(&outcome, &args.output)),
     };
-    match done {
-        Err(Error::Wrong(wrong)) => {
-            eprintln!("loadgen: {wrong}");
-            Ok(ExitCode::from(EXIT_WRONG))
-        }
-        done => done?,
-    }
+    done?
 }
 
 /// What the command line's last step comes to.
@@ -74,9 +68,9 @@ fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, 
         eprintln!("{:.0}/s: {:.1} µs, {kept}", trial.rate, trial.latency_us);
     })?;
     match (found, args.output.json) {
-        (Some(trial), true) => println!("{}", serde_json::json!(trial)),
+        (Some(trial), true) => writeln!(io::stdout(), "{}", serde_json::json!(trial))?,
         (Some(trial), false) => {
-            println!("highest rate that keeps {objective}: {:.0}/s", trial.rate);
+            writeln!(io::stdout(), "highest rate that keeps {objective}: {:.0}/s", trial.rate)?;
         }
         (None, _) => {
             eprintln!("loadgen: no rate keeps {objective}");
@@ -93,8 +87,8 @@ fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, 
 /// When a file cannot be written.
 pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match args.json {
-        true => println!("{:#}", json::outcome(outcome)),
-        false => print!("{}", Plain(outcome)),
+        true => writeln!(io::stdout(), "{:#}", json::outcome(outcome))?,
+        false => write!(io::stdout(), "{}", Plain(outcome))?,
     }
     for warning in &outcome.warnings {
         eprintln!("warning: {warning}");
@@ -103,8 +97,8 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
     write(args.hgrm.as_deref(), |file| hgrm::write(&report.total.latencies.all(), file))?;
     write(args.log.as_deref(), |file| log::write(outcome.open, report, file))?;
     write(args.report.as_deref(), |file| {
-        let command: Vec<_> = std::env::args().collect();
-        file.write_all(html::page(outcome, "loadgen", &command.join(" ")).as_bytes())
+        let page = html::page(outcome, &args.title, &command_line());
+        file.write_all(page.as_bytes())
     })?;
     let mut broken = false;
     for assertion in &args.assertions {
@@ -132,49 +126,24 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
 /// As [`run::run`].
 pub fn measure(plan: &Arc<Plan>, args: &RunArgs) -> Result<Outcome, Error> {
     let limit = args.limit();
-    let process = match args.pid {
-        Some(pid) => Some(Process::new(pid)?),
-        None => Process::listening(&plan.servers[0]),
-    };
-    let process = process.filter(|_| plan.servers.len() == 1);
-    let ourselves = Process::new(std::process::id().try_into().expect("a process id"))?;
-    let told = |_: &Plan| stats::ask(&plan.servers[0], "").unwrap_or_default();
-    let stats_before = told(plan);
-    let usage_before = process.map(Process::usage).transpose()?;
-    let (ticks_before, ours_before) = (Ticks::now()?, ourselves.usage()?);
-    let mut resident_bytes = Vec::new();
+    let mut watch = Watch::new(&plan.servers, args.pid)?;
     let progress = Progress::new(limit, INTERVAL);
     let report = run::run(plan, args.warm_up_requests, limit, INTERVAL, &mut |index, sample| {
         progress.show(index, sample);
-        let bytes = process.and_then(|process| process.resident_bytes().ok());
-        resident_bytes.extend(bytes);
+        watch.tick();
     })?;
     drop(progress);
-    let stats_after = told(plan);
-    let mut cost = None;
-    let mut ours = ourselves.usage()?.cpu.saturating_sub(ours_before.cpu);
-    if let (Some(process), Some(before)) = (process, usage_before) {
-        let after = process.usage()?;
-        ours += after.cpu.saturating_sub(before.cpu);
-        let items = items(&stats_after);
-        let between = Cost::between(process, before, after, items);
-        cost = Some(Cost { resident_bytes_by_interval: resident_bytes, ..between });
-    }
-    let noise = Ticks::now()?.noise_since(ticks_before, ours);
+    let watched = watch.end()?;
     let outcome = Outcome {
         open: plan.pace != Pace::Closed,
-        stats: stats::growth(&stats_before, &stats_after),
-        cost,
-        noise: Some(noise),
+        stats: watched.growth,
+        cost: watched.cost,
+        noise: Some(watched.noise),
         warnings: Vec::new(),
         report,
     };
     let warnings = warnings(&outcome, plan.threads, limit);
     Ok(Outcome { warnings, ..outcome })
-}
-
-fn items(stats: &Stats) -> Option<u64> {
-    stats.get("curr_items")?.parse().ok()
 }
 
 fn warnings(outcome: &Outcome, threads: usize, limit: Limit) -> Vec<String> {
@@ -216,7 +185,26 @@ fn warnings(outcome: &Outcome, threads: usize, limit: Limit) -> Vec<String> {
     warnings
 }
 
-fn write(
+/// As a shell takes it, so that a page can tell how it was made.
+#[must_use]
+pub fn command_line() -> String {
+    std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: String) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:,=+%@".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Writes a file, if one is asked for.
+///
+/// # Errors
+///
+/// When it cannot be written; the error names it.
+pub fn write(
     path: Option<&Path>,
     content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -234,3 +222,14 @@ pub const EXIT_ASSERTION: u8 = 4;
 const INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_MIN: f64 = 0.05;
 const LATE_MAX: Duration = Duration::from_micros(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_a_shell_takes_them() {
+        let quoted = ["--rate=1..5k", "p99<2ms", "it's", ""].map(|word| quoted(word.to_owned()));
+        assert_eq!(quoted, ["--rate=1..5k", "'p99<2ms'", r"'it'\''s'", "''"]);
+    }
+}

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
+use clap_complete::Shell;
 use loadgen::args::{Cli, Command, CompareArgs, MergeArgs, SynthesiseArgs};
 use loadgen::compare::{self, Table};
+use loadgen::engine::error;
 use loadgen::load::{self, Outcome};
+use loadgen::output::html::comparison;
 use loadgen::output::log;
 use loadgen::synthesise::synthesise;
 
@@ -20,15 +23,21 @@ fn main() -> ExitCode {
         Some(Command::Merge(args)) => merge(args),
         Some(Command::Compare(args)) => compare(args),
         Some(Command::Man) => write_man_page(),
-        Some(Command::Completions { shell }) => {
-            clap_complete::generate(*shell, &mut Cli::command(), "loadgen", &mut io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Completions { shell }) => write_completions(*shell),
     };
-    done.unwrap_or_else(|error| {
+    done.unwrap_or_else(|error| failed(error.as_ref()))
+}
+
+/// Says what went wrong, unless nobody is left to read on, as behind `| head`.
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    let kind = error.downcast_ref().map(io::Error::kind);
+    if kind != Some(io::ErrorKind::BrokenPipe) {
         eprintln!("loadgen: {error}");
-        ExitCode::FAILURE
-    })
+    }
+    match error.downcast_ref() {
+        Some(error::Error::Wrong(_)) => ExitCode::from(load::EXIT_WRONG),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn write_trace(args: &SynthesiseArgs) -> Result<ExitCode, Box<dyn Error>> {
@@ -52,10 +61,25 @@ fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
 
 fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     let compared = compare::compare(args)?;
-    match args.run.output.json {
-        true => println!("{:#}", serde_json::json!(compared)),
-        false => print!("{}", Table(&compared)),
+    let output = &args.run.output;
+    match output.json {
+        true => writeln!(io::stdout(), "{:#}", serde_json::json!(compared.figures))?,
+        false => write!(io::stdout(), "{}", Table(&compared.figures))?,
     }
+    for warning in compared.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    load::write(output.report.as_deref(), |file| {
+        let page = comparison::page(&compared, &output.title, &load::command_line());
+        file.write_all(page.as_bytes())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_completions(shell: Shell) -> Result<ExitCode, Box<dyn Error>> {
+    let mut completions = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "loadgen", &mut completions);
+    io::stdout().write_all(&completions)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,11 +9,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::args::RunArgs;
+use crate::args::number::time_nanos;
 use crate::engine::Plan;
-use crate::engine::client::Error;
+use crate::engine::error::Error;
 use crate::engine::schedule::{Pace, Rate};
 use crate::load::{Outcome, measure};
-use crate::output::assertion::{quantile, time_nanos};
+use crate::output::assertion::quantile;
 
 /// A bound on a latency, as in `p99=1ms`.
 #[derive(Clone, Debug, PartialEq)]

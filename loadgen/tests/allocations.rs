@@ -20,7 +20,7 @@ use loadgen::workload::traffic::{Part, Traffic};
 fn a_request_allocates_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || null_server::serve(listener));
+    std::thread::spawn(move || null_server::serve(listener, None));
     let open = Pace::Open(Rate::steady(1e6), Arrivals::Poisson);
     for (pace, pipeline, keys_per_get) in
         [(Pace::Closed, 1, 1), (Pace::Closed, 16, 10), (open, 4, 1)]

@@ -50,6 +50,21 @@ fn full_caches_have_figures() {
 }
 
 #[test]
+fn the_load_generator_has_figures_of_its_own() {
+    let output = compare(&["loadgen", "--servers", "null"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Vec<_> = stdout.lines().filter(|line| line.starts_with("| get")).collect();
+    assert_eq!(rows.len(), 2, "{stdout}");
+    for row in rows {
+        for column in [2, 3, 6, 7] {
+            let figure: f64 = row.split('|').nth(column).unwrap().trim().parse().unwrap();
+            assert!(figure > 0.0, "{row}");
+        }
+    }
+}
+
+#[test]
 fn a_server_that_cannot_be_started_is_named() {
     let output = compare(&["--servers", "memcached", "--memcached", "/no/such/memcached"]);
     let stderr = String::from_utf8_lossy(&output.stderr);

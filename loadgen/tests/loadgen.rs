@@ -165,3 +165,13 @@ fn the_man_page_and_completions_are_there() {
     }
     assert!(print(&["--help"]).contains("Exit codes: 0 well"));
 }
+
+#[test]
+fn nobody_left_to_read_is_no_reason_to_panic() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.args(["synthesise", "--requests", "1000"]).stdout(writer);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(1), ""));
+}

@@ -85,6 +85,13 @@ fn several_servers_share_the_keys_by_their_weights() {
     let args = ["--preload", "--keys", "2000", "--keys-per-get", "10", "--requests", "400"];
     let report = run(&names, &args);
     assert_eq!((report["misses"].as_u64(), report["hits"].as_u64()), (Some(0), Some(4000)));
+    // What they cost is told of both together.
+    let pids = servers.each_ref().map(Server::pid);
+    let mut watched: Vec<i32> = serde_json::from_value(report["server"]["pids"].clone()).unwrap();
+    watched.sort_by_key(|pid| *pid != pids[0]);
+    assert_eq!(watched, pids);
+    assert_eq!(report["server"]["items"], 2000);
+    assert_eq!(report["server_stats_growth"]["get_hits"], 4000);
     let items = servers.each_ref().map(|server| {
         let one = server.address.to_string();
         let args = ["--keys", "2000", "--requests", "4000", "--seed", "3"];
@@ -110,10 +117,12 @@ fn a_trace_that_was_written_is_replayed() {
     let server = start(&larder());
     let shape = ["--preset", "cluster19", "--keys", "500", "--requests", "2000"];
     let written = loadgen(&[&["synthesise"], &shape[..]].concat());
+    // What another run has stored under the same keys is no fault of the server.
+    let address = server.address.to_string();
+    run(&address, &[&["--cache-aside", "--seed", "9"], &shape[..]].concat());
     let path = std::env::temp_dir().join(format!("loadgen-trace-{}.csv", std::process::id()));
     std::fs::write(&path, &written.stdout).unwrap();
     let trace = path.to_str().unwrap();
-    let address = server.address.to_string();
     let report = run(&address, &["--trace", trace, "--cache-aside", "--threads", "2"]);
     let fast = run(&address, &["--trace", trace, "--trace-speed", "50"]);
     std::fs::remove_file(&path).unwrap();

@@ -142,9 +142,13 @@ pub struct OutputArgs {
     /// Everything, for `loadgen merge`
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// A page with throughput over time, latency by percentile, hit ratio and memory
+    /// A page with throughput over time, latency by percentile, hit ratio and memory; of a
+    /// comparison, both servers side by side
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// The page's title
+    #[arg(long, value_name = "TEXT", default_value = "loadgen", requires = "report")]
+    pub title: String,
     /// What must be found for the exit code to be 0, as in 'p99<2ms', 'errors==0', 'rate>=100k',
     /// 'hit_ratio>0.9'
     #[arg(long = "assert", value_name = "BOUND")]

@@ -42,6 +42,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     positive(digits).map(|number| floor(number * bytes))
 }
 
+/// A time with its unit, in nanoseconds; without one, in seconds.
+pub(crate) fn time_nanos(text: &str) -> Option<f64> {
+    let units = [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let with_unit = units.into_iter().find_map(|(unit, nanos)| {
+        text.strip_suffix(unit)?.trim().parse::<f64>().ok().map(|number| number * nanos)
+    });
+    with_unit.or_else(|| text.parse::<f64>().ok().map(|seconds| seconds * 1e9))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

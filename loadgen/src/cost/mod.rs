@@ -3,9 +3,11 @@
 
 pub mod machine;
 pub mod stats;
+pub mod watch;
 
 use std::fs;
 use std::io;
+use std::iter::Sum;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -34,18 +36,18 @@ pub struct Usage {
     pub switches: u64,
 }
 
-/// What a run cost a server.
+/// What a run cost the servers, all together.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Cost {
-    /// The process.
-    pub pid: i32,
+    /// The processes.
+    pub pids: Vec<i32>,
     /// Processor time, in microseconds.
     pub cpu_micros: f64,
     /// Context switches.
     pub switches: u64,
     /// Memory at the end, in bytes.
     pub resident_bytes: u64,
-    /// Items at the end, as the server says.
+    /// Items at the end, as the servers say.
     pub items: Option<u64>,
     /// Memory at the end of each interval, in bytes.
     pub resident_bytes_by_interval: Vec<u64>,
@@ -114,11 +116,11 @@ impl Process {
 }
 
 impl Cost {
-    /// Between two moments of a process.
+    /// Between two moments of processes.
     #[must_use]
-    pub fn between(process: Process, before: Usage, after: Usage, items: Option<u64>) -> Self {
+    pub fn between(processes: &[Process], before: Usage, after: Usage, items: Option<u64>) -> Self {
         Self {
-            pid: process.pid,
+            pids: processes.iter().map(|process| process.pid).collect(),
             cpu_micros: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6,
             switches: after.switches.saturating_sub(before.switches),
             resident_bytes: after.resident_bytes,
@@ -131,6 +133,16 @@ impl Cost {
     #[must_use]
     pub fn items_per_mebibyte(&self) -> Option<f64> {
         Some(self.items? as f64 / (self.resident_bytes.max(1) as f64 / 1_048_576.0))
+    }
+}
+
+impl Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::default(), |sum, usage| Self {
+            cpu: sum.cpu + usage.cpu,
+            resident_bytes: sum.resident_bytes + usage.resident_bytes,
+            switches: sum.switches + usage.switches,
+        })
     }
 }
 
@@ -220,7 +232,7 @@ mod tests {
             resident_bytes,
             switches,
         };
-        let cost = Cost::between(process, usage(5, 10, 1), usage(8, 30, 2 << 20), Some(100));
+        let cost = Cost::between(&[process], usage(5, 10, 1), usage(8, 30, 2 << 20), Some(100));
         assert_eq!((cost.switches, cost.items_per_mebibyte()), (20, Some(50.0)));
         assert!((cost.cpu_micros - 3000.0).abs() < 1e-6);
     }

@@ -31,11 +31,17 @@ pub fn ask(server: &Address, kind: &str) -> io::Result<Stats> {
     }
 }
 
-/// What grew in between, of the figures that tell about load.
+/// What grew in between, all servers together, of the figures that tell about load; not those that
+/// a server does not have.
 #[must_use]
-pub fn growth(before: &Stats, after: &Stats) -> Vec<(&'static str, i64)> {
+pub fn growth(before: &[Stats], after: &[Stats]) -> Vec<(&'static str, i64)> {
     let number = |stats: &Stats, name| stats.get(name)?.parse::<i64>().ok();
-    let grown = |name| Some((name, number(after, name)? - number(before, name).unwrap_or(0)));
+    let grown = |name| {
+        let pairs = before.iter().zip(after);
+        let grown = pairs
+            .map(|(before, after)| Some(number(after, name)? - number(before, name).unwrap_or(0)));
+        Some((name, grown.sum::<Option<i64>>()?))
+    };
     FIGURES.into_iter().filter_map(grown).collect()
 }
 
@@ -95,7 +101,10 @@ mod tests {
     fn figures_are_read_and_compared() {
         let before = read(Answer(b"STAT cmd_get 5\r\nSTAT version 1.6\r\nEND\r\n"), "").unwrap();
         let after = read(Answer(b"STAT cmd_get 9\r\nSTAT evictions 2\r\nEND\r\n"), "").unwrap();
-        assert_eq!(growth(&before, &after), [("cmd_get", 4), ("evictions", 2)]);
+        let (before, after) = ([before.clone(), before], [after.clone(), after]);
+        assert_eq!(growth(&before, &after), [("cmd_get", 8), ("evictions", 4)]);
+        assert_eq!(growth(&before, &[after[0].clone(), Stats::new()]), []);
+        let [before, _] = before;
         assert_eq!(before["version"], "1.6");
         assert!(read(Answer(b"ERROR\r\n"), "larder").unwrap().is_empty());
     }

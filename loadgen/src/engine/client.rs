@@ -4,10 +4,10 @@
 //! then sends the next. In an open loop requests are due by a schedule, whatever the server does: a
 //! request goes to the session that has had room for longest, and when none has, it waits. Its
 //! latency counts from when it was due, so that a server's pause counts for every request that fell
-//! into it. What waits needs no memory: the schedule's next time simply lies in the past.
+//! into it. What waits needs no memory: the schedule's next time simply lies in the past. What is
+//! due is sent before answers are read, so that the one hardly delays the other.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,51 +17,18 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::exchange::{Exchange, Wrong};
+use crate::engine::error::Error;
+use crate::engine::exchange::Exchange;
 use crate::engine::limit::{Budget, Limit};
 use crate::engine::link::{Failure, Link};
 use crate::engine::owed::Owed;
 use crate::engine::schedule::{Pace, Schedule};
 use crate::engine::session::{Session, Times, Writer};
 use crate::measure::Sample;
+use crate::timer::Timer;
 use crate::truth::Fault;
 use crate::workload::keys::KEY_BYTES_MAX;
 use crate::workload::traffic::{Part, Traffic};
-
-/// Why a run ended early.
-#[derive(Debug)]
-pub enum Error {
-    /// A server could not be reached, or the system refused.
-    Io(io::Error),
-    /// A server gave a wrong answer.
-    Wrong(Wrong),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(formatter),
-            Self::Wrong(wrong) => wrong.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Io(error) => error,
-            Error::Wrong(wrong) => Self::new(ErrorKind::InvalidData, wrong),
-        }
-    }
-}
 
 /// One thread's sessions, open and ready to run any number of times.
 #[derive(Debug)]
@@ -70,12 +37,14 @@ pub struct Client {
     part: Part,
     traffic: Traffic,
     poll: Poll,
+    timer: Timer,
     events: Events,
     sessions: Vec<Session>,
     /// Sessions that have room, the one that has had it for longest first.
     ready: VecDeque<usize>,
-    /// Sessions that have written requests and not sent them.
-    unsent: Vec<usize>,
+    /// Requests of an open loop that are written and not sent: of which session, and since when they
+    /// could have been.
+    unsent: Vec<(usize, u64)>,
     writer: Writer,
     scratch: Vec<u8>,
     sample: Sample,
@@ -115,10 +84,11 @@ impl Client {
             plan: Arc::clone(plan),
             part,
             traffic,
+            timer: Timer::register(poll.registry(), TIMER)?,
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(sessions.len()),
-            unsent: Vec::with_capacity(sessions.len()),
+            unsent: Vec::with_capacity(sessions.len() * plan.pipeline),
             sessions,
             writer: Writer::default(),
             scratch: vec![0; piece_bytes + READ_BYTES],
@@ -152,7 +122,7 @@ impl Client {
             if self.is_over(now) {
                 break;
             }
-            self.wait(now)?;
+            self.wait()?;
             self.handle_events()?;
             let now = self.elapsed_nanos();
             if now / interval_nanos > index {
@@ -203,35 +173,47 @@ impl Client {
             }
             let due = self.due_nanos().filter(|&due| due <= now && self.budget.allows(due));
             let Some(due) = due else { break };
-            self.ready.pop_front();
-            self.sessions[index].queued = false;
             self.ask(index, due, now);
         }
-        while let Some(index) = self.unsent.pop() {
-            self.sessions[index].unsent = false;
-            self.send(index, now)?;
+        if self.ready.front().is_some_and(|&index| self.sessions[index].unsent) {
+            self.ready.rotate_left(1);
         }
+        self.flush()
+    }
+
+    /// Sends what an open loop has written, what was due first before the rest, and tells how late.
+    fn flush(&mut self) -> Result<(), Error> {
+        for position in 0..self.unsent.len() {
+            let (index, since_nanos) = self.unsent[position];
+            if std::mem::take(&mut self.sessions[index].unsent) {
+                let now = self.elapsed_nanos();
+                self.sessions[index].sent_nanos = now;
+                self.send(index, now)?;
+            }
+            let late = self.sessions[index].sent_nanos.saturating_sub(since_nanos);
+            self.sample.lateness.saturating_record(late.max(1));
+        }
+        self.unsent.clear();
         Ok(())
     }
 
-    /// In an open loop: one request, then back into the queue if there is room for more. What is
-    /// due at the same time on the same connection is sent with one write.
+    /// In an open loop: one request of the session that is first in the queue. It stays there while
+    /// it has room, so that what is due at the same time is sent with one write.
     fn ask(&mut self, index: usize, due: u64, now: u64) {
         let session = &mut self.sessions[index];
-        let late = now.saturating_sub(due.max(session.free_nanos));
-        self.sample.lateness.saturating_record(late.max(1));
+        self.unsent.push((index, due.max(session.free_nanos)));
         let times = Times { due, sent: now };
         let asked = session.ask(&mut self.writer, &self.plan, &mut self.traffic, times);
         self.budget.take(asked);
         if let Some(schedule) = &mut self.schedule {
             schedule.advance();
         }
+        session.unsent = true;
         session.full = session.owed() >= self.plan.pipeline;
-        if !session.unsent {
-            session.unsent = true;
-            self.unsent.push(index);
+        if session.full {
+            session.queued = false;
+            self.ready.pop_front();
         }
-        self.queue(index, now);
     }
 
     /// In an open loop: does at once what answers have led to, as far as there is room.
@@ -285,13 +267,21 @@ impl Client {
     }
 
     fn handle_events(&mut self) -> Result<(), Error> {
-        let now = self.elapsed_nanos();
+        let open = self.plan.pace != Pace::Closed;
+        let mut now = self.elapsed_nanos();
         // What is handled changes the client, so the events are lent out meanwhile.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let handled = events.iter().try_for_each(|event| {
+        let mut sockets = events.iter().filter(|event| event.token() != TIMER);
+        let handled = sockets.try_for_each(|event| {
             let servers = self.plan.servers.len();
             let (index, server) = (event.token().0 / servers, event.token().0 % servers);
-            self.handle(index, server, event.is_writable(), event.is_read_closed(), now)
+            self.handle(index, server, event.is_writable(), event.is_read_closed(), now)?;
+            if open {
+                // What has become due meanwhile does not wait for the other answers to be read.
+                now = self.elapsed_nanos();
+                self.dispatch(now)?;
+            }
+            Ok(())
         });
         self.events = events;
         handled
@@ -448,19 +438,24 @@ impl Client {
         }
     }
 
-    fn wait(&mut self, now: u64) -> io::Result<()> {
+    /// Waits for an answer, or until the next request is due.
+    fn wait(&mut self) -> io::Result<()> {
+        let now = self.elapsed_nanos();
         let due = match self.ready.is_empty() {
             true => None,
             false => self.due_nanos().filter(|&due| self.budget.allows(due)),
         };
         let wait_nanos = due.map_or(WAIT_NANOS_MAX, |due| due.saturating_sub(now));
         // What the system takes to wake a thread up is waited for awake.
-        let asleep_nanos = match wait_nanos {
+        let timeout_nanos = match wait_nanos {
+            ..=WAKE_NANOS => 0,
             WAIT_NANOS_MAX.. => WAIT_NANOS_MAX,
-            _ => wait_nanos.saturating_sub(WAKE_NANOS) / 1_000_000 * 1_000_000,
+            _ => {
+                self.timer.set(Duration::from_nanos(wait_nanos - WAKE_NANOS))?;
+                WAIT_NANOS_MAX
+            }
         };
-        let timeout = Duration::from_nanos(asleep_nanos);
-        match self.poll.poll(&mut self.events, Some(timeout)) {
+        match self.poll.poll(&mut self.events, Some(Duration::from_nanos(timeout_nanos))) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
@@ -483,9 +478,10 @@ impl ElapsedNanos for Instant {
     }
 }
 
+const TIMER: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 1024;
 /// Read at once, beyond one value.
 const READ_BYTES: usize = 64 * 1024;
 const WAIT_NANOS_MAX: u64 = 20_000_000;
-const WAKE_NANOS: u64 = 200_000;
+const WAKE_NANOS: u64 = 100_000;
 const HOUSEKEEPING_NANOS: u64 = 10_000_000;

@@ -144,7 +144,8 @@ impl Exchange<'_> {
     }
 
     fn check_value(&mut self, key: Key, value: &[u8]) -> Result<Version, Wrong> {
-        let version = match self.plan.workload.values.check(key.item.id, value) {
+        let workload = &self.plan.workload;
+        let version = match workload.values.check(workload.keys.identity(key.item.id), value) {
             Ok(version) => version,
             Err(fault) => {
                 self.fault(Wrong { fault, detail: self.describe(key.item, value) })?;

@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod client;
+pub mod error;
 pub mod exchange;
 pub mod ketama;
 pub mod limit;

@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::engine::Plan;
-use crate::engine::client::{Client, Error};
+use crate::engine::client::Client;
+use crate::engine::error::Error;
 use crate::engine::limit::Limit;
 use crate::engine::schedule::Pace;
 use crate::measure::Sample;

@@ -29,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) full: bool,
     /// Whether it has written requests and not sent them.
     pub(crate) unsent: bool,
+    /// When it sent last in an open loop, in nanoseconds.
+    pub(crate) sent_nanos: u64,
     /// Whether it stands in the queue of those that have room.
     pub(crate) queued: bool,
 }
@@ -50,7 +52,15 @@ pub(crate) struct Writer {
 impl Session {
     pub(crate) fn new(links: Vec<Link>, follow_ups_max: usize) -> Self {
         let follow_ups = VecDeque::with_capacity(follow_ups_max);
-        Self { links, follow_ups, free_nanos: 0, full: false, unsent: false, queued: false }
+        Self {
+            links,
+            follow_ups,
+            free_nanos: 0,
+            full: false,
+            unsent: false,
+            sent_nanos: 0,
+            queued: false,
+        }
     }
 
     /// Requests under way.
@@ -164,7 +174,7 @@ impl Session {
                 plan.dialect.delete(key, &mut link.output);
             }
             Operation::Append | Operation::Prepend => {
-                let block = block(item.id);
+                let block = block(plan.workload.keys.identity(item.id));
                 let store =
                     Store { operation, key, ttl_seconds: 0, value_bytes: block.len(), token };
                 write_store(link, plan, &store, |output| output.extend_from_slice(&block));
@@ -175,7 +185,8 @@ impl Session {
                 let value_bytes = plan.workload.value_bytes(item);
                 let store = Store { operation, key, ttl_seconds, value_bytes, token };
                 write_store(link, plan, &store, |output| {
-                    plan.workload.values.write(item.id, write.version, value_bytes, output);
+                    let id = plan.workload.keys.identity(item.id);
+                    plan.workload.values.write(id, write.version, value_bytes, output);
                 });
             }
         }

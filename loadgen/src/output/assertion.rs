@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::args::number::time_nanos;
 use crate::measure::report::Report;
 
 /// A bound on a figure: `p99<2ms`, `errors==0`, `rate>=100k`, `hit_ratio>0.9`.
@@ -110,15 +111,6 @@ pub(crate) fn quantile(name: &str) -> Option<f64> {
     }
     let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
-}
-
-/// A time with its unit, in nanoseconds; without one, in seconds.
-pub(crate) fn time_nanos(text: &str) -> Option<f64> {
-    let units = [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
-    let with_unit = units.into_iter().find_map(|(unit, nanos)| {
-        text.strip_suffix(unit)?.trim().parse::<f64>().ok().map(|number| number * nanos)
-    });
-    with_unit.or_else(|| text.parse::<f64>().ok().map(|seconds| seconds * 1e9))
 }
 
 fn figure(name: &str) -> Option<Figure> {

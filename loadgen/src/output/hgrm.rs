@@ -26,7 +26,9 @@ pub fn write(nanos: &Histogram<u64>, output: &mut impl Write) -> io::Result<()> 
     writeln!(output, "#[Mean    = {mean:>12.3}, StdDeviation   = {deviation:>12.3}]")?;
     let (max, count) = (nanos.max() as f64 / 1e3, nanos.len());
     writeln!(output, "#[Max     = {max:>12.3}, Total count    = {count:>12}]")?;
-    let (buckets, sub) = (nanos.buckets(), nanos.distinct_values() / usize::from(nanos.buckets()));
+    let buckets = nanos.buckets();
+    // Of each bucket but the first only the upper half is its own.
+    let sub = nanos.distinct_values() * 2 / (usize::from(buckets) + 1);
     writeln!(output, "#[Buckets = {buckets:>12}, SubBuckets     = {sub:>12}]")
 }
 
@@ -63,5 +65,6 @@ mod tests {
         assert!(rows.windows(2).all(|two| two[0][1] < two[1][1]));
         assert_eq!(rows.last().unwrap()[1..], [1.0, 1000.0]);
         assert!(text.contains("Total count    =         1000"), "{text}");
+        assert!(text.contains("SubBuckets     =         2048"), "{text}");
     }
 }

@@ -3,12 +3,15 @@
 //! or dark.
 
 mod chart;
+pub mod comparison;
 
 use std::fmt::Write as _;
 
 use chart::{Axis, Chart, Series};
 use hdrhistogram::Histogram;
+use hdrhistogram::iterators::IterationValue;
 
+use crate::clock;
 use crate::load::Outcome;
 use crate::truth::Fault;
 use crate::workload::operation::Operation;
@@ -25,11 +28,17 @@ pub fn page(outcome: &Outcome, title: &str, command: &str) -> String {
     charts(outcome).iter().for_each(|chart| body.push_str(&chart.svg()));
     body.push_str("</div>\n");
     table(outcome, &mut body);
+    document(title, command, &body)
+}
+
+/// What every page has around its `body`.
+fn document(title: &str, command: &str, body: &str) -> String {
     PAGE.replace("{title}", &escape(title))
         .replace("{command}", &escape(command))
         .replace("{machine}", &escape(&crate::cost::machine::describe()))
+        .replace("{date}", &clock::today())
         .replace("{style}", STYLE)
-        .replace("{body}", &body)
+        .replace("{body}", body)
 }
 
 /// The figures that come first.
@@ -123,14 +132,7 @@ fn by_percentile(outcome: &Outcome) -> Chart {
     let total = &outcome.report.total;
     let series = |name: &str, nanos: &Histogram<u64>| Series {
         name: name.to_owned(),
-        points: nanos
-            .iter_quantiles(STEPS_PER_HALVING)
-            .filter(|step| step.quantile_iterated_to() < 1.0)
-            .map(|step| {
-                let to_go = 1.0 / (1.0 - step.quantile_iterated_to());
-                (to_go, step.value_iterated_to() as f64 / 1e3)
-            })
-            .collect(),
+        points: percentiles(nanos),
     };
     let operations = Operation::ALL.into_iter().filter_map(|operation| {
         let nanos = total.latencies.of(operation).filter(|nanos| !nanos.is_empty())?;
@@ -142,6 +144,16 @@ fn by_percentile(outcome: &Outcome) -> Chart {
         y: Axis { label: "", logarithmic: true },
         series: operations.take(SERIES_MAX).collect(),
     }
+}
+
+/// Latencies in microseconds, over by what the distance to 100 % is divided.
+fn percentiles(nanos: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let steps = nanos.iter_quantiles(STEPS_PER_HALVING);
+    let steps = steps.filter(|step| step.quantile_iterated_to() < 1.0);
+    let point = |step: IterationValue<u64>| {
+        (1.0 / (1.0 - step.quantile_iterated_to()), step.value_iterated_to() as f64 / 1e3)
+    };
+    steps.map(point).collect()
 }
 
 fn table(outcome: &Outcome, body: &mut String) {
@@ -186,7 +198,7 @@ fn micros(nanos: u64) -> String {
 }
 
 /// A number with its thousands apart.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -214,7 +226,7 @@ const PAGE: &str = "<!doctype html>
 <html lang=en><head><meta charset=utf-8>
 <meta name=viewport content=\"width=device-width, initial-scale=1\">
 <title>{title}</title><style>{style}</style></head><body>
-<h1>{title}</h1><p class=command><code>{command}</code></p><p class=machine>{machine}</p>
+<h1>{title}</h1><p class=command><code>{command}</code></p><p class=machine>{machine}; {date}</p>
 {body}</body></html>
 ";
 const STYLE: &str = include_str!("html/style.css");

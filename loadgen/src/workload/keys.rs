@@ -31,6 +31,31 @@ impl Keys {
             Self::Listed(trace) => trace.key(id),
         }
     }
+
+    /// The number by which the values of key number `id` know it.
+    #[must_use]
+    pub fn identity(&self, id: u64) -> u64 {
+        match self {
+            Self::Listed(trace) if id < COUNTER_BASE => trace.identity(id),
+            Self::Listed(_) | Self::Made { .. } => id,
+        }
+    }
+}
+
+/// The number by which values know the key of this text: that of a made key, and of another text one
+/// that follows from all of it. So a key is known whatever wrote its value, and wherever a trace
+/// comes upon it first.
+pub(crate) fn identity(text: &[u8]) -> u64 {
+    let digit = |letter: &u8| DIGITS.iter().position(|digit| digit == letter);
+    let digits = text.strip_prefix(PREFIX).unwrap_or(text).iter();
+    let number = digits
+        .map(digit)
+        .try_fold(0_u64, |number, digit| number.checked_mul(32)?.checked_add(digit? as u64));
+    let mut buffer = [0; KEY_BYTES_MAX];
+    match number {
+        Some(id) if made(id, text.len() as u64, &mut buffer) == text => id,
+        _ => text.iter().fold(TEXT_SALT, |hash, &letter| mix(hash ^ u64::from(letter))),
+    }
 }
 
 /// Room for the longest key that memcached takes.
@@ -58,6 +83,8 @@ const COUNTER_KEY_BYTES: u64 = 16;
 pub const KEY_BYTES_MAX: usize = 250;
 const PREFIX: &[u8] = b"key:";
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+/// Where the numbers of texts begin.
+const TEXT_SALT: u64 = 0x7465_7874_0000;
 /// Keeps a key's size apart from everything else that follows from its number.
 const KEY_SIZE_SALT: u64 = 0x6B65_7900;
 
@@ -80,6 +107,23 @@ mod tests {
         let short = Keys::Made { bytes: Size::Fixed(1.0) };
         assert_eq!(text(&short, 31), "v");
         assert_eq!(text(&short, 32), "10");
+    }
+
+    #[test]
+    fn a_key_is_known_by_its_text() {
+        for bytes in [1, 3, 9, 16, 250] {
+            let keys = Keys::Made { bytes: Size::Fixed(f64::from(bytes)) };
+            for id in [0, 31, 32, 33, 1 << 40, 1 << 59] {
+                assert_eq!(identity(text(&keys, id).as_bytes()), id);
+            }
+        }
+        let others = ["user:7", "user:8", "key:", "", "KEY:1", "key:1\u{e9}", "zzzzzzzzzzzzzzzz"];
+        let known: HashSet<_> = others.map(|text| identity(text.as_bytes())).into_iter().collect();
+        assert_eq!(known.len(), others.len());
+        let trace = |text: &str| Arc::new(Trace::read(text.as_bytes()).unwrap());
+        let [one, other] = ["0,a7,2,3,get,0\n0,key:0011,8,3,get,0\n", "0,key:0011,8,3,get,0\n"]
+            .map(|text| Keys::Listed(trace(text)));
+        assert_eq!((one.identity(1), other.identity(0)), (33, 33));
     }
 
     #[test]

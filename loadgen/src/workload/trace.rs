@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, ErrorKind};
 
 use crate::random::floor;
+use crate::workload::keys::identity;
 use crate::workload::operation::Operation;
 
 /// All of a trace, its keys numbered in the order in which they come.
@@ -15,6 +16,8 @@ pub struct Trace {
     key_bytes: Vec<u8>,
     /// Where the text of each key ends.
     key_ends: Vec<usize>,
+    /// By what the values of each key know it.
+    identities: Vec<u64>,
     /// The size by which a key is known where a request does not tell one.
     value_bytes: Vec<u32>,
 }
@@ -85,6 +88,12 @@ impl Trace {
         &self.key_bytes[begin..self.key_ends[index]]
     }
 
+    /// The number by which a key's values know it, the same in every trace.
+    #[must_use]
+    pub fn identity(&self, id: u64) -> u64 {
+        self.identities[usize::try_from(id).expect("a key of this trace")]
+    }
+
     /// Length of a key, on average over the keys.
     #[must_use]
     pub fn key_bytes_mean(&self) -> f64 {
@@ -119,6 +128,7 @@ impl Trace {
         numbers.insert(key.as_bytes().to_vec(), number);
         self.key_bytes.extend_from_slice(key.as_bytes());
         self.key_ends.push(self.key_bytes.len());
+        self.identities.push(identity(key.as_bytes()));
         self.value_bytes.push(0);
         Ok(number)
     }

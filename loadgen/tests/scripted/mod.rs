@@ -1,10 +1,9 @@
-//! A small server that stores what it is given and then does as it is told: lies, drops, waits.
+//! A small server that stores what it is given and then does as it is told: lies or says nothing.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// What becomes of a get's answer, by the number of the get.
 pub(crate) type Script = fn(u64, &mut Answer);
@@ -17,10 +16,6 @@ pub(crate) struct Answer {
     pub(crate) previous: Vec<u8>,
     /// Whether anything is said at all.
     pub(crate) dropped: bool,
-    /// How long this connection waits before it answers.
-    pub(crate) delay: Duration,
-    /// How long all connections wait.
-    pub(crate) stall: Duration,
 }
 
 #[derive(Default)]
@@ -76,28 +71,11 @@ fn get(key: &str, state: &Mutex<State>, script: Script) -> Vec<u8> {
     let mut locked = state.lock().unwrap();
     locked.gets += 1;
     let [value, previous] = locked.items.get(key).cloned().unwrap_or_default();
-    let mut answer = Answer {
-        key: key.to_owned(),
-        value,
-        previous,
-        dropped: false,
-        delay: Duration::ZERO,
-        stall: Duration::ZERO,
-    };
+    let mut answer = Answer { key: key.to_owned(), value, previous, dropped: false };
     script(locked.gets, &mut answer);
-    wait(answer.stall);
-    drop(locked);
-    wait(answer.delay);
     if answer.dropped {
         return Vec::new();
     }
     let header = format!("VALUE {} 0 {}\r\n", answer.key, answer.value.len());
     [header.as_bytes(), &answer.value, b"\r\nEND\r\n"].concat()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a slow server is what is tested")]
-fn wait(time: Duration) {
-    if !time.is_zero() {
-        std::thread::sleep(time);
-    }
 }

@@ -27,7 +27,7 @@ impl Serving<'_, '_> {
         Ok(())
     }
 
-    /// Lets a client in, or not. Whoever tries again is out until he succeeds.
+    /// Lets a client in, or not. Whoever tries again is out until it succeeds.
     pub(super) fn entry(&mut self, header: &Header, body: &Body<'_>, further: bool) {
         *self.authenticated = false;
         let Body { key: mechanism, value: message, .. } = *body;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use loadgen::cost::stats;
 use loadgen::engine::Plan;
-use loadgen::engine::client::Error;
+use loadgen::engine::error::Error;
 use loadgen::engine::limit::Limit;
 use loadgen::engine::run;
 use loadgen::measure::report::Report;

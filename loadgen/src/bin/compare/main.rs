@@ -13,6 +13,7 @@ mod misses;
 mod servers;
 mod summary;
 mod throughput;
+mod tool;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -78,6 +79,8 @@ enum Figure {
     Memory,
     /// How long gets take while sets evict at full speed
     Eviction,
+    /// The load generator itself on one core, against the null server on another
+    Loadgen,
 }
 
 /// How each figure is taken.
@@ -114,6 +117,7 @@ fn run(args: &Args) -> io::Result<()> {
             Figure::Misses => misses::measure(&contestants, args.replay_requests, args.seed)?,
             Figure::Memory => memory::measure(&contestants, args.fill_megabytes, args.seed)?,
             Figure::Eviction => eviction::measure(&contestants, effort)?,
+            Figure::Loadgen => tool::measure(effort)?,
         };
         println!("{table}");
     }

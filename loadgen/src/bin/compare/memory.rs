@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use loadgen::cost::stats;
 use loadgen::engine::Plan;
-use loadgen::engine::client::{Client, Error};
+use loadgen::engine::client::Client;
+use loadgen::engine::error::Error;
 use loadgen::engine::limit::Limit;
 use loadgen::process::{Server, allowed_cores};
 use loadgen::workload::Workload;

@@ -52,7 +52,9 @@ impl Chart {
                 short(tick)
             );
         }
-        for tick in x.ticks() {
+        let ticks = x.ticks();
+        // Names of many nines would run into one another.
+        for tick in ticks.iter().copied().step_by(ticks.len().div_ceil(NAMES_MAX)) {
             let (at, name) = (x.place(tick), self.x_name(tick));
             let _ = write!(
                 svg,
@@ -183,6 +185,8 @@ const RIGHT: f64 = 404.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 194.0;
 const TICKS: f64 = 5.0;
+/// Along the lower edge.
+const NAMES_MAX: usize = 6;
 const HEADROOM: f64 = 1.05;
 const SMALLEST: f64 = 0.1;
 const COLOURS: [&str; 5] = ["--a", "--b", "--c", "--d", "--e"];

@@ -3,8 +3,11 @@
 //!
 //! One thread, one epoll, one buffer in and one out for all connections, one write for all that one
 //! read brought. A `get` is answered with the same 100 bytes for every key, a `set` with `STORED`,
-//! its value unseen.
+//! its value unseen. Answers may be made late on purpose; see [`late`].
 
+pub mod late;
+
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 
@@ -13,95 +16,177 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::null_server::late::{Held, Lateness};
+use crate::timer::Timer;
 use crate::truth::value::CONSTANT_BYTE;
 
 /// Length of the value that every key has.
 pub const VALUE_BYTES: usize = 100;
 
-/// Serves `listener` until polling or accepting fails.
+/// Serves `listener` until polling or accepting fails; at once, where there is no `lateness`.
 ///
 /// # Errors
 ///
 /// Those of the operating system; a connection's own errors only close that connection.
-pub fn serve(listener: TcpListener) -> io::Result<()> {
+pub fn serve(listener: TcpListener, lateness: Option<Lateness>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut listener = mio::net::TcpListener::from_std(listener);
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(EVENTS_MAX);
     let mut connections: Vec<Option<Connection>> = Vec::new();
-    let mut scratch = Scratch { input: vec![0; INPUT_BYTES], output: Vec::new() };
+    let held = match lateness {
+        Some(lateness) => Some(Held::new(lateness, Timer::register(poll.registry(), TIMER)?)),
+        None => None,
+    };
+    let mut shared = Shared { input: vec![0; INPUT_BYTES], output: Vec::new(), held };
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             other => other?,
         }
         for event in &events {
-            if event.token() == LISTENER {
-                accept(&listener, &poll, &mut connections)?;
-                continue;
-            }
-            let slot = &mut connections[event.token().0];
+            let slot = match event.token() {
+                LISTENER => {
+                    accept(&listener, &poll, &mut connections)?;
+                    continue;
+                }
+                TIMER => continue,
+                Token(index) => &mut connections[index],
+            };
             if let Some(connection) = slot
-                && connection.turn(event, &mut scratch).is_err()
+                && connection.turn(event, &mut shared).is_err()
             {
                 *slot = None;
             }
         }
+        if let Some(held) = &mut shared.held {
+            release(held, &mut connections)?;
+        }
     }
 }
 
-/// Buffers that all connections share, so that they stay in the processor's cache.
-struct Scratch {
+/// Sends the replies whose time has come, and has the poll woken for the next.
+fn release(held: &mut Held, connections: &mut [Option<Connection>]) -> io::Result<()> {
+    while let Some((now_nanos, index)) = held.pop() {
+        let slot = &mut connections[index];
+        if let Some(connection) = slot
+            && connection.release(now_nanos).is_err()
+        {
+            *slot = None;
+        }
+    }
+    held.wake()
+}
+
+/// What all connections share: the buffers, so that they stay in the processor's cache.
+struct Shared {
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Where answers are late.
+    held: Option<Held>,
 }
 
 struct Connection {
+    index: usize,
     socket: TcpStream,
     /// The beginning of a request whose end has not come.
     partial: Vec<u8>,
     /// What the socket did not take; nothing is read while there is any.
     unsent: Vec<u8>,
+    /// Replies whose time has not come.
+    late: Vec<u8>,
+    /// When each of them is due, in nanoseconds, and its length.
+    dues: VecDeque<(u64, usize)>,
 }
 
 impl Connection {
     /// Does what the event allows; an error means that the connection is over.
-    fn turn(&mut self, event: &Event, scratch: &mut Scratch) -> io::Result<()> {
+    fn turn(&mut self, event: &Event, shared: &mut Shared) -> io::Result<()> {
         if event.is_writable() && !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);
             self.send(&unsent)?;
         }
         while self.unsent.is_empty() {
-            let bytes = match self.socket.read(&mut scratch.input) {
+            let bytes = match self.socket.read(&mut shared.input) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            scratch.output.clear();
-            self.answer(&scratch.input[..bytes], &mut scratch.output)?;
-            self.send(&scratch.output)?;
-            if bytes < scratch.input.len() && !event.is_read_closed() {
+            shared.output.clear();
+            let input = &shared.input[..bytes];
+            match &mut shared.held {
+                None => {
+                    self.answer(input, &mut shared.output, |_| {})?;
+                    self.send(&shared.output)?;
+                }
+                Some(held) => self.hold(input, &mut shared.output, held)?,
+            }
+            if bytes < shared.input.len() && !event.is_read_closed() {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+    /// Answers what is complete; `replied` is told where each reply ends in `output`.
+    fn answer(
+        &mut self,
+        input: &[u8],
+        output: &mut Vec<u8>,
+        replied: impl FnMut(usize),
+    ) -> io::Result<()> {
         if self.partial.is_empty() {
-            let served = answer_all(input, output)?;
+            let served = answer_all(input, output, replied)?;
             self.partial.extend_from_slice(&input[served..]);
         } else {
             self.partial.extend_from_slice(input);
-            let served = answer_all(&self.partial, output)?;
+            let served = answer_all(&self.partial, output, replied)?;
             self.partial.drain(..served);
         }
         match self.partial.len() {
             ..=PARTIAL_BYTES_MAX => Ok(()),
             _ => Err(ErrorKind::InvalidData.into()),
         }
+    }
+
+    /// Answers, but keeps the replies until they are due.
+    fn hold(&mut self, input: &[u8], output: &mut Vec<u8>, held: &mut Held) -> io::Result<()> {
+        let mut dues = std::mem::take(&mut self.dues);
+        let (index, mut begin) = (self.index, 0);
+        let answered = self.answer(input, output, |end| {
+            let after_nanos = dues.back().map_or(0, |(due_nanos, _)| *due_nanos);
+            dues.push_back((held.hold(index, after_nanos), end - begin));
+            begin = end;
+        });
+        self.dues = dues;
+        self.late.extend_from_slice(output);
+        match self.late.len() {
+            ..=LATE_BYTES_MAX => answered,
+            _ => Err(ErrorKind::OutOfMemory.into()),
+        }
+    }
+
+    /// Sends what is due by now.
+    fn release(&mut self, now_nanos: u64) -> io::Result<()> {
+        let mut bytes = 0;
+        while let Some(&(due_nanos, reply_bytes)) = self.dues.front()
+            && due_nanos <= now_nanos
+        {
+            self.dues.pop_front();
+            bytes += reply_bytes;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        let due = late.drain(..bytes);
+        if self.unsent.is_empty() {
+            self.send(due.as_slice())?;
+        } else {
+            self.unsent.extend_from_slice(due.as_slice());
+        }
+        drop(due);
+        self.late = late;
+        Ok(())
     }
 
     fn send(&mut self, output: &[u8]) -> io::Result<()> {
@@ -138,12 +223,23 @@ fn accept(
         });
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut socket, Token(index), interest)?;
-        connections[index] = Some(Connection { socket, partial: Vec::new(), unsent: Vec::new() });
+        connections[index] = Some(Connection {
+            index,
+            socket,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            late: Vec::new(),
+            dues: VecDeque::new(),
+        });
     }
 }
 
 /// Answers every complete request in `input` and returns how many bytes they take.
-fn answer_all(input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
+fn answer_all(
+    input: &[u8],
+    output: &mut Vec<u8>,
+    mut replied: impl FnMut(usize),
+) -> io::Result<usize> {
     let mut served = 0;
     while let Some(line_bytes) = memchr(b'\n', &input[served..]) {
         let line = &input[served..served + line_bytes];
@@ -160,6 +256,7 @@ fn answer_all(input: &[u8], output: &mut Vec<u8>) -> io::Result<usize> {
         } else {
             output.extend_from_slice(b"ERROR\r\n");
         }
+        replied(output.len());
         served += request_bytes;
     }
     Ok(served)
@@ -192,9 +289,12 @@ const VALUE_TAIL: [u8; 8 + VALUE_BYTES + 2] = {
     tail
 };
 const LISTENER: Token = Token(usize::MAX - 1);
+const TIMER: Token = Token(usize::MAX - 2);
 const EVENTS_MAX: usize = 1024;
 const INPUT_BYTES: usize = 64 * 1024;
 const SET_BYTES_MAX: usize = 1 << 20;
+/// Held back on one connection.
+const LATE_BYTES_MAX: usize = 64 << 20;
 /// A set of the largest value, or a get of some 100,000 keys.
 const PARTIAL_BYTES_MAX: usize = 2 * SET_BYTES_MAX;
 
@@ -204,7 +304,7 @@ mod tests {
 
     fn answered(input: &[u8]) -> (usize, String) {
         let mut output = Vec::new();
-        let served = answer_all(input, &mut output).unwrap();
+        let served = answer_all(input, &mut output, |_| {}).unwrap();
         (served, String::from_utf8(output).unwrap())
     }
 
@@ -239,7 +339,7 @@ mod tests {
     fn a_length_beyond_reason_ends_the_connection() {
         for length in ["1048577", "-1", "18446744073709551615", "18446744073709551616", "x"] {
             let line = format!("set key 0 0 {length}\r\n");
-            assert!(answer_all(line.as_bytes(), &mut Vec::new()).is_err(), "{length}");
+            assert!(answer_all(line.as_bytes(), &mut Vec::new(), |_| {}).is_err(), "{length}");
         }
     }
 }
