@@ -7,10 +7,13 @@ run: ; cargo run --release -- $(ARGS)
 test: ; scripts/setup-tests && cargo test --workspace
 
 # A million commands of each dialect, where `test` sends some ten thousand, four hundred kills for
-# twenty, and three million commands whose order is judged: minutes.
+# twenty, three million commands whose order is judged, a value of 1 GiB, and 10,000 clients that send
+# half a value: minutes.
 test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 LARDER_CRASH_KILLS=400 \
 	cargo test --test differential --test crash && \
-	LARDER_LINEARIZABILITY_OPERATIONS=3000000 cargo test --release --test linearizability
+	LARDER_LINEARIZABILITY_OPERATIONS=3000000 cargo test --release --test linearizability && \
+	LARDER_LARGE_VALUE_BYTES=1073000000 LARDER_LARGE_VALUE_CONNECTIONS=10000 \
+	cargo test --release --test large_values
 
 # An hour for each target, or ARGS='SECONDS TARGET...'; it takes a nightly toolchain and cargo-fuzz.
 fuzz: ; scripts/fuzz $(ARGS)
@@ -22,7 +25,7 @@ lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnin
 bench: ; cargo build --release --workspace && $(REFERENCE) && $(COMPARE) $(ARGS)
 
 # How much the load generator drives, on one core against the null server on the other.
-bench-loadgen: ; cargo build --release -p loadgen && target/release/compare loadgen --servers null $(ARGS)
+bench-loadgen: ; cargo build --release --workspace && target/release/compare loadgen --servers null $(ARGS)
 
 # The pages in docs/comparison, half an hour on a quiet machine; ARGS='ROUNDS SECONDS'.
 comparison: ; cargo build --release --workspace && scripts/comparison $(ARGS)

@@ -7,6 +7,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use larder::clock::Seconds;
 use larder::command::{Context, Observer};
 use larder::config::{Config, Dialects};
+use larder::output::Output;
 use larder::protocol::text::{self, Parsed};
 use larder::protocol::{Mode, Request, Retrieval, Storage};
 use larder::serve::{Limits, Session, Stop, serve};
@@ -87,7 +88,7 @@ struct Server {
     shared: Shared,
     handle: Handle,
     session: Session,
-    output: Vec<u8>,
+    output: Output,
 }
 
 impl Server {
@@ -95,12 +96,12 @@ impl Server {
         let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has the memory");
         let handle = shared.store.register();
         let session = Session::new(&shared.config, Dialects::Any);
-        Self { shared, handle, session, output: Vec::new() }
+        Self { shared, handle, session, output: Output::default() }
     }
 
     /// The answer to input that ends with a request.
     fn serve(&mut self, input: &[u8]) -> &[u8] {
-        self.output.clear();
+        self.output.clear(usize::MAX);
         let mut context = Context {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,
@@ -111,7 +112,7 @@ impl Server {
         let served =
             serve(&mut context, &mut self.session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
-        &self.output
+        self.output.copied()
     }
 }
 

@@ -17,8 +17,8 @@ pub use self::authentication::authenticate;
 pub use self::change::{count, delete, touch};
 pub use self::manage::manage;
 pub use self::observe::Observer;
-pub use self::retrieval::{Hit, Pieces, fetch, fetch_each, inspect, retrieve};
-pub use self::storage::{admit, item_bytes, no_memory, store};
+pub use self::retrieval::{Hit, Value, fetch, fetch_each, inspect, retrieve};
+pub use self::storage::{admit, item_bytes, no_memory, receive, store};
 pub use self::stream::{Progress, Stream};
 
 use crate::protocol::{Encode, Fault, Outcome, Request, expiry};

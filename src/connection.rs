@@ -13,6 +13,7 @@
 //! the backpressure there is.
 
 use crate::command;
+use crate::output::Output;
 use crate::serve::{Limits, Session, Stop, serve};
 use crate::shared::{ConnectionRecord, ConnectionState};
 use crate::stats::Count;
@@ -49,11 +50,10 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     consumed: usize,
     scanned: usize,
-    /// Output that is not sent: `output[sent..]`.
-    output: Vec<u8>,
-    sent: usize,
+    /// What is not sent.
+    output: Output,
     /// Bytes of the buffers above, as the worker's figures count them.
-    buffered_bytes: u64,
+    buffered_bytes: usize,
 }
 
 /// What a connection does once its output is sent.
@@ -69,6 +69,8 @@ enum Next {
     Close,
     /// Ends, once the client has nothing more to say.
     Part,
+    /// Ends at once: there is no room for what it would have to keep.
+    Fail,
 }
 
 impl Client {
@@ -93,8 +95,7 @@ impl Client {
                 input: Vec::new(),
                 consumed: 0,
                 scanned: 0,
-                output: Vec::new(),
-                sent: 0,
+                output: Output::default(),
                 buffered_bytes: 0,
             })
         }))
@@ -108,26 +109,33 @@ impl Connection {
         worker: &Worker,
         context: &mut command::Context<'_>,
         input: &[u8],
-        output: &mut Vec<u8>,
+        output: &mut Output,
     ) -> Stop {
         self.record.last_request.store(context.batch.now(), Ordering::Relaxed);
         context.observer = context.observer.of(self.stream.as_raw_fd());
         let mut limits = worker.limits();
-        limits.output_bytes = limits.output_bytes.saturating_add(output.len());
+        limits.output_bytes = limits.output_bytes.saturating_add(output.unsent_bytes());
         let served = serve(context, &mut self.session, input, 0, output, &mut limits);
         self.keep(&input[served.consumed..], served.scanned);
         served.stop
     }
 
-    /// Sends the replies to input that was gathered, and goes on.
-    pub(crate) fn take_replies(&mut self, worker: &Worker, replies: &[u8], stop: Stop) {
-        // An error will be met again by the task, which is the one to end for it.
-        let sent = match replies {
-            [] => 0,
-            replies => self.stream.try_write(replies).unwrap_or(0),
-        };
-        worker.figures().counters.add(Count::BytesWritten, sent as u64);
-        self.output = replies[sent..].to_vec();
+    /// Sends the replies to input that was gathered, which end at `end` in an output that others'
+    /// replies follow in, and goes on.
+    pub(crate) fn take_replies(
+        &mut self,
+        worker: &Worker,
+        output: &mut Output,
+        end: usize,
+        stop: Stop,
+    ) {
+        if !output.is_sent(end) {
+            // An error will be met again by the task, which is the one to end for it.
+            let sent = self.stream.try_send(output, end).unwrap_or(0);
+            worker.figures().counters.add(Count::BytesWritten, sent as u64);
+            output.advance(sent);
+            self.output = output.take_rest(end);
+        }
         let woken = self.next == Next::Wait { woken: true };
         self.stop(stop, worker);
         self.account(worker);
@@ -166,6 +174,7 @@ impl Connection {
                 },
                 Next::Serve => self.serve_again(worker, desk, &mut limits),
                 Next::Close | Next::Part => return self.close(worker, desk, task),
+                Next::Fail => return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
                 Next::Wait { .. } => unreachable!("who waits does not run"),
             };
             self.stop(stop, worker);
@@ -197,7 +206,19 @@ impl Connection {
         task: &mut Context<'_>,
         limits: &mut Limits,
     ) -> Poll<io::Result<Option<Stop>>> {
-        let mut buffer = ReadBuf::new(&mut desk.scratch);
+        if let Some(room) = self.session.room().filter(|_| self.input.is_empty()) {
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
+            let read_bytes = buffer.filled().len();
+            worker.figures().counters.add(Count::BytesRead, read_bytes as u64);
+            self.session.advance(read_bytes);
+            return Poll::Ready(Ok((read_bytes > 0).then_some(Stop::Input)));
+        }
+        let scratch_bytes = match self.session.awaits_value() {
+            true => desk.scratch.len(),
+            false => worker.read_bytes(self.input.len()),
+        };
+        let mut buffer = ReadBuf::new(&mut desk.scratch[..scratch_bytes]);
         buffer.put_slice(&self.input);
         ready!(Pin::new(&mut self.stream).poll_read(task, &mut buffer))?;
         let input = buffer.filled();
@@ -269,6 +290,10 @@ impl Connection {
                 self.reason = reason;
                 Next::Close
             }
+            Stop::Fail => {
+                worker.figures().counters.count(Count::BuffersOverdrawn);
+                Next::Fail
+            }
         };
     }
 
@@ -290,35 +315,33 @@ impl Connection {
         if output.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let result = Pin::new(&mut self.stream).poll_write(task, output);
+        let result = self.stream.poll_send(task, output);
         let sent = match result {
             Poll::Ready(Ok(sent)) => sent,
             Poll::Ready(Err(error)) => {
-                output.clear();
+                desk.engine.clear_output(worker);
                 return Poll::Ready(Err(error));
             }
             Poll::Pending => 0,
         };
         worker.figures().counters.add(Count::BytesWritten, sent as u64);
-        if sent == output.len() {
+        output.advance(sent);
+        if output.is_empty() {
             desk.engine.clear_output(worker);
             return Poll::Ready(Ok(()));
         }
-        self.output = mem::take(output);
-        self.sent = sent;
+        self.output = output.take_unsent();
         if result.is_pending() { Poll::Pending } else { self.send(worker, task) }
     }
 
     /// Sends what is left of earlier output.
     fn send(&mut self, worker: &Worker, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.output.len() {
-            let rest = &self.output[self.sent..];
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(task, rest))?;
+        while !self.output.is_empty() {
+            let sent = ready!(self.stream.poll_send(task, &self.output))?;
             worker.figures().counters.add(Count::BytesWritten, sent as u64);
-            self.sent += sent;
+            self.output.advance(sent);
         }
-        self.output = Vec::new();
-        self.sent = 0;
+        self.output = Output::default();
         Poll::Ready(Ok(()))
     }
 
@@ -353,7 +376,8 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes known what the connection waits for, and with how much memory.
+    /// Makes known what the connection waits for, and with how much memory. Who would need more
+    /// than there is has to go.
     fn account(&mut self, worker: &Worker) {
         let state = match (self.next, self.output.is_empty()) {
             (Next::Wait { .. }, _) => ConnectionState::Serving,
@@ -364,10 +388,18 @@ impl Connection {
             _ => ConnectionState::Reading,
         };
         self.record.state.store(state as u8, Ordering::Relaxed);
-        let bytes = self.input.capacity() + self.output.capacity() + self.session.buffered_bytes();
-        let figure = &worker.figures().buffered_bytes;
-        figure.set(figure.get() + bytes as u64 - self.buffered_bytes);
-        self.buffered_bytes = bytes as u64;
+        // What the session has of a value it was granted piece by piece.
+        let kept_bytes = self.input.capacity() + self.output.buffered_bytes();
+        let bytes = kept_bytes + self.session.buffered_bytes();
+        let before = self.buffered_bytes;
+        if bytes != before {
+            if kept_bytes > 0 && bytes > before && !worker.may_keep(before, bytes - before) {
+                worker.figures().counters.count(Count::BuffersOverdrawn);
+                self.next = Next::Fail;
+            }
+            worker.account(before as u64, bytes as u64);
+            self.buffered_bytes = bytes;
+        }
     }
 }
 
@@ -381,8 +413,11 @@ impl Future for Client {
         connection.record.waker.get_or_init(|| task.waker().clone());
         let desk = &mut worker.desk();
         debug_assert!(desk.engine.output.is_empty(), "these replies are somebody else's");
-        let polled = connection.run(&worker, desk, task);
+        let mut polled = connection.run(&worker, desk, task);
         connection.account(&worker);
+        if connection.next == Next::Fail {
+            polled = Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
         if let Poll::Ready(result) = &polled {
             let reason = match result {
                 Err(_) => CloseReason::Error,
@@ -401,9 +436,8 @@ impl Future for Client {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let figures = self.worker.figures();
-        figures.forget(self.stream.as_raw_fd());
-        figures.buffered_bytes.set(figures.buffered_bytes.get() - self.buffered_bytes);
+        self.worker.figures().forget(self.stream.as_raw_fd());
+        self.worker.account(self.buffered_bytes as u64, 0);
         self.worker.part();
     }
 }

@@ -70,11 +70,9 @@ impl Gather {
         let mut first = 0;
         while first < self.clients.len() {
             let replies = self.execute(first, worker, engine, now);
-            let mut start = 0;
             for reply in replies.iter().flatten() {
-                let bytes = &engine.output[start..reply.output_end];
-                reply.connection.borrow_mut().take_replies(worker, bytes, reply.stop);
-                start = reply.output_end;
+                let (output, end) = (&mut engine.output, reply.output_end);
+                reply.connection.borrow_mut().take_replies(worker, output, end, reply.stop);
             }
             engine.clear_output(worker);
             first += replies.iter().flatten().count();
@@ -100,8 +98,8 @@ impl Gather {
             let mut running = connection.borrow_mut();
             let stop = running.serve_gathered(worker, &mut context, input, output);
             let connection = Rc::clone(connection);
-            *place = Some(Reply { connection, output_end: output.len(), stop });
-            if output.len() >= worker.limits().output_bytes {
+            *place = Some(Reply { connection, output_end: output.end(), stop });
+            if output.unsent_bytes() >= worker.limits().output_bytes {
                 break;
             }
         }

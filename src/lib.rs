@@ -18,11 +18,11 @@
 //!    piece of input because it is not yet a request is at most a line of 2 KiB, and where it
 //!    was searched for its end is remembered.
 //! 4. A `get` allocates nothing. A request borrows its keys from the input.
-//! 5. Nothing is unbounded. Every buffer has a limit in [`config::Config`], values on their way in
-//!    take no more memory together than items may, and a connection with output to send neither
-//!    reads nor serves, which is the only backpressure.
+//! 5. Nothing is unbounded. Every buffer has a limit in [`config::Config`], those of all connections
+//!    together have one, and a connection with output to send neither reads nor serves, which is
+//!    the only backpressure.
 //! 6. Time is an argument. [`clock`] alone reads it, and a lint keeps it so.
-//! 7. Neither a lock nor what the store lends is held across a wait.
+//! 7. Neither a lock nor an epoch pin is held across a wait; what the store lends longer is counted.
 //! 8. `unsafe` is denied here; only files of the store may allow it for themselves.
 //!
 //! The modules, in the order in which a request meets them; then what they stand on.
@@ -40,6 +40,7 @@ mod udp;
 mod idle;
 mod gather;
 pub mod serve;
+pub mod output;
 pub mod protocol;
 pub mod command;
 pub mod store;

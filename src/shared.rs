@@ -49,6 +49,7 @@ pub struct Shared {
     verbosity: AtomicU32,
     baseline: Mutex<Baseline>,
     shutdown: Notify,
+    scarce: AtomicBool,
 }
 
 /// What was counted when counting last started over.
@@ -163,6 +164,7 @@ impl Shared {
             verbosity: AtomicU32::new(config.verbosity),
             baseline: Mutex::default(),
             shutdown: Notify::new(),
+            scarce: AtomicBool::new(false),
             config,
         })
     }
@@ -192,12 +194,45 @@ impl Shared {
         self.workers.iter().map(|worker| worker.buffered_bytes.get()).sum()
     }
 
-    /// Whether a value that is still arriving may take so much more. Buffers may take as much
-    /// memory as items, all together.
+    /// Whether a connection whose buffers take `own_bytes` may take so many more for a value that
+    /// is arriving.
+    ///
+    /// A quarter of the limit is for whoever owes something to a client that does not read, then
+    /// two quarters are for values, first come first served. The last quarter is divided evenly
+    /// among as many connections as there can be, so that nobody can keep others from being served.
     #[must_use]
-    pub fn may_buffer(&self, bytes: usize) -> bool {
-        let limit_bytes = self.store.memory_bytes() as u64;
-        self.buffered_bytes().saturating_add(bytes as u64) <= limit_bytes
+    pub fn may_receive(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        self.may_buffer(own_bytes, additional_bytes, 3 * self.quarter_of_buffers())
+    }
+
+    /// The same for replies that wait to be sent, and requests that wait until they are.
+    #[must_use]
+    pub fn may_keep(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        self.may_buffer(own_bytes, additional_bytes, self.quarter_of_buffers())
+    }
+
+    fn may_buffer(&self, own_bytes: usize, additional_bytes: usize, most_bytes: usize) -> bool {
+        let share_bytes = self.quarter_of_buffers() / self.config.connections_max;
+        let taken_bytes = self.buffered_bytes().saturating_add(additional_bytes as u64);
+        own_bytes + additional_bytes <= share_bytes || taken_bytes <= most_bytes as u64
+    }
+
+    fn quarter_of_buffers(&self) -> usize {
+        self.config.buffer_bytes_max / 4
+    }
+
+    /// Notes that the buffers of connections changed.
+    pub fn note_buffers(&self) {
+        let is_scarce = self.buffered_bytes() > self.quarter_of_buffers() as u64;
+        if self.buffers_are_scarce() != is_scarce {
+            self.scarce.store(is_scarce, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so much is buffered that everybody should do with little.
+    #[must_use]
+    pub fn buffers_are_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
     }
 
     /// What was counted since start.

@@ -35,6 +35,7 @@ pub enum Count {
     AuthErrors,
     IdleKicks,
     UdpDropped,
+    BuffersOverdrawn,
     ConnYields,
 }
 

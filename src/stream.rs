@@ -3,8 +3,9 @@
 //! An enum and not a type parameter, so that a worker has one kind of connection: to ask which it
 //! is costs a branch beside a call to the system.
 
+use crate::output::Output;
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -34,15 +35,38 @@ pub enum Endpoint {
 }
 
 impl Stream {
-    /// Writes what can be written at once.
+    /// Sends what can be sent at once of an output up to where a reply ends. Returns how many
+    /// bytes.
     ///
     /// # Errors
     /// Those of the socket; [`io::ErrorKind::WouldBlock`] where that is nothing.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+    pub(crate) fn try_send(&self, output: &Output, end: usize) -> io::Result<usize> {
+        if let Some(piece) = output.piece(end) {
+            return match self {
+                Self::Tcp(stream) => stream.try_write(piece),
+                Self::Unix(stream) => stream.try_write(piece),
+            };
         }
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+        let count = output.pieces(end, &mut pieces);
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(&pieces[..count]),
+            Self::Unix(stream) => stream.try_write_vectored(&pieces[..count]),
+        }
+    }
+
+    /// Sends what can be sent of an output. Returns how many bytes.
+    pub(crate) fn poll_send(
+        &mut self,
+        task: &mut Context<'_>,
+        output: &Output,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(piece) = output.piece(output.end()) {
+            return Pin::new(self).poll_write(task, piece);
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+        let count = output.pieces(output.end(), &mut pieces);
+        Pin::new(self).poll_write_vectored(task, &pieces[..count])
     }
 
     /// Ready when there is something to read.
@@ -88,6 +112,17 @@ impl AsyncWrite for Stream {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(task, pieces),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(task, pieces),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(task),
@@ -116,3 +151,6 @@ impl Display for Endpoint {
         }
     }
 }
+
+/// As many pieces are sent in one call to the system: a value of 1 MiB has some five.
+const PIECES_MAX: usize = 64;

@@ -15,6 +15,7 @@ mod allowance;
 
 use crate::config::Dialects;
 use crate::listener::Datagrams;
+use crate::output::Output;
 use crate::serve::{Limits, Session, Stop};
 use crate::stats::Count;
 use crate::worker::{Occasion, Worker};
@@ -34,7 +35,7 @@ pub(crate) struct Service {
     worker: Rc<Worker>,
     allowances: Allowances,
     /// The reply to one request.
-    reply: Vec<u8>,
+    reply: Output,
 }
 
 impl Service {
@@ -44,7 +45,7 @@ impl Service {
         let port = socket.local_addr()?.port();
         let socket = UdpSocket::from_std(socket)?;
         let allowances = Allowances::new(worker.config().udp_bytes_per_second);
-        Ok(Self { socket, dialects, port, worker, allowances, reply: Vec::new() })
+        Ok(Self { socket, dialects, port, worker, allowances, reply: Output::default() })
     }
 
     /// Serves until the event loop ends.
@@ -76,16 +77,16 @@ impl Service {
                 return self.worker.figures().counters.count(Count::UdpDropped);
             }
             let (consumed, stop) = self.serve_one(&mut session, requests);
-            let cost_bytes = self.reply.len().min(REPLY_BYTES_MAX) + FRAME_BYTES;
+            let cost_bytes = self.reply.end().min(REPLY_BYTES_MAX) + FRAME_BYTES;
             self.allowances.take(source.ip(), cost_bytes);
             requests = &requests[consumed..];
             if session.stream().is_some() {
                 // It would go on for as long as it takes, to somebody who may not want it.
                 return;
             }
-            if self.reply.len() > REPLY_BYTES_MAX || stop == Stop::Output {
+            if self.reply.end() > REPLY_BYTES_MAX || stop == Stop::Output {
                 self.worker.figures().counters.count(Count::UdpDropped);
-                self.reply = Vec::new();
+                self.reply = Output::default();
             }
             if self.send(id, source).await.is_err() || stop != Stop::Turn {
                 return;
@@ -99,7 +100,7 @@ impl Service {
         let worker = &self.worker;
         let engine = &mut worker.desk().engine;
         let mut limits = Limits { requests: 1, output_bytes: REPLY_BYTES_MAX };
-        self.reply.clear();
+        self.reply.clear(REPLY_BYTES_MAX);
         std::mem::swap(&mut self.reply, &mut engine.output);
         let occasion = Occasion { fd: self.socket.as_raw_fd(), now: worker.now() };
         let served = engine.serve(worker, occasion, session, requests, 0, &mut limits);
@@ -110,8 +111,8 @@ impl Service {
     /// Sends the reply, if there is one.
     async fn send(&self, id: [u8; 2], source: SocketAddr) -> io::Result<()> {
         let mut frame = [0; FRAME_BYTES + PAYLOAD_BYTES_MAX];
-        let total = self.reply.len().div_ceil(PAYLOAD_BYTES_MAX);
-        for (number, payload) in self.reply.chunks(PAYLOAD_BYTES_MAX).enumerate() {
+        let total = self.reply.copied().len().div_ceil(PAYLOAD_BYTES_MAX);
+        for (number, payload) in self.reply.copied().chunks(PAYLOAD_BYTES_MAX).enumerate() {
             let frame_bytes = FRAME_BYTES + payload.len();
             frame[..FRAME_BYTES].copy_from_slice(&header(id, number, total));
             frame[FRAME_BYTES..frame_bytes].copy_from_slice(payload);

@@ -8,6 +8,7 @@ use crate::connection::Client;
 use crate::gather::{Gather, Gathering};
 use crate::idle;
 use crate::listener::{Arrival, Datagrams};
+use crate::output::Output;
 use crate::serve::{Limits, Served, Session, serve};
 use crate::shared::{ConnectionRecord, Shared, WorkerFigures};
 use crate::store::Handle;
@@ -56,7 +57,7 @@ pub(crate) struct Occasion {
 pub(crate) struct Engine {
     handle: Handle,
     /// Replies of the connection that is running; empty in between.
-    pub(crate) output: Vec<u8>,
+    pub(crate) output: Output,
 }
 
 /// Runs a worker on the calling thread, until nobody can send it connections any more and those it
@@ -108,7 +109,7 @@ impl Worker {
         let desk = Desk {
             scratch: vec![0; config.input_buffer_bytes].into_boxed_slice(),
             gather: Gather::default(),
-            engine: Engine { handle: shared.store.register(), output: Vec::new() },
+            engine: Engine { handle: shared.store.register(), output: Output::new(config) },
         };
         Self {
             number,
@@ -133,10 +134,31 @@ impl Worker {
 
     /// The limits of a connection's turn.
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            requests: self.shared.config.requests_per_turn,
-            output_bytes: self.shared.config.output_limit_bytes,
-        }
+        let config = &self.shared.config;
+        let output_bytes = match self.shared.buffers_are_scarce() {
+            true => config.output_limit_bytes.min(SCARCE_BYTES),
+            false => config.output_limit_bytes,
+        };
+        Limits { requests: config.requests_per_turn, output_bytes }
+    }
+
+    /// How much is read at a time of a connection that has `kept_bytes` of earlier input, unless it
+    /// is a value.
+    pub(crate) fn read_bytes(&self, kept_bytes: usize) -> usize {
+        let most = self.shared.config.input_buffer_bytes;
+        if self.shared.buffers_are_scarce() { most.min(kept_bytes + SCARCE_BYTES) } else { most }
+    }
+
+    /// See [`Shared::may_keep`].
+    pub(crate) fn may_keep(&self, own_bytes: usize, additional_bytes: usize) -> bool {
+        self.shared.may_keep(own_bytes, additional_bytes)
+    }
+
+    /// Counts what a connection's buffers take now, and took before.
+    pub(crate) fn account(&self, before_bytes: u64, bytes: u64) {
+        let figure = &self.figures().buffered_bytes;
+        figure.set(figure.get() + bytes - before_bytes);
+        self.shared.note_buffers();
     }
 
     pub(crate) fn now(&self) -> Seconds {
@@ -210,8 +232,7 @@ impl Engine {
 
     /// Makes room for the next replies: these are sent, or somebody else's now.
     pub(crate) fn clear_output(&mut self, worker: &Worker) {
-        self.output.clear();
-        self.output.shrink_to(worker.shared.config.output_limit_bytes.saturating_mul(2));
+        self.output.clear(worker.shared.config.output_limit_bytes.saturating_mul(2));
     }
 
     /// What commands need at a moment, and where replies go.
@@ -219,7 +240,7 @@ impl Engine {
         &'e mut self,
         worker: &'e Worker,
         now: Seconds,
-    ) -> (Context<'e>, &'e mut Vec<u8>) {
+    ) -> (Context<'e>, &'e mut Output) {
         let context = Context {
             shared: &worker.shared,
             counters: &worker.figures().counters,
@@ -229,6 +250,9 @@ impl Engine {
         (context, &mut self.output)
     }
 }
+
+/// What a connection reads, or has to send, at a time when buffers are scarce.
+const SCARCE_BYTES: usize = 4096;
 
 /// How long clients may take to read what was written when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);

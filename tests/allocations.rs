@@ -4,11 +4,13 @@
 use larder::clock::Seconds;
 use larder::command::{Context, Observer};
 use larder::config::{Config, Dialects};
+use larder::output::Output;
 use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::IoSlice;
 
 #[test]
 fn a_get_allocates_nothing() {
@@ -38,8 +40,7 @@ fn a_get_allocates_nothing() {
 #[test]
 fn serving_a_get_allocates_nothing() {
     let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has this much memory");
-    let mut server =
-        Connection { handle: shared.store.register(), output: Vec::new(), shared: &shared };
+    let mut server = Connection::new(&shared);
     let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
     let mut items = String::new();
     for (number, key) in keys.iter().enumerate() {
@@ -67,8 +68,7 @@ fn serving_a_get_allocates_nothing() {
 #[test]
 fn serving_a_binary_get_allocates_nothing() {
     let shared = Shared::new(Config::tiny(), Vec::new()).expect("the system has this much memory");
-    let mut server =
-        Connection { handle: shared.store.register(), output: Vec::new(), shared: &shared };
+    let mut server = Connection::new(&shared);
     let setting = packet(0x80, 0x11, (0, 0), &[0, 0, 0, 7, 0, 0, 0, 0], b"key", b"value");
     assert_eq!(server.serve(&setting), b"");
     let get = packet(0x80, 0x0d, (0, 0), b"", b"key", b"");
@@ -124,13 +124,20 @@ fn set(handle: &mut Handle, key: &[u8], value_bytes: usize) {
 struct Connection<'s> {
     shared: &'s Shared,
     handle: Handle,
-    output: Vec<u8>,
+    output: Output,
+    answer: Vec<u8>,
 }
 
-impl Connection<'_> {
+impl<'s> Connection<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        let output = Output::new(&shared.config);
+        Self { shared, handle: shared.store.register(), output, answer: Vec::new() }
+    }
+
     /// The answer to input that ends with a request.
     fn serve(&mut self, input: &[u8]) -> &[u8] {
-        self.output.clear();
+        self.output.clear(usize::MAX);
+        self.answer.clear();
         let mut context = Context {
             shared: self.shared,
             counters: &self.shared.workers[0].counters,
@@ -141,7 +148,10 @@ impl Connection<'_> {
         let mut limits = Limits { requests: usize::MAX, output_bytes: usize::MAX };
         let served = serve(&mut context, &mut session, input, 0, &mut self.output, &mut limits);
         assert_eq!((served.consumed, served.stop), (input.len(), Stop::Input));
-        &self.output
+        let (mut pieces, end) = ([IoSlice::new(&[]); 1000], self.output.end());
+        let count = self.output.pieces(end, &mut pieces);
+        pieces[..count].iter().for_each(|piece| self.answer.extend_from_slice(piece));
+        &self.answer
     }
 
     fn assert_allocates_nothing(&mut self, input: &[u8], answer: &[u8]) {

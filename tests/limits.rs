@@ -75,13 +75,17 @@ fn a_value_that_memory_does_not_suffice_for_is_refused_as_it_comes() {
         other.send("version\r\nset b 0 0 1000000000");
         assert_eq!(other.line(), "VERSION 1.6.45");
     }
-    client.send("set a 0 0 300000000");
-    let piece = vec![b'v'; 1_000_000];
-    (0..300).for_each(|_| client.0.get_mut().write_all(&piece).expect("the rest is swallowed"));
-    client.send("");
-    assert_eq!(client.line(), "SERVER_ERROR out of memory storing object");
-    client.send("get a");
-    assert_eq!(client.line(), "END", "what was to be replaced is gone");
+    // What is joined to another value is whole first, in a buffer; what replaces it is received
+    // where it will lie, and that was kept for it from the start.
+    for (command, answer) in
+        [("append", "SERVER_ERROR out of memory storing object"), ("set", "STORED")]
+    {
+        client.send(&format!("{command} a 0 0 300000000"));
+        let piece = vec![b'v'; 1_000_000];
+        (0..300).for_each(|_| client.0.get_mut().write_all(&piece).expect("the rest is swallowed"));
+        client.send("");
+        assert_eq!(client.line(), answer);
+    }
     assert_eq!(client.stat("store_no_memory"), 1);
 }
 

@@ -15,7 +15,7 @@
 
 use larder::clock::Seconds;
 use larder::store::{
-    Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Options, State, Store,
+    Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Loan, Options, State, Store,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
@@ -100,6 +100,43 @@ fn an_item_ends_once() {
             })
         });
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        store.check();
+    });
+}
+
+/// What is lent stays as it was, long after the batch that found it, while two writers evict and
+/// reuse every segment that there is; and when it is back, wherever it was returned, nothing of it
+/// is missing.
+#[test]
+fn a_segment_is_not_used_again_before_what_was_lent_of_it_is_back() {
+    explore(|| {
+        let store = store(64 << 10, true);
+        publish_large(&mut store.register().batch(NOW), 7);
+        let writers = [b"a", b"b"].map(|name| {
+            spawn(&store, move |store| {
+                for n in 0_u8..30 {
+                    set(store, &[name[0], n], u64::from(n));
+                }
+            })
+        });
+        let readers = [(); 2].map(|()| {
+            spawn(&store, |store| {
+                for _ in 0..2 {
+                    let loans = lend_large(store);
+                    thread::yield_now();
+                    thread::yield_now();
+                    for loan in loans {
+                        assert!(loan.bytes().iter().all(|&byte| byte == 7), "it is as it was");
+                    }
+                }
+            })
+        });
+        readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
+        writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+        assert!(store.totals().evictions > 0, "something was evicted");
+        assert_eq!(store.totals().segments_aside, 0);
+        // What nobody reads any more is free, or becomes so.
+        (0..60).for_each(|n| set(&store, b"more", n));
         store.check();
     });
 }
@@ -427,6 +464,17 @@ fn get_large(store: &Arc<Store>) -> bool {
     }
     assert!(value == vec![value[0]; LARGE_BYTES], "a whole value of one version");
     true
+}
+
+/// The pieces of the large item, if it is there and may be lent.
+fn lend_large(store: &Arc<Store>) -> Vec<Loan> {
+    let mut handle = store.register();
+    let batch = handle.batch(NOW);
+    let mut loans = Vec::new();
+    if let State::Hit(item) = batch.fetch(b"large").state {
+        store.lend(&item, |loan| loans.push(loan));
+    }
+    loans
 }
 
 fn put_1(handle: &mut Handle, key: u8) {

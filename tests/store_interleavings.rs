@@ -2,7 +2,9 @@
 //! with two handles.
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Draft, Expected, Expiry, Item, Options, Removal, State, Store};
+use larder::store::{
+    Batch, Draft, Expected, Expiry, Item, Loan, Marks, Options, Removal, State, Store, Traits,
+};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -100,6 +102,107 @@ fn a_large_item_moves_piece_by_piece() {
     assert!(moves(0) > 0 && moves(2) > 1, "head {} times, last fragment {}", moves(0), moves(2));
 }
 
+/// A value that is lent stays as it was, whatever becomes of its item, and its room comes back.
+#[test]
+fn what_is_lent_outlasts_its_item() {
+    type End = fn(&mut Batch<'_>);
+    let ends: [(&str, End); 4] = [
+        ("overwritten", |batch| set(batch, b"large", &[1; 7000])),
+        ("removed", |batch| assert_eq!(batch.remove(b"large", Expected::Any), Removal::Removed)),
+        ("flushed", |batch| batch.flush(0)),
+        ("evicted", |_| {}),
+    ];
+    for (end, make_end) in ends {
+        let store = store(128 << 10, true);
+        let mut handle = store.register();
+        set(&mut handle.batch(NOW), b"large", &LARGE);
+        let loans = lend(&store, b"large");
+        assert_eq!(store.totals().segments_aside, 2, "{end}");
+        make_end(&mut handle.batch(NOW));
+        // Everything there is is used again, several times.
+        for n in 0..1000_u32 {
+            set(&mut handle.batch(NOW), &(n % 45).to_le_bytes(), &[2; 3000]);
+        }
+        assert!(
+            !matches!(handle.batch(NOW).peek(b"large").state, State::Hit(item) if
+            item.value_chunks().flatten().eq(&LARGE)),
+            "{end}"
+        );
+        let lent: Vec<u8> = loans.iter().flat_map(Loan::bytes).copied().collect();
+        assert!(lent == LARGE, "{end}: it is as it was");
+        let in_use = store.totals().segments_in_use;
+        drop(loans);
+        assert_eq!(store.totals().segments_aside, 0, "{end}");
+        assert_eq!(store.totals().segments_in_use, in_use - 2, "{end}: its room is back");
+        store.check();
+    }
+}
+
+#[test]
+fn three_quarters_of_the_memory_are_lent_and_no_more() {
+    let store = store(256 << 10, true);
+    let mut handle = store.register();
+    for n in 0..10_u8 {
+        set(&mut handle.batch(NOW), &[n], &[n; 20_000]);
+    }
+    let loans: Vec<Vec<Loan>> = (0..10).map(|n| lend(&store, &[n])).collect();
+    let lent = loans.iter().filter(|loans| !loans.is_empty()).count();
+    let totals = store.totals();
+    assert!(
+        (5..10).contains(&lent) && totals.segments_aside <= totals.segments / 4 * 3,
+        "{totals:?}"
+    );
+    // Others find room in the last quarter, though much of what is lent is evicted meanwhile.
+    (0..500_u32).for_each(|n| set(&mut handle.batch(NOW), &n.to_le_bytes(), &[9; 3000]));
+    for (n, loans) in (0..).zip(&loans) {
+        assert!(loans.iter().flat_map(Loan::bytes).all(|&byte| byte == n));
+    }
+    drop(loans);
+    assert!(!lend(&store, &499_u32.to_le_bytes()).is_empty(), "it may be lent again");
+    store.check();
+}
+
+/// A value that is received has segments of its own, which nobody clears.
+#[test]
+fn what_is_being_received_is_out_of_reach() {
+    let store = store(128 << 10, true);
+    let mut handle = store.register();
+    let mut incoming = handle.batch(NOW).receive(b"key", 20_000, 0, None).expect("it is large");
+    let mut received = 0;
+    loop {
+        let room = incoming.room();
+        received += room.len();
+        room.fill(5);
+        let bytes = room.len();
+        incoming.advance(bytes);
+        (0..200_u32).for_each(|n| set(&mut handle.batch(NOW), &n.to_le_bytes(), &[2; 3000]));
+        handle.batch(NOW).flush(0);
+        if !handle.batch(NOW).make_room(&mut incoming) {
+            break;
+        }
+    }
+    assert!(received > 15_000);
+    let mut batch = handle.batch(NOW);
+    let traits = Traits { flags: 0, expiry: Expiry::At(0), cas: None, marks: Marks::New };
+    let mut draft = batch.complete(incoming, traits).expect("there is room");
+    batch.fill(&mut draft, &vec![5; 20_000 - received]);
+    batch.publish(draft, Expected::Any).expect("there is no condition");
+    let State::Hit(item) = batch.peek(b"key").state else { panic!("it was stored") };
+    assert!(item.value_bytes() == 20_000 && item.value_chunks().flatten().all(|&byte| byte == 5));
+    drop(batch);
+    store.check();
+}
+
+#[test]
+#[should_panic(expected = "a value of this store")]
+fn what_is_received_belongs_to_its_store() {
+    let (mut first, mut second) =
+        (store(1 << 20, true).register(), store(1 << 20, true).register());
+    let incoming = first.batch(NOW).receive(b"key", 20_000, 0, None).expect("it is large");
+    let traits = Traits { flags: 0, expiry: Expiry::At(0), cas: None, marks: Marks::New };
+    drop(second.batch(NOW).complete(incoming, traits));
+}
+
 /// Else safe code could write where the bytes of another store lie.
 #[test]
 #[should_panic(expected = "a draft of this handle")]
@@ -124,6 +227,16 @@ fn draft(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) -> Draft {
 fn set(batch: &mut Batch<'_>, key: &[u8], value: &[u8]) {
     let draft = draft(batch, key, value);
     batch.publish(draft, Expected::Any).expect("there is no condition");
+}
+
+fn lend(store: &Arc<Store>, key: &[u8]) -> Vec<Loan> {
+    let mut handle = store.register();
+    let batch = handle.batch(NOW);
+    let mut loans = Vec::new();
+    if let State::Hit(item) = batch.peek(key).state {
+        store.lend(&item, |loan| loans.push(loan));
+    }
+    loans
 }
 
 fn address(state: &State<'_>) -> *const u8 {

@@ -4,6 +4,7 @@ use super::random::Random;
 use larder::clock::Seconds;
 use larder::command::{Context, Observer};
 use larder::config::{Config, Dialects};
+use larder::output::Output;
 use larder::protocol::KEY_BYTES_MAX;
 use larder::protocol::binary::REQUEST_MAGIC;
 use larder::protocol::text::{LINE_BYTES_MAX, Tokens};
@@ -88,8 +89,9 @@ impl Server {
             self.now += arrival.seconds();
             let mut limits = arrival.limits();
             let limit_bytes = limits.output_bytes.min(STREAM_BYTES_MAX);
-            let mut output = Vec::new();
+            let mut output = Output::new(&self.shared.config);
             let Served { consumed, scanned, stop } = self.turn(&mut output, &mut limits);
+            let output = output.take_bytes();
             let is_idle = consumed == 0 && output.is_empty();
             idle_turns = if is_idle { idle_turns + 1 } else { 0 };
             assert!(idle_turns < IDLE_TURNS_MAX, "no progress");
@@ -102,7 +104,7 @@ impl Server {
             self.answer.bytes.extend(output);
             match stop {
                 Stop::Turn | Stop::Output => {}
-                Stop::Close(_) => return stop,
+                Stop::Close(_) | Stop::Fail => return stop,
                 Stop::Input => {
                     assert!(self.rest.len() <= REST_BYTES_MAX, "{} bytes wait", self.rest.len());
                     assert!(self.session.buffered_bytes() <= 2 * ITEM_BYTES_MAX);
@@ -112,7 +114,7 @@ impl Server {
         }
     }
 
-    fn turn(&mut self, output: &mut Vec<u8>, limits: &mut Limits) -> Served {
+    fn turn(&mut self, output: &mut Output, limits: &mut Limits) -> Served {
         let mut context = Context {
             shared: &self.shared,
             counters: &self.shared.workers[0].counters,

@@ -364,8 +364,12 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("segments", totals.segments);
     encoder.stat("segments_in_use", totals.segments_in_use);
     encoder.stat("dead_bytes", totals.dead_bytes);
+    let sums = since_reset(shared);
+    encoder.stat("segments_aside", totals.segments_aside);
     encoder.stat("connection_buffer_bytes", shared.buffered_bytes());
-    encoder.stat("udp_dropped", since_reset(shared).get(Count::UdpDropped));
+    encoder.stat("connection_buffer_bytes_max", shared.config.buffer_bytes_max);
+    encoder.stat("connections_overdrawn", sums.get(Count::BuffersOverdrawn));
+    encoder.stat("udp_dropped", sums.get(Count::UdpDropped));
     if let Some(found) = shared.store.recovery() {
         let state = if found.discarded.is_some() { "discarded" } else { "resumed" };
         encoder.stat("restart_state", state);

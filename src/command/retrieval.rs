@@ -4,16 +4,14 @@
 use super::storage::item_bytes;
 use super::{Context, count_death, published, visible_cas};
 use crate::clock::Seconds;
+use crate::output::Loans;
 use crate::protocol::{Attributes, Fetch, Lease, expiry};
 use crate::shared::Shared;
 use crate::stats::Count;
 use crate::store::{
-    Amended, Amendment, Batch, Chunks, Expected, Expiry, Item, Lookup, Marks, State, Traits,
-    Witness,
+    Amended, Amendment, Batch, Expected, Expiry, Item, Lookup, Marks, State, Traits, Witness,
 };
-use std::iter::Flatten;
 use std::ops::ControlFlow;
-use std::option;
 
 /// An item that was retrieved.
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +41,26 @@ impl<'b> Hit<'b> {
 
     /// The value.
     #[must_use]
-    pub fn pieces(&self) -> Chunks<'b> {
-        self.item.value_chunks()
+    pub fn value(&self) -> Value<'b> {
+        Value { item: Some(self.item), shared: self.shared }
     }
 }
 
-/// The pieces of a value, none where an item was just created.
-pub type Pieces<'b> = Flatten<option::IntoIter<Chunks<'b>>>;
+/// The value of an item, which is empty where the item was just created.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'b> {
+    item: Option<Item<'b>>,
+    shared: &'b Shared,
+}
+
+impl Value<'_> {
+    /// Adds it to `output`, or lends it.
+    pub fn write_to(&self, output: &mut Vec<u8>, loans: &mut Loans) {
+        if let Some(item) = &self.item {
+            loans.add_value(output, &self.shared.store, item);
+        }
+    }
+}
 
 /// Retrieves the items under keys, [`PREFETCH_KEYS`](crate::store::PREFETCH_KEYS) at most, and
 /// gives them this time to live if there is one. `show` is shown each with its key's number, until
@@ -99,7 +110,7 @@ pub fn retrieve(
 pub fn fetch<T>(
     context: &mut Context<'_>,
     fetch: &Fetch<'_>,
-    show: impl FnOnce(&Attributes, Pieces<'_>) -> T,
+    show: impl FnOnce(&Attributes, Value<'_>) -> T,
 ) -> Option<T> {
     // Where there is no item, a miss is a miss of a `get`, even if it was to be touched.
     let hit = if fetch.touch.is_none() { Count::GetHits } else { Count::TouchHits };
@@ -109,7 +120,7 @@ pub fn fetch<T>(
             Ok((item, attributes)) => {
                 observer.fetched(fetch.key, &State::Hit(item));
                 counters.count(hit);
-                return Some(show(&attributes, Some(item.value_chunks()).into_iter().flatten()));
+                return Some(show(&attributes, Value { item: Some(item), shared }));
             }
             Err(lookup) => lookup,
         };
@@ -124,7 +135,8 @@ pub fn fetch<T>(
         context.observer.fetched(fetch.key, &absence);
         count_death(context.counters, &absence);
         context.counters.count(if created.is_some() { hit } else { Count::GetMisses });
-        return created.map(|attributes| show(&attributes, None.into_iter().flatten()));
+        let value = Value { item: None, shared: context.shared };
+        return created.map(|attributes| show(&attributes, value));
     }
 }
 
@@ -134,7 +146,7 @@ pub fn fetch<T>(
 pub fn fetch_each(
     context: &mut Context<'_>,
     keys: &[&[u8]],
-    mut show: impl FnMut(usize, Option<(&Attributes, Chunks<'_>)>) -> ControlFlow<()>,
+    mut show: impl FnMut(usize, Option<(&Attributes, Value<'_>)>) -> ControlFlow<()>,
 ) -> usize {
     let Context { shared, counters, batch, observer } = context;
     let batch = &*batch;
@@ -144,7 +156,7 @@ pub fn fetch_each(
             Ok((item, attributes)) => {
                 observer.fetched(fetch.key, &State::Hit(item));
                 counters.count(Count::GetHits);
-                show(number, Some((&attributes, item.value_chunks())))
+                show(number, Some((&attributes, Value { item: Some(item), shared })))
             }
             Err(Lookup { state, .. }) => {
                 observer.fetched(fetch.key, &state);

@@ -4,7 +4,7 @@ use super::{Context, published, visible_cas};
 use crate::protocol::{Fault, Mode, Outcome, Storage, Stored, expiry};
 use crate::shared::Shared;
 use crate::stats::Count;
-use crate::store::{Expected, Expiry, Marks, State, Traits, Witness};
+use crate::store::{Draft, Expected, Expiry, Incoming, Marks, State, Traits, Witness};
 
 /// Decides whether a value is to be had at all, before it arrives.
 ///
@@ -21,18 +21,27 @@ pub fn admit(context: &mut Context<'_>, storage: &Storage<'_>) -> Result<(), Fau
     Err(Fault::TooLarge)
 }
 
-/// Stores a value.
+/// Begins to receive a value in the place where it will lie. `None` where there is none: what is
+/// joined to another value must be whole first.
+pub fn receive(context: &mut Context<'_>, storage: &Storage<'_>) -> Option<Incoming> {
+    let Storage { mode, key, value_bytes, flags, cas, .. } = *storage;
+    let is_joined = matches!(mode, Mode::Append | Mode::Prepend);
+    if is_joined { None } else { context.batch.receive(key, value_bytes, flags, cas) }
+}
+
+/// Stores a value: what was [received](receive) of it, and the rest.
 ///
 /// # Errors
 /// Whatever [`no_memory`] says.
 pub fn store(
     context: &mut Context<'_>,
     storage: &Storage<'_>,
+    received: Option<Incoming>,
     value: &[u8],
 ) -> Result<Outcome, Fault> {
     context.observer.looking_up(&context.batch, storage.key);
     let result = match storage.mode {
-        Mode::Set | Mode::Add | Mode::Replace => replace(context, storage, value),
+        Mode::Set | Mode::Add | Mode::Replace => replace(context, storage, received, value),
         Mode::Append | Mode::Prepend => join(context, storage, value),
     };
     if let Err(Fault::OutOfMemoryStoring) = result {
@@ -67,6 +76,7 @@ pub fn item_bytes(shared: &Shared, key: &[u8], flags: u32, value_bytes: usize) -
 fn replace(
     context: &mut Context<'_>,
     storage: &Storage<'_>,
+    received: Option<Incoming>,
     value: &[u8],
 ) -> Result<Outcome, Fault> {
     let as_asked = Traits {
@@ -75,6 +85,8 @@ fn replace(
         cas: storage.cas,
         marks: Marks::New,
     };
+    let mut received = received;
+    let mut refused: Option<Draft> = None;
     loop {
         let is_unconditional = storage.mode == Mode::Set && storage.compare.is_none();
         let (expected, traits) = if is_unconditional {
@@ -83,22 +95,47 @@ fn replace(
             let lookup = context.batch.peek(storage.key);
             match admitted_marks(context, storage, &lookup.state) {
                 Ok(marks) => (Expected::Unchanged(lookup.witness()), as_marked(as_asked, marks)),
-                Err(outcome) => return Ok(outcome),
+                Err(outcome) => {
+                    if let Some(draft) = refused {
+                        context.batch.discard(draft);
+                    }
+                    return Ok(outcome);
+                }
             }
         };
-        let mut draft = context
-            .batch
-            .reserve_with(storage.key, value.len(), traits)
-            .map_err(|_| Fault::OutOfMemoryStoring)?;
-        context.batch.fill(&mut draft, value);
-        if let Some(cas) = published(&mut context.batch, draft, expected) {
-            if storage.compare.is_some() && storage.mode != Mode::Add {
-                context.counters.count(Count::CasHits);
+        let draft = match refused {
+            Some(draft) => draft.with_traits(traits),
+            None => prepared(context, storage.key, received.take(), value, traits)?,
+        };
+        match context.batch.publish(draft, expected) {
+            Ok(cas) => {
+                if storage.compare.is_some() && storage.mode != Mode::Add {
+                    context.counters.count(Count::CasHits);
+                }
+                let (cas, value_bytes) = (visible_cas(context.shared, cas), storage.value_bytes);
+                return Ok(Outcome::Stored(Stored { cas, value_bytes }));
             }
-            let cas = visible_cas(context.shared, cas);
-            return Ok(Outcome::Stored(Stored { cas, value_bytes: value.len() }));
+            Err(draft) => refused = Some(draft),
         }
     }
+}
+
+/// A draft of what was received of a value, and the rest.
+fn prepared(
+    context: &mut Context<'_>,
+    key: &[u8],
+    received: Option<Incoming>,
+    value: &[u8],
+    traits: Traits,
+) -> Result<Draft, Fault> {
+    let batch = &mut context.batch;
+    let mut draft = match received {
+        Some(received) => batch.complete(received, traits),
+        None => batch.reserve_with(key, value.len(), traits),
+    }
+    .map_err(|_| Fault::OutOfMemoryStoring)?;
+    batch.fill(&mut draft, value);
+    Ok(draft)
 }
 
 /// A value that is out of date does not prolong the life of the item.
@@ -148,7 +185,7 @@ fn join(context: &mut Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Resul
             if !storage.create {
                 return Ok(Outcome::NotStored);
             }
-            match replace(context, &Storage { mode: Mode::Add, ..*storage }, value)? {
+            match replace(context, &Storage { mode: Mode::Add, ..*storage }, None, value)? {
                 Outcome::NotStored => continue,
                 outcome => return Ok(outcome),
             }

@@ -118,6 +118,10 @@ pub struct Config {
     pub input_buffer_bytes: usize,
     /// Unsent reply bytes at which a connection stops being parsed.
     pub output_limit_bytes: usize,
+    /// What the buffers of all connections may take together.
+    pub buffer_bytes_max: usize,
+    /// Values of so many bytes are sent from where they lie.
+    pub lent_bytes_min: usize,
 }
 
 impl Config {
@@ -167,11 +171,7 @@ impl Config {
             unix_socket: args.unix_socket.clone(),
             unix_mode: unix_mode(args.unix_mask.as_deref())?,
             backlog: backlog(args.listen_backlog.as_deref())?,
-            requests_per_turn: positive(
-                args.max_reqs_per_event.as_deref(),
-                REQUESTS_PER_TURN_DEFAULT,
-                REQUESTS_COMPLAINT,
-            )?,
+            requests_per_turn: requests_per_turn(args.max_reqs_per_event.as_deref())?,
             evict: !args.disable_evictions,
             memory_file: memory_file(args)?,
             cas: !args.disable_cas,
@@ -196,6 +196,8 @@ impl Config {
             tuning: tuning(args, suboptions.shown),
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
+            buffer_bytes_max: buffer_bytes_max(memory_bytes, item_bytes_max),
+            lent_bytes_min: LENT_BYTES_MIN,
         };
         config.check();
         Ok(config)
@@ -246,6 +248,8 @@ impl Config {
             tuning: Vec::new(),
             input_buffer_bytes: 4096,
             output_limit_bytes: 4096,
+            buffer_bytes_max: 64 << 20,
+            lent_bytes_min: 1024,
         };
         config.check();
         config
@@ -272,6 +276,7 @@ impl Config {
         assert!(self.item_bytes_max <= self.memory_bytes / 2);
         assert!((ITEM_BYTES_LOWEST..=ITEM_BYTES_HIGHEST).contains(&self.item_bytes_max));
         assert!(self.input_buffer_bytes > 0 && self.output_limit_bytes > 0);
+        assert!(self.item_bytes_max <= self.buffer_bytes_max / 2);
     }
 }
 
@@ -427,6 +432,15 @@ fn prefix_delimiter(typed: Option<&str>) -> Result<u8, Failure> {
     })
 }
 
+fn requests_per_turn(typed: Option<&str>) -> Result<usize, Failure> {
+    positive(typed, REQUESTS_PER_TURN_DEFAULT, REQUESTS_COMPLAINT)
+}
+
+/// A quarter of what items may take, but enough for a handful of large values.
+fn buffer_bytes_max(memory_bytes: usize, item_bytes_max: usize) -> usize {
+    (memory_bytes / 4).max(BUFFER_BYTES_MAX_LEAST).max(2 * item_bytes_max)
+}
+
 fn threads_default() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -446,6 +460,8 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+const BUFFER_BYTES_MAX_LEAST: usize = 64 * MIB;
+const LENT_BYTES_MIN: usize = 64 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
 const THREADS_COMPLAINT: &str = "Number of threads must be greater than 0";

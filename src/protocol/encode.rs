@@ -20,16 +20,17 @@ impl<'o> Encoder<'o> {
         Self { output, quiet }
     }
 
-    /// An item, its value in pieces that together have `value_bytes` bytes.
-    pub fn value<'v>(
+    /// An item. `write_value` writes its value, of `value_bytes` bytes, or takes note of where it is
+    /// to be.
+    pub fn value(
         &mut self,
         key: &[u8],
         flags: u32,
         cas: Option<u64>,
         value_bytes: usize,
-        pieces: impl Iterator<Item = &'v [u8]>,
+        write_value: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.output.reserve(key.len() + value_bytes + VALUE_FRAME_BYTES_MAX);
+        self.output.reserve(key.len() + VALUE_FRAME_BYTES_MAX);
         self.output.extend_from_slice(b"VALUE ");
         self.output.extend_from_slice(key);
         self.output.push(b' ');
@@ -41,9 +42,7 @@ impl<'o> Encoder<'o> {
             self.digits(cas);
         }
         self.output.extend_from_slice(b"\r\n");
-        for piece in pieces {
-            self.output.extend_from_slice(piece);
-        }
+        write_value(self.output);
         self.output.extend_from_slice(b"\r\n");
     }
 

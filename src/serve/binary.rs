@@ -8,10 +8,11 @@ use self::stream::Reply;
 use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Then};
+use crate::output::Loans;
 use crate::protocol::binary::encode::Encoder;
 use crate::protocol::binary::{self, Asked, Body, Command, HEADER_BYTES, Header};
 use crate::protocol::{Encode, Fault, Outcome, Request};
-use crate::store::PREFETCH_KEYS;
+use crate::store::{Incoming, PREFETCH_KEYS};
 use crate::watch::CloseReason;
 use std::ops::ControlFlow;
 use std::{mem, slice};
@@ -42,11 +43,14 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
     pub(super) authenticated: &'s mut bool,
+    pub(super) failed_logins: &'s mut u32,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// Requests whose keys the store was told of.
     pub(super) ahead: usize,
     pub(super) output: &'s mut Vec<u8>,
+    /// Large values, which are no part of it.
+    pub(super) loans: &'s mut Loans,
 }
 
 impl<'s> Serving<'s, '_> {
@@ -55,7 +59,7 @@ impl<'s> Serving<'s, '_> {
             if self.rest().is_empty() && !matches!(self.phase, Phase::Reply(_)) {
                 return Stop::Input;
             }
-            if self.output.len() >= limits.output_bytes {
+            if self.output.len() + self.loans.bytes() >= limits.output_bytes {
                 return Stop::Output;
             }
             let stop = match *self.phase {
@@ -166,17 +170,18 @@ impl<'s> Serving<'s, '_> {
         keys: &[&[u8]],
         output_bytes: usize,
     ) -> usize {
-        let Self { context, output, .. } = self;
+        let Self { context, output, loans, .. } = self;
         command::retrieve(context, touch, keys, |number, hit| {
             let mut encoder = Encoder::new(output, &headers[number]);
             let key = keys[number];
             match hit {
                 Some(hit) => {
-                    encoder.item(key, hit.flags(), hit.cas(), hit.value_bytes(), hit.pieces());
+                    let write = |output: &mut Vec<u8>| hit.value().write_to(output, loans);
+                    encoder.item(key, hit.flags(), hit.cas(), hit.value_bytes(), write);
                 }
                 None => encoder.miss(key),
             }
-            if output.len() < output_bytes {
+            if output.len() + loans.bytes() < output_bytes {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
@@ -188,16 +193,16 @@ impl<'s> Serving<'s, '_> {
     /// input behind its header.
     fn valued(&mut self, header: &Header, body: &Body<'_>, rest: &[u8]) -> Option<Stop> {
         if body.value.len() == header.value_bytes() {
-            self.complete(header, body);
             self.position += header.body_bytes();
+            return self.complete(header, body, None);
         } else {
             let fields = &rest[..header.body_bytes() - header.value_bytes()];
-            if !self.context.shared.may_buffer(fields.len()) {
+            if !self.context.shared.may_receive(0, fields.len()) {
                 let fault = self.no_memory(header, body);
                 self.encoder(header).fault(fault);
                 return self.swallow(header.body_bytes());
             }
-            let body = Partial::new(fields, header.body_bytes());
+            let body = Partial::new(fields, header.value_bytes());
             *self.phase = Phase::Body(Box::new(PartialPacket { header: *header, body }));
             self.position += fields.len();
         }
@@ -210,7 +215,9 @@ impl<'s> Serving<'s, '_> {
             return None;
         };
         let taken = rest.len().min(partial.body.missing_bytes());
-        let grown = partial.body.grow(&rest[..taken], self.context.shared);
+        let header = partial.header;
+        let receive = |context: &mut Context<'_>, fields: &[u8]| receive(context, &header, fields);
+        let grown = partial.body.grow(&rest[..taken], self.context, receive);
         if grown && partial.body.missing_bytes() > 0 {
             self.position += taken;
             return None;
@@ -218,29 +225,38 @@ impl<'s> Serving<'s, '_> {
         let Phase::Body(partial) = mem::take(self.phase) else {
             return None;
         };
-        let PartialPacket { header, body } = *partial;
-        let missing_bytes = body.missing_bytes();
-        let body = header.body(body.bytes()).expect("extras and key were there from the start");
+        let PartialPacket { header, body: mut partial } = *partial;
+        let missing_bytes = partial.missing_bytes();
+        let received = partial.take_incoming();
+        let body = header.body(partial.bytes()).expect("extras and key were there from the start");
         if !grown {
+            drop(received);
             let fault = self.no_memory(&header, &body);
             self.encoder(&header).fault(fault);
             return self.swallow(missing_bytes);
         }
-        self.complete(&header, &body);
         self.position += taken;
-        None
+        self.complete(&header, &body, received)
     }
 
-    /// Serves a packet whose value is there.
-    fn complete(&mut self, header: &Header, body: &Body<'_>) {
+    /// Serves a packet whose value is there: what was received of it in its place, and the rest.
+    fn complete(
+        &mut self,
+        header: &Header,
+        body: &Body<'_>,
+        received: Option<Incoming>,
+    ) -> Option<Stop> {
         match header.asked(body) {
-            Asked::Store(storage) => match command::store(self.context, &storage, body.value) {
-                Ok(outcome) => self.encoder(header).outcome(outcome),
-                Err(fault) => self.encoder(header).fault(fault),
-            },
-            Asked::Entry { further } => self.entry(header, body, further),
+            Asked::Store(storage) => {
+                match command::store(self.context, &storage, received, body.value) {
+                    Ok(outcome) => self.encoder(header).outcome(outcome),
+                    Err(fault) => self.encoder(header).fault(fault),
+                }
+            }
+            Asked::Entry { further } => return self.entry(header, body, further),
             _ => unreachable!("no other packet has a value"),
         }
+        None
     }
 
     fn no_memory(&mut self, header: &Header, body: &Body<'_>) -> Fault {
@@ -294,7 +310,20 @@ impl<'k> Gets<'k> {
     }
 }
 
+/// Begins to receive the value of a packet where it will lie.
+fn receive(context: &mut Context<'_>, header: &Header, fields: &[u8]) -> Option<Incoming> {
+    match header.asked(&header.body(fields)?) {
+        Asked::Store(storage) => command::receive(context, &storage),
+        _ => None,
+    }
+}
+
 impl Phase {
+    /// The value that is arriving.
+    pub(super) fn value(&mut self) -> Option<&mut Partial> {
+        if let Self::Body(partial) = self { Some(&mut partial.body) } else { None }
+    }
+
     pub(super) fn buffered_bytes(&self) -> usize {
         match self {
             Self::Body(partial) => partial.body.capacity_bytes(),

@@ -20,6 +20,7 @@ pub use self::session::Session;
 
 use self::session::Phase;
 use crate::command::Context;
+use crate::output::Output;
 use crate::protocol;
 use crate::protocol::binary::REQUEST_MAGIC;
 use crate::watch::CloseReason;
@@ -55,6 +56,8 @@ pub enum Stop {
     Output,
     /// The connection is to be closed when the output is sent.
     Close(CloseReason),
+    /// The connection is to be given up: there is no memory for its replies.
+    Fail,
 }
 
 impl Stop {
@@ -68,26 +71,30 @@ pub fn serve(
     session: &mut Session,
     input: &[u8],
     scanned: usize,
-    output: &mut Vec<u8>,
+    output: &mut Output,
     limits: &mut Limits,
 ) -> Served {
     if let (Phase::Opening, Some(&first)) = (&session.phase, input.first()) {
         session.open(first);
     }
-    let Session { phase, authenticated, .. } = session;
+    let Session { phase, authenticated, failed_logins, .. } = session;
     let position = 0;
-    match phase {
+    let (output, loans) = output.parts();
+    let start = output.len();
+    let served = match phase {
         Phase::Opening => Served { consumed: 0, scanned: 0, stop: Stop::Input },
         Phase::Text(phase) => {
             let mut serving = text::Serving {
                 context,
                 phase,
                 authenticated,
+                failed_logins,
                 input,
                 position,
                 scanned,
                 first: position,
                 output,
+                loans,
             };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: serving.scanned, stop }
@@ -97,15 +104,23 @@ pub fn serve(
                 context,
                 phase,
                 authenticated,
+                failed_logins,
                 input,
                 position,
                 ahead: 0,
                 output,
+                loans,
             };
             let stop = serving.run(limits);
             Served { consumed: serving.position, scanned: 0, stop }
         }
+    };
+    if loans.take_overdrawn() {
+        output.truncate(start);
+        loans.retract(start);
+        return Served { stop: Stop::Fail, ..served };
     }
+    served
 }
 
 /// The key that the first request in `input` will probably ask for. A wrong guess is for the caller

@@ -1,5 +1,6 @@
 //! What is remembered of a client between two pieces of its input.
 
+use super::partial::Partial;
 use super::{binary, text};
 use crate::command::Stream;
 use crate::config::{Config, Dialects};
@@ -14,6 +15,8 @@ use crate::protocol::binary::REQUEST_MAGIC;
 pub struct Session {
     pub(super) phase: Phase,
     pub(super) authenticated: bool,
+    /// How often it said of itself what is not right.
+    pub(super) failed_logins: u32,
     dialects: Dialects,
 }
 
@@ -33,7 +36,7 @@ impl Session {
     #[must_use]
     pub fn new(config: &Config, dialects: Dialects) -> Self {
         let authenticated = config.authentication.is_none();
-        Self { phase: Phase::Opening, authenticated, dialects }
+        Self { phase: Phase::Opening, authenticated, failed_logins: 0, dialects }
     }
 
     /// Decides which dialect it is that a client speaks who begins with this byte.
@@ -50,6 +53,12 @@ impl Session {
     #[must_use]
     pub fn dialects(&self) -> Dialects {
         self.dialects
+    }
+
+    /// Takes notice of an attempt to come in; `false` if there have been too many that failed.
+    pub(super) fn may_try_again(failed_logins: &mut u32) -> bool {
+        *failed_logins += 1;
+        *failed_logins < FAILED_LOGINS_MAX
     }
 
     /// The reply that takes longer than a turn, if one is under way.
@@ -82,6 +91,26 @@ impl Session {
         }
     }
 
+    /// Where the bytes that come next may be written to at once: they are part of a large value.
+    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
+        self.value()?.room()
+    }
+
+    /// Takes notice that so many were.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        if let Some(value) = self.value() {
+            value.advance(bytes);
+        }
+    }
+
+    fn value(&mut self) -> Option<&mut Partial> {
+        match &mut self.phase {
+            Phase::Opening => None,
+            Phase::Text(phase) => phase.value(),
+            Phase::Binary(phase) => phase.value(),
+        }
+    }
+
     /// What comes next means nothing.
     #[must_use]
     pub fn swallows(&self) -> bool {
@@ -108,3 +137,6 @@ impl Session {
         }
     }
 }
+
+/// So many wrong passwords end a connection. (memcached lets a client guess on.)
+const FAILED_LOGINS_MAX: u32 = 16;

@@ -8,6 +8,7 @@ use crate::shared::Shared;
 use crate::store::Handle;
 
 mod binary;
+mod large;
 mod login;
 
 /// A server without sockets, and one connection to it.
@@ -58,14 +59,18 @@ impl Harness {
             observer: Observer::new(&self.shared),
         };
         let mut limits = self.limits;
+        // What nobody has taken waits to be sent.
+        limits.output_bytes = limits.output_bytes.saturating_sub(self.output.len());
+        let mut output = Output::new(&self.shared.config);
         let served = serve(
             &mut context,
             &mut self.session,
             &self.rest,
             self.scanned,
-            &mut self.output,
+            &mut output,
             &mut limits,
         );
+        self.output.append(&mut output.take_bytes());
         self.rest.drain(..served.consumed);
         self.scanned = served.scanned;
         if let Stop::Close(reason) = served.stop {
@@ -215,11 +220,11 @@ fn what_is_swallowed_is_not_kept() {
 }
 
 #[test]
-fn values_that_arrive_together_stay_within_the_memory_limit() {
-    let mut harness = Harness::new();
+fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
+    let mut harness = Harness::with(Config { connections_max: 1 << 20, ..Config::tiny() });
     harness.answer(b"set a 0 0 1\r\nx\r\n");
     let buffers = |harness: &Harness, bytes| harness.shared.workers[1].buffered_bytes.set(bytes);
-    let limit_bytes = harness.shared.store.memory_bytes() as u64;
+    let limit_bytes = (harness.shared.config.buffer_bytes_max / 4 * 3) as u64;
     let total_bytes = 1 + 10_000 + 2;
     for (room_bytes, answer) in [
         (total_bytes - 2, "SERVER_ERROR out of memory storing object\r\nEND\r\n"),
@@ -230,6 +235,24 @@ fn values_that_arrive_together_stay_within_the_memory_limit() {
         harness.feed(&[b'v'; 6_000]);
         harness.feed(&[b'v'; 4_000]);
         assert!(harness.answer(b"\r\nget a\r\n").starts_with(answer), "{room_bytes}");
+    }
+}
+
+#[test]
+fn however_much_is_buffered_everybody_has_a_share() {
+    let mut harness = Harness::new();
+    let share_bytes = harness.shared.config.buffer_bytes_max / 4 / 64;
+    harness.shared.workers[1].buffered_bytes.set(u64::MAX);
+    for (value_bytes, answer) in [
+        (share_bytes - 100, "STORED\r\n"),
+        (share_bytes, "SERVER_ERROR out of memory storing object\r\n"),
+    ] {
+        // What is joined to another value is not received in its place.
+        harness.feed(format!("set a 0 0 0\r\n\r\nappend a 0 0 {value_bytes}\r\n").as_bytes());
+        for piece in vec![b'v'; value_bytes].chunks(1000) {
+            harness.feed(piece);
+        }
+        assert_eq!(harness.answer(b"\r\n"), format!("STORED\r\n{answer}"), "{value_bytes}");
     }
 }
 

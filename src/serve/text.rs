@@ -12,10 +12,11 @@ mod value;
 
 use self::ahead::Ahead;
 use self::keys::KeyGroup;
-use self::value::{Answer, PartialValue};
+use self::value::Answer;
 use super::partial::Partial;
 use super::{Limits, Stop};
 use crate::command::{self, Context, Progress, Stream, Then};
+use crate::output::Loans;
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, LongLine, Parsed};
 use crate::protocol::{Encode, Fault, KEY_BYTES_MAX, Request, Retrieval};
@@ -34,7 +35,7 @@ pub(super) enum Phase {
     /// The rest of a line comes next. It earns this fault at its end.
     Refusal(Fault),
     /// The rest of a value comes next.
-    Value(Box<PartialValue>),
+    Value(Box<Partial>),
     /// As many bytes come next that mean nothing.
     Swallow(usize),
     /// The rest of what a client says of itself comes next.
@@ -47,6 +48,7 @@ pub(super) struct Serving<'s, 'w> {
     pub(super) context: &'s mut Context<'w>,
     pub(super) phase: &'s mut Phase,
     pub(super) authenticated: &'s mut bool,
+    pub(super) failed_logins: &'s mut u32,
     pub(super) input: &'s [u8],
     pub(super) position: usize,
     /// From `position`.
@@ -54,6 +56,8 @@ pub(super) struct Serving<'s, 'w> {
     /// Where the first request begins, or the first behind a stream.
     pub(super) first: usize,
     pub(super) output: &'s mut Vec<u8>,
+    /// Large values, which are no part of it.
+    pub(super) loans: &'s mut Loans,
 }
 
 impl<'s> Serving<'s, '_> {
@@ -62,7 +66,7 @@ impl<'s> Serving<'s, '_> {
             if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
-            if self.output.len() >= limits.output_bytes {
+            if self.output.len() + self.loans.bytes() >= limits.output_bytes {
                 return Stop::Output;
             }
             let stop = match *self.phase {
@@ -104,7 +108,7 @@ impl<'s> Serving<'s, '_> {
             retrieval,
             keys,
             limits.output_bytes,
-            &mut encoder,
+            (&mut encoder, self.loans),
             Encoder::end,
         );
         limits.requests -= done;
@@ -266,13 +270,14 @@ impl<'s> Serving<'s, '_> {
         let mut rest = keys;
         let too_long = loop {
             let group = KeyGroup::take(rest);
+            let output = (&mut encoder, &mut *self.loans);
             let done =
-                retrieve(self.context, retrieval, group.keys(), output_bytes, &mut encoder, |_| {});
+                retrieve(self.context, retrieval, group.keys(), output_bytes, output, |_| {});
             rest = group.rest_after(done);
             if done == group.count && (group.ends_too_long || done < PREFETCH_KEYS) {
                 break group.ends_too_long;
             }
-            if encoder.written() >= output_bytes {
+            if encoder.written() + self.loans.bytes() >= output_bytes {
                 self.consume(keys.len() - rest.len());
                 *self.phase = Phase::Keys(retrieval);
                 return Some(Stop::Output);
@@ -285,6 +290,7 @@ impl<'s> Serving<'s, '_> {
         if too_long {
             // Clients expect the fault in the place of the items.
             encoder.retract(output_start);
+            self.loans.retract(output_start);
             encoder.fault(Fault::BadFormat);
         } else {
             encoder.end();
@@ -303,6 +309,7 @@ impl<'s> Serving<'s, '_> {
     ) -> Option<Stop> {
         if too_long || self.rest().len() > KEY_BYTES_MAX + 1 {
             self.output.truncate(output_start);
+            self.loans.retract(output_start);
             *self.phase = Phase::Refusal(Fault::BadFormat);
             return None;
         }
@@ -339,10 +346,14 @@ impl<'s> Serving<'s, '_> {
 }
 
 impl Phase {
+    /// The value that is arriving.
+    pub(super) fn value(&mut self) -> Option<&mut Partial> {
+        if let Self::Value(partial) = self { Some(partial) } else { None }
+    }
+
     pub(super) fn buffered_bytes(&self) -> usize {
         match self {
-            Self::Value(partial) => partial.buffered_bytes(),
-            Self::Token(partial) => partial.capacity_bytes(),
+            Self::Value(partial) | Self::Token(partial) => partial.capacity_bytes(),
             _ => 0,
         }
     }
@@ -356,16 +367,17 @@ fn retrieve<'e>(
     retrieval: Retrieval,
     keys: &[&[u8]],
     output_bytes: usize,
-    encoder: &mut Encoder<'e>,
+    (encoder, loans): (&mut Encoder<'e>, &mut Loans),
     mut end_key: impl FnMut(&mut Encoder<'e>),
 ) -> usize {
     command::retrieve(context, retrieval.touch, keys, |number, hit| {
         if let Some(hit) = hit {
             let cas = retrieval.cas.then(|| hit.cas());
-            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), hit.pieces());
+            let write = |output: &mut Vec<u8>| hit.value().write_to(output, loans);
+            encoder.value(keys[number], hit.flags(), cas, hit.value_bytes(), write);
         }
         end_key(encoder);
-        if encoder.written() < output_bytes {
+        if encoder.written() + loans.bytes() < output_bytes {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())

@@ -45,6 +45,7 @@ pub(super) struct Allocation {
     /// What the item takes in the arena.
     pub(super) bytes: usize,
     is_split: bool,
+    fragments: u32,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -84,42 +85,80 @@ impl Appender {
             head,
             bytes: head_bytes,
             is_split: inline.is_some(),
+            fragments: 0,
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
             left: shape.value_bytes,
         };
-        let mut left = inline.map_or(0, |inline| shape.value_bytes - inline);
-        let mut last = head;
-        let mut number = 0;
+        let left = inline.map_or(0, |inline| shape.value_bytes - inline);
+        self.append_fragments(space, &mut allocation, head, left, supply)?;
+        Ok(allocation)
+    }
+
+    /// Finds places for the `left` bytes of a draft's value that have none yet. Its last entry lies
+    /// in a segment of its own.
+    ///
+    /// # Errors
+    /// The supply has no segment; nothing is left behind.
+    pub(super) fn extend(
+        &mut self,
+        space: &Space,
+        mut received: Allocation,
+        last: Location,
+        left: usize,
+        supply: &mut impl Supply,
+    ) -> Result<Allocation, OutOfMemory> {
+        let whole = pad(FRAGMENT_BYTES + left);
+        let room = self.room(space);
+        let is_small = whole <= space.capacity() / SPLIT_FROM;
+        if left > 0 && room < whole && (room < SPLIT_ROOM_MIN || is_small) {
+            self.seal(space, supply);
+        }
+        self.append_fragments(space, &mut received, last, left, supply)?;
+        Ok(received)
+    }
+
+    /// Has a draft go on behind its last entry, in what is left of the open segment and in further
+    /// ones.
+    fn append_fragments(
+        &mut self,
+        space: &Space,
+        draft: &mut Allocation,
+        mut last: Location,
+        mut left: usize,
+        supply: &mut impl Supply,
+    ) -> Result<(), OutOfMemory> {
         while left > 0 {
-            // The segment just filled stays unsealed, and so out of reach of eviction, until the
-            // item is published.
-            let segment = match supply.take() {
-                Ok(segment) => segment,
-                Err(error) => {
-                    self.open = None;
-                    self.discard(space, &allocation, supply);
-                    return Err(error);
+            if self.room(space) <= FRAGMENT_BYTES {
+                // The segment just filled stays unsealed, and so out of reach of eviction, until
+                // the item is published.
+                self.open = None;
+                match supply.take() {
+                    Ok(segment) => self.open = Some(Open { segment, offset: FIRST_ENTRY }),
+                    Err(error) => {
+                        self.discard(space, draft, supply);
+                        return Err(error);
+                    }
                 }
-            };
-            self.open = Some(Open { segment, offset: FIRST_ENTRY });
-            let bytes = left.min(space.capacity() - FRAGMENT_BYTES);
+            }
+            let bytes = left.min(self.room(space) - FRAGMENT_BYTES);
             let fragment_bytes = pad(FRAGMENT_BYTES + bytes);
             let fragment = self.advance(space, fragment_bytes);
-            allocation.bytes += fragment_bytes;
-            // SAFETY: as above: `advance` gave us the fragment's bytes, and `last` is an entry of
-            // this same draft.
+            draft.bytes += fragment_bytes;
+            // SAFETY: `advance` gave us the fragment's bytes, and `last` is an entry of this same
+            // draft.
             unsafe {
-                item::write_fragment(&space.arena, fragment, bytes, head, number);
+                let number = draft.fragments;
+                item::write_fragment(&space.arena, fragment, bytes, draft.head, number);
                 item::link(&space.arena, last, fragment);
             }
             self.note_written(space);
             last = fragment;
             left -= bytes;
-            number += 1;
+            draft.fragments += 1;
         }
-        Ok(allocation)
+        Ok(())
     }
 
     /// Seals the segments that an item filled which has been published, all but the one that is
@@ -240,6 +279,18 @@ impl Appender {
 }
 
 impl Allocation {
+    /// A draft of so many bytes whose value is written as far as it has places, to the end of its
+    /// `last` entry.
+    pub(super) fn received(
+        head: Location,
+        fragments: u32,
+        last: Location,
+        bytes: usize,
+        left: usize,
+    ) -> Self {
+        Self { head, bytes, is_split: true, fragments, entry: last, offset: 0, room: 0, left }
+    }
+
     /// The draft as an item, for the one who owns it.
     pub(super) fn item<'s>(&self, space: &'s Space) -> Item<'s> {
         // SAFETY: an allocation exists only from the writing of its head to its publication or end,

@@ -127,6 +127,23 @@ impl Arena {
         self.map.as_mut_ptr().wrapping_add(offset)
     }
 
+    /// The address of the first segment.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// How far from the [start](Self::start) bytes lie that lie in the arena.
+    pub(super) fn offset_in_map(&self, bytes: &[u8]) -> usize {
+        let offset = bytes.as_ptr().addr().wrapping_sub(self.start().addr());
+        assert!(offset < self.map.len(), "they lie in the arena");
+        offset
+    }
+
+    /// The segment that this offset from the start lies in.
+    pub(super) fn segment_at(&self, offset: usize) -> SegmentId {
+        u32::try_from(offset >> self.segment_shift).expect("an offset lies in the arena")
+    }
+
     /// Has the processor fetch the first lines of an entry that will be looked at soon.
     pub(super) fn prefetch(&self, at: Location) {
         for line in 0..PREFETCH_LINES {

@@ -54,6 +54,8 @@ pub struct Totals {
     pub segments: u64,
     /// Segments that are.
     pub segments_in_use: u64,
+    /// Of these, lent to be sent from, or being filled with values that are still arriving.
+    pub segments_aside: u64,
     /// Bytes of the segments in use that hold nothing live, or nothing yet.
     pub dead_bytes: u64,
 }

@@ -99,6 +99,10 @@ impl<'b> Item<'b> {
         self.at
     }
 
+    pub(super) fn is_of(&self, arena: &Arena) -> bool {
+        ptr::eq(self.arena, arena)
+    }
+
     /// The key, 1 to 250 bytes.
     #[must_use]
     pub fn key(&self) -> &'b [u8] {

@@ -7,6 +7,8 @@
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
 //! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
 //! Draft     an item being made     change.rs   every change of what a key names
+//! Incoming  .. as it arrives       receive.rs  values received where they will lie
+//! Loan      a piece of a value     loan.rs     values sent from where they lie
 //!                                  policy.rs   which items may stay
 //!                                  reclaim.rs  how the others go
 //! Housekeeper  at most one         housekeeper.rs  what is done ahead of need
@@ -35,7 +37,11 @@ mod housekeeper;
 mod index;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod item;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod loan;
 mod policy;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod receive;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod recover;
@@ -50,6 +56,8 @@ mod walk;
 pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
+pub use self::loan::Loan;
+pub use self::receive::Incoming;
 pub use self::recover::{MemoryFileOptions, Recovery};
 pub use self::traits::{Amended, Amendment, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
@@ -357,6 +365,7 @@ impl Store {
             segment_bytes: self.space.arena.segment_bytes() as u64,
             segments: u64::from(self.space.segments_allowed()),
             segments_in_use: u64::from(self.space.in_use()),
+            segments_aside: u64::from(self.space.aside()),
             dead_bytes: self.space.dead_bytes(held.bytes),
             ..counted
         }
@@ -788,6 +797,18 @@ impl Batch<'_> {
             now: self.now,
             counters: &self.handle.counters,
         }
+    }
+}
+
+impl Draft {
+    /// The same value, to be published with other traits.
+    ///
+    /// # Panics
+    /// They differ in what is written beside the value: the client's flags, or its cas.
+    pub fn with_traits(self, traits: Traits) -> Self {
+        let written = (self.traits.flags, self.traits.cas);
+        assert_eq!(written, (traits.flags, traits.cas), "flags and cas are written already");
+        Self { traits, ..self }
     }
 }
 

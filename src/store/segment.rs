@@ -9,6 +9,9 @@
 //!    '------------ every reader that could see it has gone (epoch) ------------'
 //! ```
 //!
+//! Where somebody still sends from a segment when its readers have gone, it waits for him, too
+//! (`segment/aside.rs`).
+//!
 //! # The budget
 //!
 //! The arena is a little larger than the memory limit; what is in use is not. Segments in use plus
@@ -22,6 +25,7 @@
 //! for each segment that is cleared, whole. What was found may have changed by then, which
 //! [`Space::start_clearing`] notices.
 
+mod aside;
 mod restore;
 
 pub(super) use self::restore::{Restored, beyond};
@@ -41,6 +45,10 @@ use std::sync::Arc;
 pub(super) struct Space {
     pub(super) arena: Arena,
     gauges: Box<[Gauge]>,
+    /// How many loans there are of what lies in each segment.
+    loans: Box<[AtomicU32]>,
+    /// Segments that others cannot use or may not be able to: see `segment/aside.rs`.
+    aside: AtomicU32,
     pool: Mutex<Pool>,
     /// Segments in use, those aside that only wait for readers.
     taken: AtomicU32,
@@ -73,6 +81,7 @@ struct Pool {
     /// Segments open, sealed, being cleared or retired.
     in_use: u32,
     retired: u32,
+    lent: u32,
     opened: u64,
 }
 
@@ -145,6 +154,8 @@ enum State {
     /// Taken out by the one who clears it.
     Clearing,
     Retired,
+    /// Nobody can find anything in it any more, but what was lent of it is not back.
+    Lent,
 }
 
 impl Space {
@@ -160,11 +171,14 @@ impl Space {
             segments: (0..segments).map(|_| Segment::FREE).collect(),
             in_use: 0,
             retired: 0,
+            lent: 0,
             opened: 0,
         };
         Self {
             arena,
             gauges: (0..segments).map(|_| Gauge::default()).collect(),
+            loans: (0..segments).map(|_| AtomicU32::new(0)).collect(),
+            aside: AtomicU32::new(0),
             pool: Mutex::new(pool),
             taken: AtomicU32::new(0),
             reserve: AtomicU32::new(0),
@@ -236,7 +250,8 @@ impl Space {
     /// The largest item that the limit leaves room for beside what writers have open, with a little
     /// to spare.
     pub(super) fn item_bytes_max(&self) -> usize {
-        self.segments_allowed() as usize * self.capacity() / 4 * 3
+        let segments = self.segments_allowed().saturating_sub(self.aside());
+        segments as usize * self.capacity() / 4 * 3
     }
 
     /// Opens a free segment for new items if the budget allows one more.
@@ -256,7 +271,7 @@ impl Space {
     pub(super) fn take_for_move(&self, queue: Queue, rank: Option<u64>) -> Option<SegmentId> {
         let mut pool = lock(&self.pool);
         let is_beyond = pool.in_use >= self.segments_allowed() + SEGMENTS_BEYOND_LIMIT;
-        if is_beyond && pool.retired > 0 {
+        if is_beyond && pool.retired + pool.lent > 0 {
             return None;
         }
         self.open(&mut pool, queue, rank)
@@ -462,7 +477,7 @@ impl Space {
                 Some(Walk { segment, opened, offset: FIRST_ENTRY, end: FIRST_ENTRY })
             }
             State::Clearing => None,
-            State::Free | State::Released | State::Retired => {
+            State::Free | State::Released | State::Retired | State::Lent => {
                 first_expiry.store(NEVER, Ordering::Relaxed);
                 None
             }
@@ -512,16 +527,27 @@ impl Space {
         let mut pool = lock(&self.pool);
         assert_eq!(pool.segments[segment as usize].state, State::Retired);
         assert_eq!(self.gauges[segment as usize].live_bytes.load(Ordering::Acquire), 0);
+        pool.retired -= 1;
+        if self.is_lent(segment) {
+            pool.segments[segment as usize].state = State::Lent;
+            pool.lent += 1;
+            self.note_taken(&pool);
+        } else {
+            self.free(&mut pool, segment);
+        }
+    }
+
+    /// Lets a segment be used again that nobody looks at and nobody has.
+    fn free(&self, pool: &mut Pool, segment: SegmentId) {
         self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
         // SAFETY: it was in use until now, and is not yet free to others.
         unsafe { self.arena.clear_header(segment) };
         pool.segments[segment as usize].state = State::Free;
-        pool.retired -= 1;
         pool.in_use -= 1;
+        self.note_taken(pool);
         let resident = pool.in_use as usize + pool.warm.len();
         if resident >= self.segments_allowed() as usize {
-            // SAFETY: `free_after_readers` is the only caller, at a time when no reader is left; no
-            // writer has a free segment.
+            // SAFETY: by the caller's word no reader and no writer is left.
             unsafe { self.arena.release(segment) };
             pool.segments[segment as usize].state = State::Released;
             pool.cold.push(segment);
@@ -727,8 +753,9 @@ impl Space {
         assert_eq!(free, pool.warm.len() + pool.cold.len() + fresh);
         assert_eq!(pool.segments.len() - free, pool.in_use as usize);
         assert_eq!(count(&[State::Retired]), pool.retired as usize);
+        assert_eq!(count(&[State::Lent]), pool.lent as usize);
         assert_eq!(count(&[State::Sealed]), pool.queues.sealed());
-        assert_eq!(pool.in_use - pool.retired, pool.queues.count());
+        assert_eq!(pool.in_use - pool.retired - pool.lent, pool.queues.count());
         for (id, segment) in (0..).zip(&pool.segments) {
             if segment.state == State::Sealed {
                 let used_bytes = self.gauges[id as usize].used_bytes.load(Ordering::Relaxed);

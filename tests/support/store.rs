@@ -3,8 +3,8 @@
 
 use larder::clock::Seconds;
 use larder::store::{
-    Amended, Amendment, Batch, Draft, Expected, Expiry, Handle, Item, Lookup, Marks, Removal,
-    State, Traits,
+    Amended, Amendment, Batch, Draft, Expected, Expiry, Handle, Incoming, Item, Lookup, Marks,
+    OutOfMemory, Removal, State, Traits,
 };
 
 /// A request.
@@ -185,7 +185,11 @@ pub(crate) fn apply(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
             }
         }
         Op::Abandon { key, value } => {
-            if let Ok(mut draft) = batch.reserve(key, value.len(), 1, Expiry::At(0)) {
+            if let Some(mut incoming) = receive(&mut batch, key, value, 1, None) {
+                let room_bytes = incoming.room().len();
+                incoming.advance(room_bytes);
+                let _nothing_more_comes = batch.make_room(&mut incoming);
+            } else if let Ok(mut draft) = batch.reserve(key, value.len(), 1, Expiry::At(0)) {
                 batch.fill(&mut draft, &value[..value.len() / 2]);
                 batch.discard(draft);
             }
@@ -211,12 +215,44 @@ pub(crate) fn value_of(item: &Item<'_>) -> Vec<u8> {
 }
 
 fn set(batch: &mut Batch<'_>, key: &[u8], new: &New) -> Reply {
-    let Ok(mut draft) = batch.reserve_with(key, new.value.len(), new.traits) else {
-        return Reply::OutOfMemory;
-    };
-    fill(batch, &mut draft, &new.value);
+    let Ok(draft) = drafted(batch, key, new) else { return Reply::OutOfMemory };
     let cas = batch.publish(draft, Expected::Any).expect("there is no condition");
     Reply::Stored { cas }
+}
+
+/// A draft, made at once or, where it is large, received piece by piece.
+fn drafted(batch: &mut Batch<'_>, key: &[u8], new: &New) -> Result<Draft, OutOfMemory> {
+    let New { value, traits } = new;
+    let Some(mut incoming) = receive(batch, key, value, traits.flags, traits.cas) else {
+        let mut draft = batch.reserve_with(key, value.len(), *traits)?;
+        fill(batch, &mut draft, value);
+        return Ok(draft);
+    };
+    let mut received = 0;
+    loop {
+        let room = incoming.room();
+        let bytes = room.len();
+        room.copy_from_slice(&value[received..received + bytes]);
+        incoming.advance(bytes);
+        received += bytes;
+        if !batch.make_room(&mut incoming) {
+            break;
+        }
+    }
+    let mut draft = batch.complete(incoming, *traits)?;
+    fill(batch, &mut draft, &value[received..]);
+    Ok(draft)
+}
+
+/// Begins to receive every other value that is large.
+fn receive(
+    batch: &mut Batch<'_>,
+    key: &[u8],
+    value: &[u8],
+    flags: u32,
+    cas: Option<u64>,
+) -> Option<Incoming> {
+    if value.len().is_multiple_of(2) { batch.receive(key, value.len(), flags, cas) } else { None }
 }
 
 /// Looks, decides, and stores on condition that nothing has happened since; else looks again.
@@ -232,10 +268,7 @@ fn change(
             Ok(new) => new,
             Err(reply) => return reply,
         };
-        let Ok(mut draft) = batch.reserve_with(key, new.value.len(), new.traits) else {
-            return Reply::OutOfMemory;
-        };
-        fill(batch, &mut draft, &new.value);
+        let Ok(draft) = drafted(batch, key, &new) else { return Reply::OutOfMemory };
         match batch.publish(draft, Expected::Unchanged(witness)) {
             Ok(cas) => return Reply::Stored { cas },
             Err(draft) => batch.discard(draft),

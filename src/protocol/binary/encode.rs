@@ -39,14 +39,15 @@ impl<'o> Encoder<'o> {
         Self { output, tag, command, quiet }
     }
 
-    /// What was asked for of an item, its value in pieces that together have `value_bytes` bytes.
-    pub fn item<'v>(
+    /// What was asked for of an item. `write_value` writes its value, of `value_bytes` bytes, or
+    /// takes note of where it is to be.
+    pub fn item(
         &mut self,
         key: &[u8],
         flags: u32,
         cas: u64,
         value_bytes: usize,
-        pieces: impl Iterator<Item = &'v [u8]>,
+        write_value: impl FnOnce(&mut Vec<u8>),
     ) {
         let extras = flags.to_be_bytes();
         let key = match self.shown() {
@@ -55,13 +56,11 @@ impl<'o> Encoder<'o> {
             Shown::KeyAndValue => key,
         };
         let head = self.header(Status::Success, cas, extras.len(), key.len(), value_bytes);
-        self.output.reserve(HEADER_BYTES + extras.len() + key.len() + value_bytes);
+        self.output.reserve(HEADER_BYTES + extras.len() + key.len());
         self.output.extend_from_slice(&head);
         self.output.extend_from_slice(&extras);
         self.output.extend_from_slice(key);
-        for piece in pieces {
-            self.output.extend_from_slice(piece);
-        }
+        write_value(self.output);
     }
 
     /// There is no such item.

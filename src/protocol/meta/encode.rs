@@ -46,11 +46,10 @@ impl<'o, 'r> Encoder<'o, 'r> {
         self.output.extend_from_slice(fault_line(fault));
     }
 
-    /// An item, its value in pieces.
-    pub fn item<'v>(&mut self, item: &Attributes, pieces: impl Iterator<Item = &'v [u8]>) {
+    /// An item. `write_value` writes its value, or takes note of where it is to be.
+    pub fn item(&mut self, item: &Attributes, write_value: impl FnOnce(&mut Vec<u8>)) {
         let with_value = self.reply.asked.has(b'v') && self.reply.known_cas != Some(item.cas);
-        let value_bytes = if with_value { item.value_bytes } else { 0 };
-        self.output.reserve(value_bytes + ITEM_FRAME_BYTES);
+        self.output.reserve(ITEM_FRAME_BYTES);
         if with_value {
             self.output.extend_from_slice(b"VA ");
             self.digits(item.value_bytes as u64);
@@ -67,9 +66,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
         }
         self.end_line();
         if with_value {
-            for piece in pieces {
-                self.output.extend_from_slice(piece);
-            }
+            write_value(self.output);
             self.end_line();
         }
     }

@@ -1,10 +1,11 @@
 //! Clients of the binary protocol that say who they are, by SASL.
 
-use super::Serving;
+use super::{Serving, Stop};
 use crate::auth::{Authentication, Method};
 use crate::command;
 use crate::protocol::binary::{Body, Header};
 use crate::protocol::{Encode, Fault, sasl};
+use crate::serve::Session;
 
 impl Serving<'_, '_> {
     /// Whether clients have to say who they are, and can.
@@ -28,11 +29,17 @@ impl Serving<'_, '_> {
     }
 
     /// Lets a client in, or not. Whoever tries again is out until it succeeds.
-    pub(super) fn entry(&mut self, header: &Header, body: &Body<'_>, further: bool) {
+    pub(super) fn entry(
+        &mut self,
+        header: &Header,
+        body: &Body<'_>,
+        further: bool,
+    ) -> Option<Stop> {
         *self.authenticated = false;
         let Body { key: mechanism, value: message, .. } = *body;
         if !further && sasl::is_plain(mechanism) && message.is_empty() {
-            return self.encoder(header).go_on();
+            self.encoder(header).go_on();
+            return None;
         }
         // Which mechanism goes on was agreed upon before.
         let credentials =
@@ -42,7 +49,11 @@ impl Serving<'_, '_> {
             self.encoder(header).authenticated();
         } else {
             self.encoder(header).unauthenticated();
+            if !Session::may_try_again(self.failed_logins) {
+                return Some(Stop::BROKEN);
+            }
         }
+        None
     }
 
     /// Tells the ways to come in.

@@ -32,7 +32,7 @@ impl Serving<'_, '_> {
         let mut encoder = Encoder::new(self.output, header);
         let progress = if let Stream::Sizes(sizes) = stream {
             sizes.advance(self.context, &mut encoder)
-        } else if self.context.shared.may_buffer(PIECE_BYTES) {
+        } else if self.context.shared.may_keep(text.capacity(), PIECE_BYTES) {
             let progress = stream.advance(self.context, text.len() + PIECE_BYTES, text);
             if progress == Progress::Ended {
                 encoder.figure(b"detailed", text);

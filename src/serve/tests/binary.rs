@@ -195,9 +195,28 @@ fn what_is_swallowed_is_not_kept() {
 }
 
 #[test]
-fn values_that_arrive_together_stay_within_the_memory_limit() {
-    let mut harness = Harness::new();
-    let limit_bytes = harness.shared.store.memory_bytes() as u64;
+fn a_large_value_is_received_in_its_place_in_any_pieces() {
+    let config = Config { memory_bytes: 1 << 20, item_bytes_max: 128 << 10, ..Config::tiny() };
+    let mut harness = Harness::with(config);
+    // Around what fills one and two segments of 4032 bytes.
+    for bytes in (3_900..4_100).chain(7_950..8_100).chain([50_000]) {
+        let value: Vec<u8> = (0..bytes).map(|place: usize| place.to_le_bytes()[0]).collect();
+        let packet = set(b"key", &value).bytes();
+        let pieces = packet.chunks(1_000 + bytes % 4_000);
+        let statuses: Vec<_> =
+            pieces.flat_map(|piece| harness.replies(piece)).map(|reply| reply.status).collect();
+        assert_eq!(statuses, [0], "{bytes} bytes");
+        let get = Packet { opcode: 0x00, key: b"key", ..Packet::default() };
+        let reply = harness.replies(&get.bytes()).remove(0);
+        assert!(reply.body[4..] == value, "{bytes} bytes");
+        harness.shared.store.check();
+    }
+}
+
+#[test]
+fn values_that_arrive_together_stay_within_the_limit_of_buffers() {
+    let mut harness = Harness::with(Config { connections_max: 1 << 20, ..Config::tiny() });
+    let limit_bytes = (harness.shared.config.buffer_bytes_max / 4 * 3) as u64;
     let packet = set(b"a", &[b'v'; 10_000]).bytes();
     // What is there of the key and the extras when the value begins to arrive takes no more.
     let body_bytes = (packet.len() - HEADER_BYTES) as u64;
@@ -295,6 +314,15 @@ fn a_right_password_lets_in_at_once_or_in_a_further_step() {
             assert_eq!(replies.len(), attempt.len() + 1);
         }
     }
+}
+
+#[test]
+fn who_guesses_too_often_is_not_listened_to_any_more() {
+    let mut harness = locked();
+    let wrong = entry(0x21, b"PLAIN", b"\0alice\0wrong");
+    let replies = harness.replies(&stream(&[wrong; 20]));
+    assert_eq!(replies.len(), 16);
+    assert!(replies.iter().all(|reply| reply.status == 0x20) && harness.closed.is_some());
 }
 
 #[test]

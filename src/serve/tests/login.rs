@@ -66,6 +66,18 @@ fn what_an_unknown_client_sends_is_kept_within_a_limit() {
 }
 
 #[test]
+fn who_guesses_too_often_is_not_listened_to_any_more() {
+    let mut harness = locked();
+    let guess = b"set x 0 0 11\r\nalice wrong\r\n";
+    for _ in 1..16 {
+        assert_eq!(harness.feed(guess), Stop::Input);
+        assert_eq!(harness.answer(b"get a\r\n").lines().count(), 2, "other faults do not count");
+    }
+    assert_eq!(harness.feed(guess), Stop::BROKEN);
+    assert_eq!(harness.output, b"CLIENT_ERROR authentication failure\r\n");
+}
+
+#[test]
 fn logins_are_counted() {
     let mut harness = locked();
     harness.answer(

@@ -4,6 +4,7 @@ use super::{Limits, Phase, Serving, Stop};
 use crate::command;
 use crate::protocol::login::{self, Line, Refusal};
 use crate::protocol::text::LINE_BYTES_MAX;
+use crate::serve::Session;
 use crate::serve::partial::Partial;
 use std::mem;
 
@@ -33,16 +34,19 @@ impl Serving<'_, '_> {
             return None;
         };
         let taken = rest.len().min(partial.missing_bytes());
-        if !partial.grow(&rest[..taken], self.context.shared) {
+        if !partial.keep(&rest[..taken], self.context.shared) {
             // Memory is for those who are known.
             return Some(Stop::BROKEN);
         }
         let is_whole = partial.missing_bytes() == 0;
         self.consume(taken);
         if is_whole && let Phase::Token(value) = mem::take(self.phase) {
-            let entered = self.authenticate(value.bytes());
-            let reply = entered.map_or_else(Refusal::reply, |()| login::WELCOME);
+            let result = self.authenticate(value.bytes());
+            let reply = result.map_or_else(Refusal::reply, |()| login::WELCOME);
             self.output.extend_from_slice(reply);
+            if result.is_err() && !Session::may_try_again(self.failed_logins) {
+                return Some(Stop::BROKEN);
+            }
         }
         None
     }

@@ -17,7 +17,10 @@ impl Serving<'_, '_> {
         let mut encoder = Encoder::new(self.output, reply, now);
         match parsed {
             Parsed::Fetch(fetch) => {
-                let show = |item: &_, pieces: command::Pieces<'_>| encoder.item(item, pieces);
+                let loans = &mut *self.loans;
+                let show = |item: &_, value: command::Value<'_>| {
+                    encoder.item(item, |output| value.write_to(output, loans));
+                };
                 if command::fetch(self.context, &fetch, show).is_none() {
                     encoder.miss();
                 }
@@ -68,14 +71,16 @@ impl Serving<'_, '_> {
             count += 1;
         }
         let now = self.context.batch.now();
-        let output = &mut *self.output;
+        let (output, loans) = (&mut *self.output, &mut *self.loans);
         let done = command::fetch_each(self.context, &keys[..count], |number, found| {
             let mut encoder = Encoder::new(output, replies[number].0, now);
             match found {
-                Some((item, pieces)) => encoder.item(item, pieces),
+                Some((item, value)) => {
+                    encoder.item(item, |output| value.write_to(output, loans));
+                }
                 None => encoder.miss(),
             }
-            if encoder.written() < limits.output_bytes {
+            if encoder.written() + loans.bytes() < limits.output_bytes {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())

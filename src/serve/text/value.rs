@@ -1,37 +1,14 @@
 //! Values on their way in.
 
 use super::{Phase, Serving, Stop};
-use crate::command;
+use crate::command::{self, Context};
 use crate::protocol::base64::{self, DecodedKey};
 use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, Parsed, VALUE_END};
 use crate::protocol::{Encode, Fault, Outcome, Request, Storage, meta};
 use crate::serve::partial::Partial;
+use crate::store::Incoming;
 use std::mem;
-
-/// A value of which a part has arrived.
-#[derive(Debug)]
-pub(in crate::serve) struct PartialValue {
-    line_bytes: usize,
-    /// The line of its command, value and line end.
-    arrived: Partial,
-}
-
-impl PartialValue {
-    fn new(line: &[u8], value_bytes: usize) -> Self {
-        let total_bytes = line.len() + value_bytes + VALUE_END.len();
-        Self { line_bytes: line.len(), arrived: Partial::new(line, total_bytes) }
-    }
-
-    pub(super) fn buffered_bytes(&self) -> usize {
-        self.arrived.capacity_bytes()
-    }
-
-    /// The line, and what is there of the value with its end.
-    fn split(&self) -> (&[u8], &[u8]) {
-        self.arrived.bytes().split_at(self.line_bytes)
-    }
-}
 
 /// How the request wants to be answered that a value came with.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +31,10 @@ impl Serving<'_, '_> {
         }
         let rest = self.rest();
         if let Some(value) = rest.get(..total_bytes) {
-            self.value(storage, value, answer);
+            self.value(storage, None, value, answer);
             self.consume(total_bytes);
-        } else if self.context.shared.may_buffer(line.len()) {
-            *self.phase = Phase::Value(Box::new(PartialValue::new(line, storage.value_bytes)));
+        } else if self.context.shared.may_receive(0, line.len()) {
+            *self.phase = Phase::Value(Box::new(Partial::new(line, total_bytes)));
         } else {
             let fault = command::no_memory(self.context, storage);
             self.answer(answer, Err(fault));
@@ -71,34 +48,42 @@ impl Serving<'_, '_> {
         let Phase::Value(partial) = &mut *self.phase else {
             return None;
         };
-        let taken = rest.len().min(partial.arrived.missing_bytes());
-        let grown = partial.arrived.grow(&rest[..taken], self.context.shared);
-        if grown && partial.arrived.missing_bytes() > 0 {
+        let taken = rest.len().min(partial.missing_bytes());
+        let grown = partial.grow(&rest[..taken], self.context, receive);
+        if grown && partial.missing_bytes() > 0 {
             self.consume(taken);
             return None;
         }
-        let Phase::Value(partial) = mem::take(self.phase) else {
+        let Phase::Value(mut partial) = mem::take(self.phase) else {
             return None;
         };
-        let missing_bytes = partial.arrived.missing_bytes();
+        let missing_bytes = partial.missing_bytes();
+        let received = partial.take_incoming();
         let (line, value) = partial.split();
         let mut decoded = base64::NO_KEY;
         let (storage, answer) =
             understand(line, &mut decoded).expect("it was a storage line when it came");
         if !grown {
+            drop(received);
             let fault = command::no_memory(self.context, &storage);
             self.answer(answer, Err(fault));
             return self.swallow(missing_bytes);
         }
-        self.value(&storage, value, answer);
+        self.value(&storage, received, value, answer);
         self.consume(taken);
         None
     }
 
-    /// Stores a value that has arrived together with its end.
-    fn value(&mut self, storage: &Storage<'_>, value: &[u8], answer: Answer<'_>) {
-        let result = match value.strip_suffix(VALUE_END) {
-            Some(value) => command::store(self.context, storage, value),
+    /// Stores a value that has arrived, a part in its place and the rest, together with its end.
+    fn value(
+        &mut self,
+        storage: &Storage<'_>,
+        received: Option<Incoming>,
+        rest: &[u8],
+        answer: Answer<'_>,
+    ) {
+        let result = match rest.strip_suffix(VALUE_END) {
+            Some(rest) => command::store(self.context, storage, received, rest),
             None => Err(Fault::BadDataChunk),
         };
         self.answer(answer, result);
@@ -116,6 +101,13 @@ impl Serving<'_, '_> {
             Answer::Meta(reply) => self.meta_result(reply, result),
         }
     }
+}
+
+/// Begins to receive the value that a line announced where it will lie.
+fn receive(context: &mut Context<'_>, line: &[u8]) -> Option<Incoming> {
+    let mut decoded = base64::NO_KEY;
+    let (storage, _) = understand(line, &mut decoded)?;
+    command::receive(context, &storage)
 }
 
 /// What a line said that a value follows.

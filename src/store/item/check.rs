@@ -78,7 +78,7 @@ pub(in crate::store) unsafe fn checked_entry(
             }
             // SAFETY: there is room for the word, which is aligned as the header is.
             let inline = unsafe { ptr::read(arena.pointer(at).add(HEADER_BYTES).cast::<u32>()) };
-            if inline >= value_bytes {
+            if inline > value_bytes {
                 return None;
             }
             HEADER_BYTES + SPLIT_BYTES + options_bytes + key_bytes + inline as usize
