@@ -91,7 +91,10 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
         moved += number(&client.stats("stats larder"), "items_moved");
     }
     let share = 100.0 * found as f64 / (found + missing) as f64;
-    println!("{kills} kills: {share:.2} % of the items found again, in {slowest_us} µs at most");
+    println!(
+        "{kills} kills: {share:.2} % of what was stored found again, the rest evicted; in \
+         {slowest_us} µs at most"
+    );
     moved
 }
 
