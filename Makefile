@@ -23,7 +23,7 @@ lint: ; cargo fmt --check && cargo clippy --workspace --all-targets -- -D warnin
 bench: ; cargo build --release --workspace && $(REFERENCE) && $(COMPARE) $(ARGS)
 
 # How much the load generator drives, on one core against the null server on the other.
-bench-loadgen: ; cargo build --release -p loadgen && target/release/compare loadgen --servers null $(ARGS)
+bench-loadgen: ; cargo build --release --workspace && target/release/compare loadgen --servers null $(ARGS)
 
 # The pages in docs/comparison, half an hour on a quiet machine; ARGS='ROUNDS SECONDS'.
 comparison: ; cargo build --release --workspace && scripts/comparison $(ARGS)

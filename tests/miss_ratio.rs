@@ -281,7 +281,8 @@ fn put(handle: &mut Handle, key: &[u8], value_bytes: usize) {
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
 
-/// Segments, and what is dead in them, cost no more than so many of the misses.
+/// Segments cost no more than so many of the misses; about half of it is for ghosts, of which the
+/// store keeps as many as its index has slots free, and the simulation as many as there are items.
 const TOLERANCE: f64 = 0.02;
 
 const NOW: Seconds = 1000;

@@ -31,6 +31,25 @@ fn every_case_has_a_figure() {
 }
 
 #[test]
+fn full_caches_have_figures() {
+    let larder = larder();
+    let args = ["memory", "misses", "--servers", "larder", "--fill-megabytes", "8"];
+    let args = [&args[..], &["--replay-requests", "2000", "--larder"]].concat();
+    let args: Vec<_> = args.into_iter().map(OsStr::new).chain([larder.as_os_str()]).collect();
+    let output = compare(&args);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    let of = |start: &str| -> Vec<f64> {
+        let rows = stdout.lines().filter(|line| line.starts_with(start));
+        rows.map(|row| row.split('|').nth(2).unwrap().trim().parse().unwrap()).collect()
+    };
+    let (shares, misses) = (of("| key "), of("| cluster"));
+    assert_eq!((shares.len(), misses.len()), (4, 10), "{stdout}");
+    assert!(shares.iter().all(|&share| share > 0.1 && share < 1.0), "{stdout}");
+    assert!(misses.iter().all(|&percent| percent > 1.0 && percent < 100.0), "{stdout}");
+}
+
+#[test]
 fn the_load_generator_has_figures_of_its_own() {
     let output = compare(&["loadgen", "--servers", "null"]);
     let stdout = String::from_utf8_lossy(&output.stdout);
