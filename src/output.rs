@@ -268,3 +268,63 @@ const MOVED_PART: usize = 4;
 
 /// Places for as many loans stay when output is sent: those of a value of 1 MiB, and more.
 const LOANS_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Expected, Expiry, Options, State};
+
+    /// However little is sent at a time, and wherever the rest of a reply is taken out, what is
+    /// sent in all is what was added, in order.
+    #[test]
+    fn bytes_and_loans_are_sent_in_their_order() {
+        let store = Store::new(&Options::new(1 << 20, true)).expect("a little memory");
+        let mut handle = store.register();
+        let value: Vec<u8> = (0..9_000_u32).map(|place| place.to_le_bytes()[0]).collect();
+        let mut batch = handle.batch(1000);
+        let mut draft = batch.reserve(b"key", value.len(), 0, Expiry::At(0)).expect("room");
+        batch.fill(&mut draft, &value);
+        batch.publish(draft, Expected::Any).expect("no condition");
+        let State::Hit(item) = batch.peek(b"key").state else { panic!("it is there") };
+        for step in [1, 7, 500, 4_032, 8_999, 20_000] {
+            let mut output = Output::new(&Config::tiny());
+            let mut ends = Vec::new();
+            for _ in 0..3 {
+                let (bytes, loans) = output.parts();
+                bytes.extend_from_slice(b"before ");
+                loans.add_value(bytes, &store, &item);
+                // In the binary protocol, nothing follows a value.
+                ends.push(bytes.len());
+                bytes.extend_from_slice(b"alone ");
+                ends.push(bytes.len());
+            }
+            assert_eq!(output.loans.bytes(), 3 * value.len(), "they are lent");
+            let mut sent = Vec::new();
+            for end in ends {
+                send(&mut output, end, step, step, &mut sent);
+                let mut rest = output.take_rest(end);
+                assert!(output.is_sent(end));
+                let end = rest.end();
+                send(&mut rest, end, step, usize::MAX, &mut sent);
+                assert!(rest.is_empty());
+            }
+            let expect = [b"before ", &value[..], b"alone "].concat().repeat(3);
+            assert!(sent == expect && output.is_empty(), "in steps of {step}");
+            assert_eq!(store.totals().segments_aside, 0);
+        }
+    }
+
+    /// Sends about `most` bytes, `step` at a time.
+    fn send(output: &mut Output, end: usize, step: usize, most: usize, sent: &mut Vec<u8>) {
+        let mut left = most;
+        while left > 0 && !output.is_sent(end) {
+            let mut pieces = [IoSlice::new(&[]); 2];
+            let count = output.pieces(end, &mut pieces);
+            let next: Vec<u8> =
+                pieces[..count].iter().flat_map(|piece| piece.iter()).copied().take(step).collect();
+            output.advance(next.len());
+            left = left.saturating_sub(next.len());
+            sent.extend(next);
+        }
+    }
+}

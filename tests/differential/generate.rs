@@ -46,7 +46,7 @@ pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
         _ => [dialect, dialect],
     };
     let mut steps = Vec::new();
-    while steps.len() < COMMANDS {
+    while steps.len() < dialect.commands() {
         let connection =
             usize::from(manner.second_every > 0 && once_in(&mut random, manner.second_every));
         let commands = dialects[connection].phrase(&mut random);
@@ -70,6 +70,11 @@ fn step(random: &mut Random, manner: Manner, connection: usize, command: Command
 }
 
 impl Dialect {
+    /// How many commands a sequence has. A client that guesses passwords is heard sixteen times.
+    pub(crate) fn commands(self) -> usize {
+        if matches!(self, Self::Login | Self::Sasl) { 12 } else { 100 }
+    }
+
     fn wire(self) -> Wire {
         match self {
             Self::Text | Self::Meta => Wire::Text,
@@ -92,7 +97,6 @@ impl Dialect {
     }
 }
 
-pub(crate) const COMMANDS: usize = 100;
 const MANNERS: [Manner; 5] = [
     Manner { awaited_every: 1, second_every: 0, torn_every: 0 },
     Manner { awaited_every: 1, second_every: 2, torn_every: 20 },

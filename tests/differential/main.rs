@@ -27,7 +27,7 @@ mod words;
 use std::env;
 use std::io::{self, Write as _};
 
-use generate::{COMMANDS, Dialect};
+use generate::Dialect;
 use run::{Pair, Transcript, run};
 use support::{PATIENCE, Server};
 
@@ -173,7 +173,7 @@ fn planted_difference(dialect: Dialect, flag: &str) -> Option<String> {
 fn assert_agreement(pair: &Pair<'_>, dialect: Dialect, answers: &[&[u8]], commands: usize) {
     let mut unseen = answers.to_vec();
     let mut exchanges = 0;
-    for seed in 0..commands.div_ceil(COMMANDS) as u64 {
+    for seed in 0..commands.div_ceil(dialect.commands()) as u64 {
         let sequence = generate::sequence(dialect, seed);
         let transcript = run(pair, &sequence, PATIENCE);
         assert!(transcript.fault().is_none(), "{}", told(pair, seed, &sequence, &transcript));
