@@ -260,6 +260,9 @@ fn announce_memory_file(config: &Config, server: &Server) {
     if let Some(reason) = &found.discarded {
         return warn!("memory file \"{path}\": beginning empty, {reason}");
     }
+    if found.is_new {
+        return info!(target: BANNER, "memory file \"{path}\": new");
+    }
     info!(
         target: BANNER,
         "memory file \"{path}\": {} items of {} MiB found again in {:.3} s; {} were over, {} too many",

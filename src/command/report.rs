@@ -371,7 +371,11 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("connections_overdrawn", sums.get(Count::BuffersOverdrawn));
     encoder.stat("udp_dropped", sums.get(Count::UdpDropped));
     if let Some(found) = shared.store.recovery() {
-        let state = if found.discarded.is_some() { "discarded" } else { "resumed" };
+        let state = match found.discarded {
+            Some(_) => "discarded",
+            None if found.is_new => "new",
+            None => "resumed",
+        };
         encoder.stat("restart_state", state);
         encoder.stat("restart_items", found.items);
         encoder.stat("restart_items_bytes", found.items_bytes);

@@ -198,6 +198,13 @@ impl Arena {
         true
     }
 
+    /// Whether a file holds nothing of a segment.
+    pub(super) fn is_hole(&self, segment: SegmentId) -> bool {
+        let offset = (segment as usize) << self.segment_shift;
+        let backing = self.backing.as_ref();
+        backing.is_some_and(|backing| backing.is_hole(offset, self.segment_bytes()))
+    }
+
     /// Begins a segment. Whoever finds the file meanwhile finds no entries in it.
     ///
     /// # Safety

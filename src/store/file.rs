@@ -19,6 +19,7 @@ use crate::sync::{Mutex, lock};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use nix::unistd::{Whence, geteuid, lseek};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -82,7 +83,7 @@ impl MemoryFile {
         if !found.is_file() {
             return Err(refusal("it is no regular file"));
         }
-        if found.uid() != nix::unistd::geteuid().as_raw() {
+        if found.uid() != geteuid().as_raw() {
             return Err(refusal(format!("it belongs to another user (id {})", found.uid())));
         }
         if found.mode() & 0o777 != MODE {
@@ -220,6 +221,17 @@ impl Backing {
                 length.is_ok_and(|length| length >= end || self.0.set_len(end).is_ok())
             }
             Err(_) => false,
+        }
+    }
+
+    /// Whether the file holds nothing of these bytes: to read them would take room for zeros.
+    pub(super) fn is_hole(&self, offset: usize, bytes: usize) -> bool {
+        let start = PAGE_BYTES + offset;
+        let Ok(from) = i64::try_from(start) else { return true };
+        // Nobody reads or writes where the file's own position says.
+        match lseek(&**self.0, from, Whence::SeekData) {
+            Ok(data) => usize::try_from(data).is_ok_and(|data| data >= start + bytes),
+            Err(errno) => errno == Errno::ENXIO,
         }
     }
 

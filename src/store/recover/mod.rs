@@ -52,6 +52,8 @@ pub struct MemoryFileOptions {
 /// What a store found in its file.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
+    /// Nothing was there.
+    pub is_new: bool,
     /// Why nothing of what was there was taken over, if so.
     pub discarded: Option<String>,
     /// Items taken over.
@@ -140,7 +142,8 @@ fn begin(
             memory.clear(options.segment_bytes.ilog2(), now)?;
             let space = space(options, &memory, 0)?;
             let index = Index::new(options.shards_log2, index_bytes_max(options), 0)?;
-            let recovery = Recovery { discarded, ..Recovery::default() };
+            let recovery =
+                Recovery { is_new: discarded.is_none(), discarded, ..Recovery::default() };
             Ok(Arc::new(Store::assemble(options, index, space, Some((memory, recovery)))))
         }
     }

@@ -59,6 +59,9 @@ pub(super) unsafe fn scan(arena: &Arena, segment: SegmentId, horizon: &Horizon) 
     // entries are looked at where others end, so at multiples of 8 bytes, and where they were
     // found.
     unsafe {
+        if arena.is_hole(segment) {
+            return Scanned::Free;
+        }
         let Some(label) = arena.label(segment) else { return Scanned::Free };
         let (used_bytes, sum) = arena.progress(segment);
         let is_possible = used_bytes.is_multiple_of(8)

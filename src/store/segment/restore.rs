@@ -110,19 +110,22 @@ impl Space {
         let free: Vec<_> = (0..in_file).filter(|segment| is_free(pool, segment)).collect();
         let room = self.segments_allowed().saturating_sub(pool.in_use) as usize;
         for (number, &segment) in free.iter().enumerate().rev() {
+            let is_hole = self.arena.is_hole(segment);
             // SAFETY: nobody knows of this space yet.
             unsafe {
-                if self.arena.label(segment).is_some() {
+                if !is_hole && self.arena.label(segment).is_some() {
                     self.arena.clear_header(segment);
                 }
             }
             self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
-            if number < room && self.arena.prepare(segment) {
+            if !is_hole && number < room && self.arena.prepare(segment) {
                 pool.warm.push(segment);
                 continue;
             }
-            // SAFETY: as above.
-            unsafe { self.arena.release(segment) };
+            if !is_hole {
+                // SAFETY: as above.
+                unsafe { self.arena.release(segment) };
+            }
             pool.segments[segment as usize].state = State::Released;
             pool.cold.push(segment);
         }
