@@ -314,6 +314,7 @@ fn connections_leave_nothing_behind() {
     for _ in 0..1000 {
         drop(Client::connect(&server));
     }
+    client.wait_until(|client| client.stat("stats", "total_connections") > 1000);
     client.wait_until(|client| client.stat("stats", "curr_connections") == 1);
     let lines = client.stat_lines("stats conns");
     assert_eq!(lines.len(), 3 + 4, "a listener and this connection: {lines:?}");
