@@ -6,9 +6,11 @@ run: ; cargo run --release -- $(ARGS)
 
 test: ; scripts/setup-tests && cargo test --workspace
 
-# A million commands of each dialect, where `test` sends some ten thousand, and three million whose
-# order is judged, a value of 1 GiB, and 10,000 clients that send half a value: minutes.
-test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 cargo test --test differential && \
+# A million commands of each dialect, where `test` sends some ten thousand, four hundred kills for
+# twenty, three million commands whose order is judged, a value of 1 GiB, and 10,000 clients that send
+# half a value: minutes.
+test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 LARDER_CRASH_KILLS=400 \
+	cargo test --test differential --test crash && \
 	LARDER_LINEARIZABILITY_OPERATIONS=3000000 cargo test --release --test linearizability && \
 	LARDER_LARGE_VALUE_BYTES=1073000000 LARDER_LARGE_VALUE_CONNECTIONS=10000 \
 	cargo test --release --test large_values

@@ -242,11 +242,38 @@ fn announce(sources: &Sources, config: &Config, server: &Server) {
         info!(target: BANNER, "options from {} besides the command line", others.join(", "));
     }
     announce_reach(config, server);
+    announce_memory_file(config, server);
     if config.threads > THREADS_SENSIBLE {
         warn!("{} threads are more than any machine is known to gain from", config.threads);
     }
     if !config.without_effect.is_empty() {
         info!(target: BANNER, "accepted without effect: {}", config.without_effect.join(", "));
+    }
+}
+
+/// Says what was found in the file that the items live in.
+fn announce_memory_file(config: &Config, server: &Server) {
+    let (Some(file), Some((found, time))) = (&config.memory_file, server.recovery()) else {
+        return;
+    };
+    let path = file.path.display();
+    if let Some(reason) = &found.discarded {
+        return warn!("memory file \"{path}\": beginning empty, {reason}");
+    }
+    info!(
+        target: BANNER,
+        "memory file \"{path}\": {} items of {} MiB found again in {:.3} s; {} were over, {} too many",
+        found.items,
+        found.items_bytes >> 20,
+        time.as_secs_f64(),
+        found.over,
+        found.evicted,
+    );
+    if found.segments_damaged > 0 || found.incomplete > 0 {
+        warn!(
+            "memory file \"{path}\": {} damaged segments and {} incomplete items were dropped",
+            found.segments_damaged, found.incomplete,
+        );
     }
 }
 

@@ -2,9 +2,11 @@
 //! order.
 
 use crate::config::Config;
+use crate::failure::describe;
 use crate::listener::{self, Accepting, Arrival, Datagrams, Listening};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
+use crate::store::Recovery;
 use crate::stream::Endpoint;
 use crate::{housekeeper, worker};
 use std::io;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
+use tracing::warn;
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -83,6 +86,12 @@ impl Server {
         self.shared.listening.iter().map(|(_, endpoint)| endpoint)
     }
 
+    /// What was found in the file that the items live in, if they do, and how long that took.
+    #[must_use]
+    pub fn recovery(&self) -> Option<(&Recovery, Duration)> {
+        self.shared.store.recovery().map(|recovery| (recovery, self.shared.opening))
+    }
+
     /// Reads again what may change while the server runs: who may use it.
     pub fn reload(&self) {
         if let Some(authentication) = &self.shared.config.authentication {
@@ -111,6 +120,9 @@ impl Server {
             stop.store(true, Ordering::Release);
             thread.thread().unpark();
             join(thread);
+        }
+        if let Err(error) = self.shared.store.close() {
+            warn!("what is in memory may not all be in its file: {}", describe(&error));
         }
     }
 }

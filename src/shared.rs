@@ -18,6 +18,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What all threads share.
@@ -29,6 +30,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The items.
     pub store: Arc<Store>,
+    /// How long it took to have them: to find them again, where they live in a file.
+    pub opening: Duration,
     /// The listening sockets and where they listen.
     pub listening: Vec<(RawFd, Endpoint)>,
     /// The figures of the workers.
@@ -136,14 +139,20 @@ impl Shared {
     /// Starts the clock and creates the store.
     ///
     /// # Errors
-    /// The store's memory cannot be had.
+    /// The store's memory, or its file, cannot be had.
     pub fn new(config: Config, listening: Vec<(RawFd, Endpoint)>) -> io::Result<Self> {
-        let store = Store::new(&Options::new(config.memory_bytes, config.evict))?;
         let clock = Clock::start();
+        let options = Options::new(config.memory_bytes, config.evict);
+        let store = match &config.memory_file {
+            Some(file) => Store::open(&options, file, clock.now_seconds())?,
+            None => Store::new(&options)?,
+        };
+        let opening = clock.uptime();
         let watchers = Arc::new(Watchers::new(config.watcher_buffer_bytes));
         tell_of_evictions(&store, clock, &watchers);
         Ok(Self {
             clock,
+            opening,
             watchers,
             crawler: Arc::new(Crawler::new(config.crawl)),
             prefixes: Prefixes::new(config.prefix_delimiter, config.prefix_figures),

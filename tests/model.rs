@@ -11,11 +11,16 @@
 mod store;
 #[path = "support/random.rs"]
 mod random;
+#[path = "support/scratch.rs"]
+mod scratch;
 
 use larder::clock::Seconds;
-use larder::store::{Handle, Options, Store, Totals};
+use larder::store::{Handle, Housekeeper, MemoryFileOptions, Options, Store, Totals};
 use random::Random;
+use scratch::Scratch;
 use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
 use store::{Hit, Op, Reply, When, apply, number};
 
 #[test]
@@ -73,6 +78,32 @@ fn nothing_is_missed_while_evicting_is_forbidden_and_values_are_large() {
             run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!((report.misses, report.totals.evictions), (0, 0), "seed {seed}: {report:?}");
         assert!(report.refused > 0, "seed {seed}: the memory was full: {report:?}");
+    }
+}
+
+/// In a file, stopped or killed now and then and found again under another limit.
+#[test]
+fn every_answer_is_memcacheds_over_restarts() {
+    for seed in seeds(400..408) {
+        let memory_bytes = (96 << 10) << (seed % 3);
+        let value_bytes_max = memory_bytes / 3;
+        let plan = Plan { memory_bytes, value_bytes_max, restarts: true, ..Plan::SMALL };
+        let report =
+            run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(report.restarts > 20, "seed {seed}: {report:?}");
+        assert!(report.found > 1000, "seed {seed}: something was found again: {report:?}");
+    }
+}
+
+#[test]
+fn nothing_is_missed_over_restarts_while_memory_is_large_enough() {
+    for seed in seeds(500..504) {
+        let memory_bytes = 768 << 10;
+        let plan = Plan { memory_bytes, value_bytes_max: 9_000, restarts: true, ..Plan::SMALL };
+        let report =
+            run(seed, &plan, honest).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!((report.misses, report.totals.evictions), (0, 0), "seed {seed}: {report:?}");
+        assert!(report.restarts > 20, "seed {seed}: {report:?}");
     }
 }
 
@@ -156,11 +187,20 @@ struct Plan {
     evict: bool,
     keys: u32,
     steps: u32,
+    /// In a file that is found again some dozens of times, under limits from this one to half as
+    /// much more.
+    restarts: bool,
 }
 
 impl Plan {
-    const SMALL: Self =
-        Self { memory_bytes: 0, value_bytes_max: 0, evict: true, keys: 400, steps: 8_000 };
+    const SMALL: Self = Self {
+        memory_bytes: 0,
+        value_bytes_max: 0,
+        evict: true,
+        keys: 400,
+        steps: 8_000,
+        restarts: false,
+    };
 }
 
 /// What happened in a run.
@@ -175,6 +215,9 @@ struct Report {
     emptiest_refusal: f64,
     expired: u64,
     longest_hit: usize,
+    restarts: u64,
+    /// Items that were found again.
+    found: u64,
 }
 
 /// Makes room in a store that holds so many items.
@@ -189,19 +232,18 @@ fn run(
     plan: &Plan,
     mut answer: impl FnMut(&mut Handle, Seconds, &Op) -> Reply,
 ) -> Result<Report, String> {
-    let store = Store::new(&Options { evict: plan.evict, ..options(plan.memory_bytes) })
-        .expect("the system has this much memory");
+    let mut subject = Subject::new(plan);
     let mut random = Random(seed);
     let mut oracle = Oracle { now: START, ..Oracle::default() };
-    let mut handles = [store.register(), store.register(), store.register()];
-    let mut housekeeper = store.housekeeper();
     let mut report = Report {
-        totals: store.totals(),
+        totals: subject.store.totals(),
         misses: 0,
         refused: 0,
         emptiest_refusal: f64::INFINITY,
         expired: 0,
         longest_hit: 0,
+        restarts: 0,
+        found: 0,
     };
     let mut stored = 0;
     for step in 0..plan.steps {
@@ -209,14 +251,20 @@ fn run(
             oracle.now += random.below(4);
         }
         if random.below(4) == 0 {
-            housekeeper.step(oracle.now);
+            subject.housekeeper.step(oracle.now);
         }
         if random.below(500) == 0 {
-            handles[random.below(3) as usize] = store.register();
+            subject.handles[random.below(3) as usize] = subject.store.register();
+        }
+        if plan.restarts && random.below(200) == 0 {
+            let memory_bytes = plan.memory_bytes + plan.memory_bytes / 8 * random.below(5) as usize;
+            subject = subject.restart(memory_bytes, random.below(2) == 0, oracle.now);
+            report.restarts += 1;
+            report.found += subject.store.totals().items;
         }
         report.expired += oracle.forget_dead();
         let op = random.op(plan, &oracle);
-        let handle = &mut handles[random.below(3) as usize];
+        let handle = &mut subject.handles[random.below(3) as usize];
         let reply = answer(handle, oracle.now, &op);
         report.longest_hit = report.longest_hit.max(reply.value_bytes());
         if reply == Reply::OutOfMemory {
@@ -232,19 +280,87 @@ fn run(
             .compare(&op, &reply)
             .map_err(|error| format!("step {step}: {error}\n{}", brief(&op)))?;
         if step.is_multiple_of(500) {
-            store.check();
+            subject.store.check();
         }
-        let evictions = store.totals().evictions;
+        let evictions = subject.totals().evictions;
         if report.misses > evictions {
             return Err(format!("step {step}: {} misses, {evictions} evictions", report.misses));
         }
     }
-    store.check();
-    report.totals = store.totals();
+    subject.store.check();
+    report.totals = subject.totals();
     if report.totals.stored != stored {
         return Err(format!("{stored} stored, {} counted", report.totals.stored));
     }
     Ok(report)
+}
+
+/// The store that is asked, and what was counted in those before it.
+struct Subject {
+    store: Arc<Store>,
+    handles: [Handle; 3],
+    housekeeper: Housekeeper,
+    evict: bool,
+    scratch: Option<Scratch>,
+    evicted_before: u64,
+    stored_before: u64,
+}
+
+impl Subject {
+    fn new(plan: &Plan) -> Self {
+        let options = Options { evict: plan.evict, ..options(plan.memory_bytes) };
+        let scratch = plan.restarts.then(Scratch::new);
+        let store = match &scratch {
+            Some(scratch) => Store::open(&options, &memory_file(scratch), START),
+            None => Store::new(&options),
+        };
+        Self::of(store.expect("the system has this much memory"), plan.evict, scratch)
+    }
+
+    fn of(store: Arc<Store>, evict: bool, scratch: Option<Scratch>) -> Self {
+        Self {
+            handles: [store.register(), store.register(), store.register()],
+            housekeeper: store.housekeeper(),
+            store,
+            evict,
+            scratch,
+            evicted_before: 0,
+            stored_before: 0,
+        }
+    }
+
+    /// Ends the store, in order or by a kill, and finds it again.
+    fn restart(self, memory_bytes: usize, is_killed: bool, now: Seconds) -> Self {
+        let Totals { evictions, stored, .. } = self.totals();
+        let scratch = self.scratch.expect("only what lives in a file is found again");
+        let (file, copy) = (scratch.file("memory"), scratch.file("copy"));
+        if is_killed {
+            // What a process leaves that ends now.
+            fs::copy(&file, &copy).expect("room");
+            fs::rename(&copy, &file).expect("the same folder");
+        }
+        drop((self.handles, self.housekeeper));
+        self.store.close().expect("the disk takes it");
+        drop(self.store);
+        let options = Options { evict: self.evict, ..options(memory_bytes) };
+        let store = Store::open(&options, &memory_file(&scratch), now).expect("found again");
+        store.check();
+        let found = store.recovery().expect("there is a file").clone();
+        let is_whole = found.discarded.is_none() && found.segments_damaged == 0;
+        assert!(is_whole && found.incomplete == 0, "{found:?}");
+        let evicted_before = evictions + found.evicted;
+        Self { evicted_before, stored_before: stored, ..Self::of(store, self.evict, Some(scratch)) }
+    }
+
+    fn totals(&self) -> Totals {
+        let totals = self.store.totals();
+        let evictions = self.evicted_before + totals.evictions;
+        Totals { evictions, stored: self.stored_before + totals.stored, ..totals }
+    }
+}
+
+fn memory_file(scratch: &Scratch) -> MemoryFileOptions {
+    MemoryFileOptions { path: scratch.file("memory"), discard_older_than_seconds: None }
 }
 
 fn honest(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {

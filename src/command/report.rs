@@ -370,6 +370,17 @@ fn own(context: &Context<'_>, encoder: &mut impl Encode) {
     encoder.stat("connection_buffer_bytes_max", shared.config.buffer_bytes_max);
     encoder.stat("connections_overdrawn", sums.get(Count::BuffersOverdrawn));
     encoder.stat("udp_dropped", sums.get(Count::UdpDropped));
+    if let Some(found) = shared.store.recovery() {
+        let state = if found.discarded.is_some() { "discarded" } else { "resumed" };
+        encoder.stat("restart_state", state);
+        encoder.stat("restart_items", found.items);
+        encoder.stat("restart_items_bytes", found.items_bytes);
+        encoder.stat("restart_items_over", found.over);
+        encoder.stat("restart_items_evicted", found.evicted);
+        encoder.stat("restart_items_incomplete", found.incomplete);
+        encoder.stat("restart_segments_damaged", found.segments_damaged);
+        encoder.stat("restart_us", shared.opening.as_micros());
+    }
     for (number, worker) in shared.workers.iter().enumerate() {
         let connections = worker.connections.load(Ordering::Relaxed);
         encoder.stat(format_args!("worker:{number}:connections"), connections);

@@ -71,6 +71,13 @@ pub struct Args {
     /// Lock all pages into memory
     #[arg(short = 'k', long, help_heading = MEMORY)]
     pub lock_memory: bool,
+    /// Keep the items in this file, and begin with what is in it, after an orderly stop as after a
+    /// kill; best on a tmpfs such as /dev/shm
+    #[arg(short = 'e', long, value_name = "FILE", help_heading = MEMORY)]
+    pub memory_file: Option<PathBuf>,
+    /// Begin empty if the file of -e has not been used for longer
+    #[arg(long, value_name = "SECONDS", help_heading = MEMORY)]
+    pub discard_older_than: Option<String>,
 
     /// Worker threads [default: one per core]
     #[arg(short, long, value_name = "NUM", help_heading = SERVING)]
@@ -172,9 +179,6 @@ pub struct Args {
     #[arg(short = 'D', value_name = "CHAR", help_heading = SERVING)]
     pub prefix_delimiter: Option<String>,
 
-    /// Memory file for a warm restart
-    #[arg(short = 'e', long, value_name = "FILE", hide = true)]
-    pub memory_file: Option<String>,
     /// TLS
     #[arg(short = 'Z', long, hide = true)]
     pub enable_ssl: bool,

@@ -25,6 +25,7 @@ use std::thread;
 use self::shown::Shown;
 use crate::auth::Authentication;
 use crate::failure::Failure;
+use crate::store::MemoryFileOptions;
 
 pub use args::Args;
 pub use dialects::Dialects;
@@ -73,6 +74,8 @@ pub struct Config {
     pub requests_per_turn: usize,
     /// `false` under `-M`: refuse a store rather than evict.
     pub evict: bool,
+    /// The file that the items live in (`-e`), if they are to outlive the process.
+    pub memory_file: Option<MemoryFileOptions>,
     /// `false` under `-C`: `gets` shows 0 and `cas` has nothing to compare.
     pub cas: bool,
     /// `false` under `-F`.
@@ -137,16 +140,14 @@ impl Config {
         // As memcached has it, TCP follows where the port of datagrams alone is named.
         let same_port = udp_port.and(args.udp_port.as_deref());
         let port = listen::port(args.port.as_deref().or(same_port))?;
+        // A Unix socket is meant to be all there is.
+        let has_network = args.unix_socket.is_none();
         let listen = match port {
-            // A Unix socket is meant to be all there is.
-            _ if args.unix_socket.is_some() => Vec::new(),
-            Some(port) => listen::listeners(&args.listen, port, dialects, method)?,
-            None => Vec::new(),
-        };
-        let udp = match udp_port {
-            Some(port) if args.unix_socket.is_none() => udp::listeners(args, port, dialects)?,
+            Some(port) if has_network => listen::listeners(&args.listen, port, dialects, method)?,
             _ => Vec::new(),
         };
+        let udp = udp_port.filter(|_| has_network);
+        let udp = udp.map_or(Ok(Vec::new()), |port| udp::listeners(args, port, dialects))?;
         let (memory_bytes, item_bytes_max) = memory_limits(args)?;
         let threads = positive(args.threads.as_deref(), threads_default(), THREADS_COMPLAINT)?;
         let suboptions = suboptions::read(&args.extended)?;
@@ -172,6 +173,7 @@ impl Config {
             backlog: backlog(args.listen_backlog.as_deref())?,
             requests_per_turn: requests_per_turn(args.max_reqs_per_event.as_deref())?,
             evict: !args.disable_evictions,
+            memory_file: memory_file(args)?,
             cas: !args.disable_cas,
             flush_allowed: !args.disable_flush_all,
             dump_allowed: !args.disable_dumping,
@@ -223,6 +225,7 @@ impl Config {
             backlog: 16,
             requests_per_turn: 1,
             evict: true,
+            memory_file: None,
             cas: true,
             flush_allowed: true,
             dump_allowed: true,
@@ -279,9 +282,6 @@ impl Config {
 
 /// What memcached can do and this version cannot is refused rather than pretended.
 fn refuse_unsupported(args: &Args) -> Result<(), Failure> {
-    if args.memory_file.is_some() {
-        return Err(Failure::usage("-e (--memory-file) is not supported by this version"));
-    }
     if args.enable_ssl {
         return Err(Failure::usage("This server is not built with TLS support."));
     }
@@ -365,6 +365,24 @@ fn memory_limits(args: &Args) -> Result<(usize, usize), Failure> {
         return Err(Failure::usage("Cannot set item size limit higher than a gigabyte."));
     }
     Ok((memory_bytes, item_bytes_max))
+}
+
+/// `-e`, and how old what is in the file may be.
+fn memory_file(args: &Args) -> Result<Option<MemoryFileOptions>, Failure> {
+    let complaint = |typed| {
+        Failure::value(format!("--discard-older-than takes a number of seconds, not \"{typed}\""))
+    };
+    let age_seconds = args
+        .discard_older_than
+        .as_deref()
+        .map(|typed| typed.trim().parse().map_err(|_| complaint(typed)));
+    match (&args.memory_file, age_seconds.transpose()?) {
+        (Some(path), discard_older_than_seconds) => {
+            Ok(Some(MemoryFileOptions { path: path.clone(), discard_older_than_seconds }))
+        }
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Failure::usage("--discard-older-than goes with -e (--memory-file)")),
+    }
 }
 
 /// A number with a unit of k, m or g, or of `bare_unit_bytes` where none is written. `None` if

@@ -164,8 +164,25 @@ fn item_limits_are_inclusive() {
 
 #[test]
 fn refuses_what_it_cannot_serve() {
-    let failure = config("-e file").expect_err("there is no such thing yet");
-    assert!(failure.to_string().contains("not supported by this version"), "{failure}");
+    let failure = config("-Z").expect_err("there is no such thing yet");
+    assert!(failure.to_string().contains("not built with TLS"), "{failure}");
+}
+
+#[test]
+fn a_memory_file_may_be_too_old() {
+    let memory_file = |line| config(line).map(|config| config.memory_file);
+    assert!(memory_file("").unwrap().is_none());
+    let file = memory_file("-e /dev/shm/larder").unwrap().expect("a file");
+    assert_eq!(
+        (file.path.to_str(), file.discard_older_than_seconds),
+        (Some("/dev/shm/larder"), None)
+    );
+    let file = memory_file("--memory-file f --discard-older-than 60").unwrap().expect("a file");
+    assert_eq!(file.discard_older_than_seconds, Some(60));
+    let complaint = "--discard-older-than takes a number of seconds, not \"1h\"";
+    assert_eq!(memory_file("-e f --discard-older-than 1h").err(), Some(Failure::value(complaint)));
+    let complaint = "--discard-older-than goes with -e (--memory-file)";
+    assert_eq!(memory_file("--discard-older-than 60").err(), Some(Failure::usage(complaint)));
 }
 
 #[test]

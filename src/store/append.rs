@@ -45,6 +45,7 @@ pub(super) struct Allocation {
     /// What the item takes in the arena.
     pub(super) bytes: usize,
     is_split: bool,
+    fragments: u32,
     // The piece of the value that is being written: its entry, the offset in it, the bytes it still
     // takes.
     entry: Location,
@@ -79,10 +80,12 @@ impl Appender {
         // SAFETY: `advance` gave us these bytes of our open segment alone, enough for the head and
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
+        self.note_written(space);
         let mut allocation = Allocation {
             head,
             bytes: head_bytes,
             is_split: inline.is_some(),
+            fragments: 0,
             entry: head,
             offset,
             room: inline.unwrap_or(shape.value_bytes),
@@ -146,11 +149,14 @@ impl Appender {
             // SAFETY: `advance` gave us the fragment's bytes, and `last` is an entry of this same
             // draft.
             unsafe {
-                item::write_fragment(&space.arena, fragment, bytes, draft.head);
+                let number = draft.fragments;
+                item::write_fragment(&space.arena, fragment, bytes, draft.head, number);
                 item::link(&space.arena, last, fragment);
             }
+            self.note_written(space);
             last = fragment;
             left -= bytes;
+            draft.fragments += 1;
         }
         Ok(())
     }
@@ -231,6 +237,7 @@ impl Appender {
         // SAFETY: entries are moved by one thread at a time, which sees to it that the original
         // stays; `advance` gave us the copy's bytes alone.
         unsafe { item::copy_entry(&space.arena, entry.at, copy, entry.bytes) };
+        self.note_written(space);
         Ok(copy)
     }
 
@@ -238,6 +245,7 @@ impl Appender {
     pub(super) fn take_back(&mut self, space: &Space, at: Location) {
         let open = self.open.as_mut().expect("what was written last lies in the open segment");
         open.offset = space.arena.offset_of(at);
+        self.note_written(space);
     }
 
     /// Closes the open segment: nothing more is written to it.
@@ -253,6 +261,13 @@ impl Appender {
         self.open.map_or(0, |open| space.arena.segment_bytes() - open.offset)
     }
 
+    /// Has who finds the file find the entries so far, or no more than these.
+    fn note_written(&self, space: &Space) {
+        if let Some(open) = self.open {
+            space.arena.set_written(open.segment, open.offset);
+        }
+    }
+
     /// The next `bytes` of the open segment.
     fn advance(&mut self, space: &Space, bytes: usize) -> Location {
         let open = self.open.as_mut().expect("the caller opened one with this much room");
@@ -266,8 +281,14 @@ impl Appender {
 impl Allocation {
     /// A draft of so many bytes whose value is written as far as it has places, to the end of its
     /// `last` entry.
-    pub(super) fn received(head: Location, last: Location, bytes: usize, left: usize) -> Self {
-        Self { head, bytes, is_split: true, entry: last, offset: 0, room: 0, left }
+    pub(super) fn received(
+        head: Location,
+        fragments: u32,
+        last: Location,
+        bytes: usize,
+        left: usize,
+    ) -> Self {
+        Self { head, bytes, is_split: true, fragments, entry: last, offset: 0, room: 0, left }
     }
 
     /// The draft as an item, for the one who owns it.

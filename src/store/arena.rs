@@ -9,14 +9,20 @@
 //! again, what the segment holds. Entries (see `item.rs`) follow, 8-byte aligned, without gaps.
 //! Memory that was never used costs nothing: the system gives pages on first touch, and takes them
 //! back in [`Arena::release`].
+//!
+//! The mapping is anonymous, or that of a file behind its first page (`file.rs`). What was stored in
+//! it is then in the file as soon as the processor has done it, whatever becomes of the process.
+//! That is why the order of stores matters here and in `item.rs`, even where no other thread is
+//! looking: a process may end between any two of them.
 
+use super::file::Backing;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an
 /// entry: it means "none".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Location(pub(super) u64);
 
 /// The number of a segment, from 0.
@@ -28,17 +34,32 @@ pub(super) struct Arena {
     map: MmapRaw,
     segment_shift: u32,
     segments: u32,
+    backing: Option<Backing>,
 }
 
 /// What a segment's first cache line holds.
 #[repr(C)]
 struct SegmentHeader {
     /// [`SEGMENT_MAGIC`] while the segment holds entries.
-    magic: u32,
-    /// Bytes of this header and of the entries behind it that are published or dead.
-    used_bytes: AtomicU32,
+    magic: AtomicU32,
+    queue: AtomicU32,
     /// Counts segments in the order in which they were opened.
-    sequence: u64,
+    opened: AtomicU64,
+    rank: AtomicU64,
+    /// Bytes of this header and of the entries behind it that are published or dead; in the upper
+    /// half their checksum, where there is a file.
+    progress: AtomicU64,
+    /// Bytes of this header and of the entries behind it that are written, drafts among them; in the
+    /// upper half the same, inverted.
+    written: AtomicU64,
+}
+
+/// What a segment's header says of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) opened: u64,
+    pub(super) rank: u64,
+    pub(super) is_main: bool,
 }
 
 impl Location {
@@ -58,7 +79,23 @@ impl Arena {
         // translation cache. Segments are taken from the lowest up, so that huge pages fill one
         // after the other. Where the system has none, nothing changes.
         let _advice = map.advise(Advice::HugePage);
-        Ok(Self { map: MmapRaw::from(map), segment_shift, segments })
+        Ok(Self { map: MmapRaw::from(map), segment_shift, segments, backing: None })
+    }
+
+    /// As [`Arena::new`], of a file's memory. The file grows as segments are
+    /// [prepared](Arena::prepare).
+    ///
+    /// # Errors
+    /// The system refuses the mapping.
+    pub(super) fn of_file(backing: Backing, segments: u32, segment_shift: u32) -> io::Result<Self> {
+        let map = backing.map((segments as usize) << segment_shift)?;
+        let _advice = map.advise(Advice::HugePage);
+        Ok(Self { map, segment_shift, segments, backing: Some(backing) })
+    }
+
+    /// Whether what is stored outlives the process.
+    pub(super) fn is_kept(&self) -> bool {
+        self.backing.is_some()
     }
 
     pub(super) fn segments(&self) -> u32 {
@@ -120,6 +157,9 @@ impl Arena {
     /// Nobody reads or writes the segment during the call, and no reference into it is alive.
     pub(super) unsafe fn release(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;
+        if let Some(backing) = &self.backing {
+            return backing.punch(offset, self.segment_bytes());
+        }
         // SAFETY: the range is whole pages within the mapping (segments are a power of two of at
         // least a page); the caller vouches that nobody is looking. Private anonymous memory reads
         // as zeros after this.
@@ -138,58 +178,132 @@ impl Arena {
     /// it stays as it is.
     pub(super) fn populate(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;
+        if let Some(backing) = &self.backing
+            && !backing.allocate(offset, self.segment_bytes())
+        {
+            return;
+        }
         // A system that cannot do so gives them at the first touch.
         let _advice = self.map.advise_range(Advice::PopulateWrite, offset, self.segment_bytes());
     }
 
-    /// Prepares a segment that was released for use.
-    pub(super) fn take_again(&self, segment: SegmentId) {
+    /// Prepares a segment for use that was released or never used. Returns `false` if its file has
+    /// no room for it.
+    pub(super) fn prepare(&self, segment: SegmentId) -> bool {
         let offset = (segment as usize) << self.segment_shift;
+        if let Some(backing) = &self.backing {
+            return backing.allocate(offset, self.segment_bytes());
+        }
         let _advice = self.map.advise_range(Advice::HugePage, offset, self.segment_bytes());
+        true
     }
 
-    /// # Safety
-    /// The caller is the only one who writes this segment's header, and nobody reads it meanwhile.
-    pub(super) unsafe fn write_header(&self, segment: SegmentId, sequence: u64) {
-        let used_bytes = AtomicU32::new(u32::try_from(FIRST_ENTRY).expect("small"));
-        let at = self.pointer(self.location(segment, 0)).cast::<SegmentHeader>();
-        // SAFETY: a segment starts at a multiple of its size, so `at` is aligned and in the
-        // mapping; the caller has it alone.
-        unsafe { at.write(SegmentHeader { magic: SEGMENT_MAGIC, used_bytes, sequence }) };
-    }
-
-    /// Whether a segment's header says that it was opened as the one of this number.
+    /// Begins a segment. Whoever finds the file meanwhile finds no entries in it.
     ///
     /// # Safety
-    /// Nobody writes this segment's header meanwhile.
-    pub(super) unsafe fn has_header(&self, segment: SegmentId, sequence: u64) -> bool {
-        // SAFETY: aligned and in the mapping as above; any bit pattern is a header.
-        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
-        header.magic == SEGMENT_MAGIC && header.sequence == sequence
+    /// The caller is the only one who writes this segment's header.
+    pub(super) unsafe fn write_header(&self, segment: SegmentId, label: Label, checksum: u32) {
+        // SAFETY: `prepare` has given the segment memory, or it has been used before.
+        let header = unsafe { self.header(segment) };
+        header.magic.store(0, Ordering::Release);
+        header.opened.store(label.opened, Ordering::Release);
+        self.set_place(segment, label.is_main, label.rank);
+        self.set_written(segment, FIRST_ENTRY);
+        header.progress.store(progress(FIRST_ENTRY, checksum), Ordering::Release);
+        header.magic.store(SEGMENT_MAGIC, Ordering::Release);
+    }
+
+    /// Says that a segment holds nothing any more.
+    ///
+    /// # Safety
+    /// The segment was opened, and the caller is the only one who writes its header.
+    pub(super) unsafe fn clear_header(&self, segment: SegmentId) {
+        // SAFETY: it was opened.
+        unsafe { self.header(segment) }.magic.store(0, Ordering::Release);
+    }
+
+    /// What a segment's header says, if the segment holds entries.
+    ///
+    /// # Safety
+    /// The segment's memory can be touched: it was opened, or lies in the file that was found.
+    pub(super) unsafe fn label(&self, segment: SegmentId) -> Option<Label> {
+        // SAFETY: the caller's promise.
+        let header = unsafe { self.header(segment) };
+        (header.magic.load(Ordering::Acquire) == SEGMENT_MAGIC).then(|| Label {
+            opened: header.opened.load(Ordering::Relaxed),
+            rank: header.rank.load(Ordering::Relaxed),
+            is_main: header.queue.load(Ordering::Relaxed) & 1 != 0,
+        })
+    }
+
+    /// Says in which queue an opened segment is, and where.
+    pub(super) fn set_place(&self, segment: SegmentId, is_main: bool, rank: u64) {
+        // SAFETY: only an opened segment has a place.
+        let header = unsafe { self.header(segment) };
+        header.queue.store(u32::from(is_main), Ordering::Relaxed);
+        header.rank.store(rank, Ordering::Relaxed);
     }
 
     /// Says how many bytes of the segment, its header included, hold entries that are published or
-    /// dead.
+    /// dead, and what their checksum is.
     ///
     /// # Safety
     /// Only a segment's owner says so, from its opening to its sealing.
-    pub(super) unsafe fn set_used_bytes(&self, segment: SegmentId, used_bytes: usize) {
-        let used_bytes = u32::try_from(used_bytes).expect("within a segment");
-        // SAFETY: aligned and in the mapping as above; the owner opened it, so a header was
-        // written, and from then on this field is changed as the atomic it is.
-        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
-        header.used_bytes.store(used_bytes, Ordering::Release);
+    pub(super) unsafe fn set_progress(&self, segment: SegmentId, used_bytes: usize, sum: u32) {
+        // SAFETY: the owner opened it.
+        let header = unsafe { self.header(segment) };
+        header.progress.store(progress(used_bytes, sum), Ordering::Release);
     }
 
-    /// What its owner said last with [`Arena::set_used_bytes`].
+    /// What its owner said last with [`Arena::set_progress`].
     ///
     /// # Safety
-    /// The segment was opened, and is not used again meanwhile.
-    pub(super) unsafe fn used_bytes(&self, segment: SegmentId) -> usize {
-        // SAFETY: as above.
-        let header = unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() };
-        header.used_bytes.load(Ordering::Acquire) as usize
+    /// The segment's memory can be touched, as for [`Arena::label`].
+    pub(super) unsafe fn progress(&self, segment: SegmentId) -> (usize, u32) {
+        // SAFETY: the caller's promise.
+        let progress = unsafe { self.header(segment) }.progress.load(Ordering::Acquire);
+        let (used_bytes, sum) = halves(progress);
+        (used_bytes as usize, sum)
     }
+
+    /// Says how many bytes of an open segment hold entries, drafts among them: less than before if
+    /// one was taken back.
+    pub(super) fn set_written(&self, segment: SegmentId, written_bytes: usize) {
+        let written_bytes = u32::try_from(written_bytes).expect("within a segment");
+        let both = u64::from(written_bytes) | u64::from(!written_bytes) << u32::BITS;
+        // SAFETY: only to an opened segment anything is written.
+        unsafe { self.header(segment) }.written.store(both, Ordering::Release);
+    }
+
+    /// What its owner said last with [`Arena::set_written`]; `None` if it cannot have said so.
+    ///
+    /// # Safety
+    /// The segment's memory can be touched, as for [`Arena::label`].
+    pub(super) unsafe fn written_bytes(&self, segment: SegmentId) -> Option<usize> {
+        // SAFETY: the caller's promise.
+        let (written_bytes, inverted) =
+            halves(unsafe { self.header(segment) }.written.load(Ordering::Acquire));
+        (written_bytes == !inverted).then_some(written_bytes as usize)
+    }
+
+    /// # Safety
+    /// The segment's memory can be touched, as for [`Arena::label`].
+    unsafe fn header(&self, segment: SegmentId) -> &SegmentHeader {
+        // SAFETY: a segment starts at a multiple of its size from the start of the mapping, so it is
+        // aligned and in the mapping; any bits are a header, and it is only changed as the atomics
+        // it consists of.
+        unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() }
+    }
+}
+
+fn progress(used_bytes: usize, sum: u32) -> u64 {
+    u64::from(u32::try_from(used_bytes).expect("within a segment")) | u64::from(sum) << u32::BITS
+}
+
+/// The lower and the upper half.
+fn halves(both: u64) -> (u32, u32) {
+    let lower = u32::try_from(both & u64::from(u32::MAX)).expect("masked");
+    (lower, u32::try_from(both >> u32::BITS).expect("shifted"))
 }
 
 /// Has the processor fetch a line of memory that will be looked at soon.
@@ -213,7 +327,7 @@ const PREFETCH_LINES: usize = 3;
 /// Where the first entry of a segment lies.
 pub(super) const FIRST_ENTRY: usize = 64;
 
-/// Marks a segment that holds entries ("larder", and the version of the layout).
-pub(super) const SEGMENT_MAGIC: u32 = 0x6c61_7201;
+/// Marks a segment that holds entries.
+const SEGMENT_MAGIC: u32 = 0x6c61_7264;
 
 const _: () = assert!(size_of::<SegmentHeader>() <= FIRST_ENTRY);

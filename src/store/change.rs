@@ -9,7 +9,6 @@ use super::item::{self, Entry, Item};
 use super::policy;
 use super::{Amendment, Expected, Expiry, Marks, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
-use crate::sync::Ordering;
 use crossbeam_epoch::Guard;
 
 /// What one writer brings to a change: its guard, its moment, its counters.
@@ -40,7 +39,7 @@ impl<'a> Change<'a> {
         // Taken under the lock, so that a key's versions grow in the order in which they are seen;
         // and before the check, so that a flush either is seen by it or kills what is published
         // here (`Store::flush_now`).
-        let sequence = self.store.sequence.0.fetch_add(1, Ordering::SeqCst) + 1;
+        let sequence = self.store.versions.0.next(self.store.file.as_ref());
         if !self.is_as_expected(old, expected) {
             return Err(Unexpected);
         }
@@ -70,6 +69,10 @@ impl<'a> Change<'a> {
         // arena; segments are retired only when nothing in the index names them (`bury`,
         // `Clearing::clear`).
         unsafe { locked.set(slot, hash, item.location(), frequency) };
+        // Under the lock: whoever finds the new one there, and ends it, must not leave this alive.
+        if let Some(old) = old {
+            old.mark_dead();
+        }
         drop(locked);
         self.counters.stored.add(1);
         self.counters.items.add(1);
@@ -102,9 +105,9 @@ impl<'a> Change<'a> {
         } else {
             item.relink(entry.at, copy);
         }
-        drop(locked);
         // SAFETY: the entry lies in the segment that this thread is clearing, pinned.
         unsafe { item::mark_entry_dead(&space.arena, entry.at) };
+        drop(locked);
         if space.remove_live(entry.at, entry.bytes) {
             self.retire(space.arena.segment_of(entry.at));
         }
@@ -121,6 +124,7 @@ impl<'a> Change<'a> {
         }
         let Some(Found { slot, item, .. }) = found else { return Removal::Missing };
         locked.clear(slot);
+        item.mark_dead();
         drop(locked);
         let was_live = self.store.is_live(&item, self.now);
         self.bury(item);
@@ -190,6 +194,7 @@ impl<'a> Change<'a> {
             Some(stamp) => locked.remember(slot, hash, stamp),
             None => locked.clear(slot),
         }
+        item.mark_dead();
         drop(locked);
         self.bury(item);
         true
@@ -200,10 +205,9 @@ impl<'a> Change<'a> {
         self.store.space.free_after_readers(segment, self.guard);
     }
 
-    /// Ends an item that this thread took out of the index: marks it dead in place, so that the
-    /// arena never brings it back, and counts its bytes as dead.
+    /// Ends an item that this thread took out of the index: counts its bytes as dead. It marked it
+    /// dead in place before it let go of the key's lock, so that the arena never brings it back.
     fn bury(&self, item: Item<'_>) {
-        item.mark_dead();
         let mut bytes = 0;
         for (at, entry_bytes) in item.entries() {
             bytes += entry_bytes as u64;

@@ -65,6 +65,9 @@ impl Housekeeper {
     pub fn step(&mut self, now: Seconds) -> Chores {
         let store = Arc::clone(&self.store);
         store.flush_if_due(now);
+        if let Some(file) = &store.file {
+            file.note_time(now);
+        }
         let mut guard = self.reader.pin();
         let counters = &self.counters;
         let mut foreground = Foreground { store: &store, guard: &mut guard, now, counters };

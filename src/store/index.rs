@@ -85,13 +85,15 @@ pub(super) struct Locked<'i> {
 }
 
 impl Index {
-    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes.
+    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes, which
+    /// will soon have so many items.
     ///
     /// # Errors
     /// The system refuses the addresses.
-    pub(super) fn new(shards_log2: u32, memory_bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(shards_log2: u32, memory_bytes: usize, items: u64) -> io::Result<Self> {
         assert!((1..=HASH_BITS - TAG_BITS).contains(&shards_log2));
         let has_tiny_shards = memory_bytes >> shards_log2 < SHARD_BYTES_FOR_PAGES;
+        let smallest_class = if has_tiny_shards { 0 } else { PAGE_CLASS };
         Ok(Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
@@ -99,7 +101,7 @@ impl Index {
             hasher: random_state(),
             collector: Collector::new(),
             memory: Arc::new(TableMemory::new(memory_bytes)?),
-            first_class: if has_tiny_shards { 0 } else { PAGE_CLASS },
+            first_class: smallest_class.max(class_for(items >> shards_log2)),
             table_bytes: AtomicUsize::new(0),
         })
     }
@@ -154,6 +156,13 @@ impl Index {
     /// once, all wait together.
     pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
         self.prefetch_each(hashes, arena, guard, |_, _, _| {});
+    }
+
+    /// Has the processor fetch all that a writer may look at to find a place for this hash.
+    pub(super) fn prefetch_places(&self, hash: Hash, guard: &Guard) {
+        for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+            prefetch(bucket);
+        }
     }
 
     /// For each of these hashes an item that probably is the one, if there is any: its tag agrees,
@@ -444,6 +453,13 @@ impl Hash {
     }
 }
 
+/// The class of tables that are about as full with so many items as those that grew.
+fn class_for(items: u64) -> usize {
+    let slots = usize::try_from(items / 7 * SLOTS_PER_7_ITEMS).unwrap_or(usize::MAX);
+    let fits = TABLE_BUCKETS.partition_point(|&buckets| buckets < slots / SLOTS_PER_BUCKET);
+    fits.min(TABLE_BUCKETS.len() - 1)
+}
+
 /// The first slot, home bucket first, that holds an item, carries the hash's tag, and that `accept`
 /// takes with what it held. Gives what it made of it.
 fn find_slot<'g, T>(
@@ -518,6 +534,10 @@ fn location_of(slot: u64) -> Location {
 fn frequency_of(slot: u64) -> u8 {
     u8::try_from(slot >> FREQUENCY_SHIFT & u64::from(FREQUENCY_MAX)).expect("masked")
 }
+
+/// As tables have on average, or a little less: there will be more items.
+const SLOTS_PER_7_ITEMS: u64 = 10;
+const SLOTS_PER_BUCKET: usize = 8;
 
 /// With fewer, a table must grow while it is emptier; with more, who finds nothing has looked at
 /// more.

@@ -14,10 +14,10 @@
 //! *fragment*, an entry elsewhere that holds more:
 //!
 //! ```text
-//!  | header (fragment mark, value bytes = those in here) | pad 4 | next 8 | owner 8 | value-part
+//!  | header (fragment mark, value bytes = those in here) | number 4 | next 8 | owner 8 | value-part
 //! ```
 //!
-//! `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds
+//! A fragment's number says how many are before it. `next` of the last fragment is 0; `owner` is the head, so that whoever clears a segment finds
 //! the key of every byte in it. Both are atomics, and lie at the same place in head and fragment:
 //! compaction moves entries one by one, and a reader that is on its way through them finds the same
 //! bytes before and after.
@@ -30,6 +30,12 @@
 //! and the links between a split item's entries do, and are atomics. The memory is used again only
 //! after every reader that could have seen the location has gone (`segment.rs`). So what a reader
 //! copies cannot change under it.
+
+mod check;
+
+pub(super) use self::check::{
+    Checked, Kind, checked_entry, checksum, first_checksum, fragments_of, set_owner,
+};
 
 use super::arena::{Arena, Location};
 use crate::clock::Seconds;
@@ -225,12 +231,13 @@ impl<'b> Item<'b> {
         header.expiry.store(expiry, Ordering::Relaxed);
         header.access.store(access, Ordering::Relaxed);
         header.sequence.store(low, Ordering::Relaxed);
-        header.bits.store(bits | high | marks, Ordering::Relaxed);
         self.for_each_fragment(|fragment| {
             // SAFETY: a draft's fragments are its owner's, and written.
             let header = unsafe { header_at(self.arena, fragment) };
             header.bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
         });
+        // Last: from here on, whoever finds the file takes the item for its key's.
+        header.bits.store(bits | high | marks, Ordering::Release);
     }
 
     /// Makes this copy of a head, which [`copy_entry`] made, as live as the original is now, and
@@ -240,7 +247,7 @@ impl<'b> Item<'b> {
         let (header, from) = (self.header(), original.header());
         header.expiry.store(from.expiry.load(Ordering::Relaxed), Ordering::Relaxed);
         header.access.store(from.access.load(Ordering::Relaxed), Ordering::Relaxed);
-        header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.bits.store(from.bits.load(Ordering::Relaxed), Ordering::Release);
         self.for_each_fragment(|fragment| {
             // SAFETY: the item's fragments stay in place while it is named, which the caller's lock
             // makes it.
@@ -258,7 +265,7 @@ impl<'b> Item<'b> {
                 // SAFETY: head and fragments of a named item are written and stay in place under
                 // the caller's lock.
                 unsafe {
-                    header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Relaxed);
+                    header_at(self.arena, copy).bits.fetch_and(!MARK_DEAD, Ordering::Release);
                     link_at(self.arena, link_before, NEXT).store(copy.0, Ordering::Release);
                 }
             }
@@ -442,7 +449,7 @@ pub(super) unsafe fn write_head(
     position + key.len()
 }
 
-/// Writes a fragment of a draft and returns where its bytes begin, as an offset from `at`.
+/// Writes a fragment of a draft.
 ///
 /// # Safety
 /// The caller owns [`FRAGMENT_BYTES`] plus `bytes`, padded, at `at`, within one segment.
@@ -451,16 +458,17 @@ pub(super) unsafe fn write_fragment(
     at: Location,
     bytes: usize,
     owner: Location,
-) -> usize {
+    number: u32,
+) {
     let base = arena.pointer(at);
     // SAFETY: within the bytes that the caller owns; `base` is 8-byte aligned and so are the two
     // words.
     unsafe {
         write_header(base, MARK_DEAD | MARK_FRAGMENT, 0, bytes);
+        ptr::write(base.add(HEADER_BYTES).cast::<u32>(), number);
         ptr::write(base.add(NEXT).cast::<AtomicU64>(), AtomicU64::new(0));
         ptr::write(base.add(OWNER).cast::<AtomicU64>(), AtomicU64::new(owner.0));
     }
-    FRAGMENT_BYTES
 }
 
 /// Makes `next` the fragment that follows the draft's entry `at`.

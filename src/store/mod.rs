@@ -13,6 +13,7 @@
 //!                                  reclaim.rs  how the others go
 //! Housekeeper  at most one         housekeeper.rs  what is done ahead of need
 //!                                  walk.rs     everything there is, piece by piece
+//! Store::open                      file.rs     what outlives the process; recover/  how it is found
 //! ```
 //!
 //! A reader pins the epoch once for a batch of requests and takes no lock. A writer makes a
@@ -30,6 +31,7 @@ mod arena;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod change;
 mod counters;
+mod file;
 mod housekeeper;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod index;
@@ -42,10 +44,13 @@ mod policy;
 mod receive;
 mod reclaim;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
+mod recover;
+#[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod tables;
 mod traits;
+mod versions;
 mod walk;
 
 pub use self::counters::Totals;
@@ -53,16 +58,20 @@ pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
 pub use self::loan::Loan;
 pub use self::receive::Incoming;
+pub use self::recover::{MemoryFileOptions, Recovery};
 pub use self::traits::{Amended, Amendment, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
 
 use self::append::{Allocation, Appender};
+use self::arena::Arena;
 use self::change::{Change, Unexpected};
 use self::counters::{Counters, Held};
+use self::file::MemoryFile;
 use self::index::{Found, Hash, Index, Stamp};
 use self::item::Shape;
 use self::reclaim::{Foreground, Mover};
 use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
+use self::versions::Versions;
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_epoch::{Guard, LocalHandle};
@@ -91,8 +100,7 @@ pub struct Store {
     index: Index,
     space: Arc<Space>,
     evict: bool,
-    /// The version of the item published last.
-    sequence: OwnLine<AtomicU64>,
+    versions: OwnLine<Versions>,
     /// Items up to this version were flushed.
     flushed: AtomicU64,
     /// When the pending flush is due (0: none is pending).
@@ -108,6 +116,9 @@ pub struct Store {
     /// Who is woken when there is something to do ahead of need.
     housekeeper: OnceLock<Thread>,
     eviction_listener: OnceLock<EvictionListener>,
+    recovery: Option<Recovery>,
+    /// Last, because who opens the file next must not find this store still at it.
+    file: Option<MemoryFile>,
 }
 
 /// See [`Store::on_eviction`].
@@ -220,12 +231,30 @@ impl Options {
     #[must_use]
     pub fn new(memory_bytes: usize, evict: bool) -> Self {
         let segment_log2 = if memory_bytes >= LARGE_MEMORY_BYTES {
-            20
+            *SEGMENT_LOG2.end()
         } else {
-            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(12, 18)
+            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(*SEGMENT_LOG2.start(), 18)
         };
         let shards_log2 = (memory_bytes / SHARD_BYTES).max(2).ilog2();
         Self { memory_bytes, segment_bytes: 1 << segment_log2, shards_log2, evict }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let in_range = self.segment_bytes.is_power_of_two()
+            && self.segment_bytes >= SEGMENT_BYTES_MIN
+            && self.memory_bytes >= SEGMENTS_MIN as usize * self.segment_bytes
+            && self.memory_bytes < ARENA_BYTES_MAX;
+        if !in_range {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory limit out of range"));
+        }
+        Ok(())
+    }
+
+    /// Whether a store of these dimensions would do with segments of another size.
+    fn suits(&self, segment_log2: u32) -> bool {
+        let segments = self.memory_bytes.checked_shr(segment_log2).unwrap_or(0);
+        segment_log2 == self.segment_bytes.ilog2()
+            || (SEGMENT_LOG2.contains(&segment_log2) && SEGMENTS_SUITABLE.contains(&segments))
     }
 }
 
@@ -235,34 +264,50 @@ impl Store {
     /// # Errors
     /// The system refuses the mapping, or the dimensions are out of range.
     pub fn new(options: &Options) -> io::Result<Arc<Self>> {
+        options.check()?;
+        let segment_shift = options.segment_bytes.ilog2();
+        let segments = Space::segments_of(options.memory_bytes, segment_shift)?;
+        let arena = Arena::new(segments, segment_shift)?;
         let fixed_bytes = Index::fixed_bytes(options.shards_log2);
-        let in_range = options.segment_bytes.is_power_of_two()
-            && options.segment_bytes >= SEGMENT_BYTES_MIN
-            && options.memory_bytes >= SEGMENTS_MIN as usize * options.segment_bytes
-            && options.memory_bytes < ARENA_BYTES_MAX;
-        if !in_range {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "memory limit out of range"));
-        }
-        let segment_log2 = options.segment_bytes.ilog2();
-        Ok(Arc::new(Self {
-            index: Index::new(
-                options.shards_log2,
-                options.memory_bytes.saturating_mul(GROWTH_MAX),
-            )?,
-            space: Arc::new(Space::new(options.memory_bytes, segment_log2, fixed_bytes)?),
+        let space = Space::new(arena, options.memory_bytes, fixed_bytes);
+        let index_bytes_max = options.memory_bytes.saturating_mul(GROWTH_MAX);
+        let index = Index::new(options.shards_log2, index_bytes_max, 0)?;
+        Ok(Arc::new(Self::assemble(options, index, space, None)))
+    }
+
+    /// The index is that of what is in the space, if anything is.
+    fn assemble(
+        options: &Options,
+        index: Index,
+        space: Space,
+        kept: Option<(MemoryFile, Recovery)>,
+    ) -> Self {
+        let state = kept.as_ref().map(|(file, _)| file.state());
+        let (file, recovery) = kept.unzip();
+        let found = recovery.as_ref().map(|Recovery { items, items_bytes, .. }| {
+            let found = Counters::default();
+            found.items.add(*items);
+            found.item_bytes.add(*items_bytes);
+            Arc::new(found)
+        });
+        Self {
+            index,
+            space: Arc::new(space),
             evict: options.evict,
-            sequence: OwnLine(AtomicU64::new(0)),
-            flushed: AtomicU64::new(0),
-            flush_at: AtomicU32::new(0),
+            versions: OwnLine(Versions::after(state.as_ref())),
+            flushed: AtomicU64::new(state.map_or(0, |state| state.flushed)),
+            flush_at: AtomicU32::new(state.map_or(0, |state| state.flush_at)),
             flushing: Mutex::new(()),
             evicted_count: OwnLine(AtomicU64::new(0)),
             flushable: Mutex::default(),
             mover: Mutex::new(Mover::default()),
             writers: AtomicU32::new(0),
-            counters: Mutex::new(Vec::new()),
+            counters: Mutex::new(found.into_iter().collect()),
             housekeeper: OnceLock::new(),
             eviction_listener: OnceLock::new(),
-        }))
+            recovery,
+            file,
+        }
     }
 
     /// Has every eviction told, from now on, on the thread that evicts. Only the first call counts.
@@ -428,10 +473,10 @@ impl Store {
         // Whoever publishes on a condition takes a version first and then looks whether what it saw
         // was flushed. When no version was taken since the flush could be seen, everybody is on one
         // side of it: published before it and dead, or bound to see it.
-        let mut sequence = self.sequence.0.load(Ordering::SeqCst);
+        let mut sequence = self.versions.0.last();
         loop {
             self.flushed.fetch_max(sequence, Ordering::SeqCst);
-            let now = self.sequence.0.load(Ordering::SeqCst);
+            let now = self.versions.0.last();
             if now == sequence {
                 break;
             }
@@ -439,6 +484,9 @@ impl Store {
         }
         self.space.note_flush();
         self.flush_at.store(0, Ordering::Release);
+        if let Some(file) = &self.file {
+            file.note_flush(self.flushed.load(Ordering::SeqCst));
+        }
     }
 }
 
@@ -680,6 +728,9 @@ impl Batch<'_> {
             self.store().flush_now();
         } else {
             self.store().flush_at.store(at, Ordering::Release);
+            if let Some(file) = &self.store().file {
+                file.note_pending_flush(at);
+            }
         }
     }
 
@@ -783,6 +834,13 @@ pub const PREFETCH_KEYS: usize = 16;
 
 /// Tells handles apart, whichever store they are of.
 static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// Sizes that segments have, by their logarithms.
+const SEGMENT_LOG2: std::ops::RangeInclusive<u32> = 12..=20;
+
+/// So many segments will do, where a file brings a size of its own: enough for every writer, and
+/// not so many that what is kept of each would tell.
+const SEGMENTS_SUITABLE: std::ops::RangeInclusive<usize> = 32..=1 << 18;
 
 /// The memory is cut into about so many segments, of 4 to 256 KiB: each writer has one open ...
 const SEGMENTS_WANTED: usize = 256;

@@ -70,6 +70,7 @@ impl Batch<'_> {
         // SAFETY: the segment is the caller's alone, and the head with its part of the value fills
         // it.
         let offset = unsafe { item::write_head(&space.arena, head, &shape, key, Some(room)) };
+        space.note_filled(head);
         let left = value_bytes - room;
         Some(Incoming { space, head, last: head, offset, room, left, segments: 1 })
     }
@@ -90,10 +91,13 @@ impl Batch<'_> {
         // SAFETY: the segment is the caller's alone, and the fragment fills it; the last entry is
         // one of this same draft.
         unsafe {
-            incoming.offset = item::write_fragment(arena, fragment, bytes, incoming.head);
+            let number = incoming.segments - 1;
+            item::write_fragment(arena, fragment, bytes, incoming.head, number);
             item::link(arena, incoming.last, fragment);
         }
+        incoming.space.note_filled(fragment);
         incoming.last = fragment;
+        incoming.offset = FRAGMENT_BYTES;
         incoming.room = bytes;
         incoming.left -= bytes;
         incoming.segments += 1;
@@ -169,7 +173,7 @@ impl Incoming {
         let segments = mem::take(&mut self.segments);
         self.space.end_aside(segments);
         let bytes = segments as usize * self.space.capacity();
-        Allocation::received(self.head, self.last, bytes, self.left)
+        Allocation::received(self.head, segments - 1, self.last, bytes, self.left)
     }
 
     fn entries(&self) -> impl Iterator<Item = (Location, usize)> {

@@ -26,8 +26,11 @@
 //! [`Space::start_clearing`] notices.
 
 mod aside;
+mod restore;
 
-use super::arena::{Arena, FIRST_ENTRY, Location, SegmentId};
+pub(super) use self::restore::{Restored, beyond};
+
+use super::arena::{Arena, FIRST_ENTRY, Label, Location, SegmentId};
 use super::index::LOCATION_BITS;
 use super::item::{self, Entry, Item};
 use super::policy::{Queue, Queues};
@@ -156,20 +159,10 @@ enum State {
 }
 
 impl Space {
-    /// `other_bytes` is what of the limit is not for segments from the start.
-    ///
-    /// # Errors
-    /// The system refuses the mapping.
-    pub(super) fn new(
-        memory_bytes: usize,
-        segment_shift: u32,
-        other_bytes: usize,
-    ) -> io::Result<Self> {
-        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
-        let segments = u32::try_from(most_bytes >> segment_shift)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?
-            + SEGMENTS_BEYOND_LIMIT;
-        let arena = Arena::new(segments, segment_shift)?;
+    /// All segments of an arena, free. `other_bytes` is what of the limit is not for segments from
+    /// the start.
+    pub(super) fn new(arena: Arena, memory_bytes: usize, other_bytes: usize) -> Self {
+        let segments = arena.segments();
         let pool = Pool {
             warm: Vec::new(),
             cold: Vec::new(),
@@ -181,7 +174,7 @@ impl Space {
             lent: 0,
             opened: 0,
         };
-        Ok(Self {
+        Self {
             arena,
             gauges: (0..segments).map(|_| Gauge::default()).collect(),
             loans: (0..segments).map(|_| AtomicU32::new(0)).collect(),
@@ -194,7 +187,18 @@ impl Space {
             other_bytes: AtomicUsize::new(other_bytes),
             memory_bytes: AtomicUsize::new(memory_bytes),
             present_bytes: AtomicUsize::new(memory_bytes),
-        })
+        }
+    }
+
+    /// How many segments the arena of a store has, which can outgrow its limit.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub(super) fn segments_of(memory_bytes: usize, segment_shift: u32) -> io::Result<u32> {
+        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
+        let segments = u32::try_from(most_bytes >> segment_shift)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?;
+        Ok(segments + SEGMENTS_BEYOND_LIMIT)
     }
 
     /// Bytes of entries that a segment can hold.
@@ -344,8 +348,16 @@ impl Space {
 
     /// Notes that the entries in so many bytes of the caller's open segment are published or dead.
     pub(super) fn note_used(&self, segment: SegmentId, used_bytes: usize) {
-        // SAFETY: the caller has it open.
-        unsafe { self.arena.set_used_bytes(segment, used_bytes) };
+        // SAFETY: the caller has it open, and wrote the entries up to there.
+        unsafe {
+            let sum = if self.arena.is_kept() {
+                let (before_bytes, sum) = self.arena.progress(segment);
+                item::checksum(&self.arena, segment, before_bytes, used_bytes, sum)
+            } else {
+                0
+            };
+            self.arena.set_progress(segment, used_bytes, sum);
+        }
     }
 
     /// Notes that an item whose head is at `at` ends at `expiry`. The item must be in sight of who
@@ -440,9 +452,8 @@ impl Space {
         let Walk { segment, end, .. } = clearing.walk;
         pool.queues.close(clearing.queue);
         pool.queues.open(Queue::Main);
-        pool.segments[segment as usize].queue = Queue::Main;
         pool.segments[segment as usize].rank = pool.opened;
-        self.gauges[segment as usize].queue.store(1, Ordering::Relaxed);
+        self.enter_main(&mut pool, segment);
         self.enqueue(&mut pool, segment, end)
     }
 
@@ -481,7 +492,7 @@ impl Space {
         let is_there = opened == walk.opened && matches!(state, State::Open | State::Sealed);
         if is_there {
             // SAFETY: it is in use, and whoever retires it does so after the guard was pinned.
-            walk.end = unsafe { self.arena.used_bytes(walk.segment) };
+            walk.end = unsafe { self.arena.progress(walk.segment).0 };
         }
         is_there
     }
@@ -529,6 +540,8 @@ impl Space {
     /// Lets a segment be used again that nobody looks at and nobody has.
     fn free(&self, pool: &mut Pool, segment: SegmentId) {
         self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
+        // SAFETY: it was in use until now, and is not yet free to others.
+        unsafe { self.arena.clear_header(segment) };
         pool.segments[segment as usize].state = State::Free;
         pool.in_use -= 1;
         self.note_taken(pool);
@@ -598,33 +611,47 @@ impl Space {
     }
 
     fn open(&self, pool: &mut Pool, queue: Queue, rank: Option<u64>) -> Option<SegmentId> {
-        let segment = match pool.warm.pop().or_else(|| pool.cold.pop()) {
-            Some(segment) => segment,
-            None if pool.fresh == self.arena.segments() => return None,
-            None => {
-                pool.fresh += 1;
-                self.fresh.store(pool.fresh, Ordering::Release);
-                pool.fresh - 1
-            }
-        };
+        let segment = self.free_segment(pool)?;
         let index = segment as usize;
-        if pool.segments[index].state == State::Released {
-            self.arena.take_again(segment);
-        }
         pool.opened += 1;
         pool.in_use += 1;
         pool.queues.open(queue);
         let opened = pool.opened;
-        pool.segments[index] =
-            Segment { state: State::Open, queue, rank: rank.unwrap_or(opened), opened };
+        let rank = rank.unwrap_or(opened);
+        pool.segments[index] = Segment { state: State::Open, queue, rank, opened };
         let capacity = u32::try_from(self.capacity()).expect("within a segment");
         self.gauges[index].live_bytes.store(capacity, Ordering::Relaxed);
         self.gauges[index].first_expiry.store(NEVER, Ordering::Relaxed);
         self.gauges[index].queue.store(u32::from(queue == Queue::Main), Ordering::Relaxed);
+        let label = Label { opened, rank, is_main: queue == Queue::Main };
         // SAFETY: a free segment belongs to nobody; from here on it is the caller's.
-        unsafe { self.arena.write_header(segment, opened) };
+        unsafe { self.arena.write_header(segment, label, item::first_checksum(segment, opened)) };
         self.note_taken(pool);
         self.release_beyond_limit(pool);
+        Some(segment)
+    }
+
+    /// Takes a free segment, whose memory is there to be written to.
+    fn free_segment(&self, pool: &mut Pool) -> Option<SegmentId> {
+        if let Some(segment) = pool.warm.pop() {
+            return Some(segment);
+        }
+        let segment = pool.cold.last().copied().unwrap_or(pool.fresh);
+        if segment == self.arena.segments() {
+            return None;
+        }
+        let was_released = segment != pool.fresh;
+        if (was_released || self.arena.is_kept()) && !self.arena.prepare(segment) {
+            // Nowhere to write to: until the limit is set anew, what there is must do.
+            let taken_bytes = pool.in_use as usize * self.arena.segment_bytes()
+                + self.other_bytes.load(Ordering::Relaxed);
+            self.present_bytes.fetch_min(taken_bytes, Ordering::Relaxed);
+            return None;
+        }
+        if pool.cold.pop().is_none() {
+            pool.fresh += 1;
+            self.fresh.store(pool.fresh, Ordering::Release);
+        }
         Some(segment)
     }
 
@@ -657,9 +684,16 @@ impl Space {
             return;
         }
         while let Some(segment) = pool.queues.pass(allowed) {
-            pool.segments[segment as usize].queue = Queue::Main;
-            self.gauges[segment as usize].queue.store(1, Ordering::Relaxed);
+            self.enter_main(pool, segment);
         }
+    }
+
+    /// Has a segment be one of the main queue's.
+    fn enter_main(&self, pool: &mut Pool, segment: SegmentId) {
+        let Segment { queue, rank, .. } = &mut pool.segments[segment as usize];
+        *queue = Queue::Main;
+        self.gauges[segment as usize].queue.store(1, Ordering::Relaxed);
+        self.arena.set_place(segment, true, *rank);
     }
 
     /// The last of `seal` and `remove_live` to pass through the pool's lock sees that the segment
@@ -706,7 +740,7 @@ impl Space {
             let counted = gauge.live_bytes.load(Ordering::Relaxed) as usize;
             let unwritten = match pool.segments[id as usize].state {
                 // SAFETY: it is in use, and nobody stores anything during a check.
-                State::Open => self.arena.segment_bytes() - unsafe { self.arena.used_bytes(id) },
+                State::Open => self.arena.segment_bytes() - unsafe { self.arena.progress(id).0 },
                 _ => 0,
             };
             assert_eq!(counted, recounted as usize + unwritten, "live bytes of segment {id}");
@@ -727,10 +761,10 @@ impl Space {
                 let used_bytes = self.gauges[id as usize].used_bytes.load(Ordering::Relaxed);
                 // SAFETY: a sealed segment's header does not change, and nobody stores anything
                 // during a check.
-                unsafe {
-                    assert_eq!(self.arena.used_bytes(id), used_bytes as usize);
-                    assert!(self.arena.has_header(id, segment.opened));
-                }
+                let (label, progress) = unsafe { (self.arena.label(id), self.arena.progress(id)) };
+                let Segment { opened, rank, queue, .. } = *segment;
+                assert_eq!(label, Some(Label { opened, rank, is_main: queue == Queue::Main }));
+                assert_eq!(progress.0, used_bytes as usize);
             }
         }
     }

@@ -309,7 +309,8 @@ fn get_and_touch(batch: &mut Batch<'_>, key: &[u8], expiry: Seconds) -> Reply {
     seen
 }
 
-fn seen(lookup: &Lookup<'_>) -> Reply {
+/// What a look-up tells.
+pub(crate) fn seen(lookup: &Lookup<'_>) -> Reply {
     live(lookup).map_or(Reply::NotFound, |item| {
         Reply::Hit(Hit {
             value: value_of(&item),

@@ -52,6 +52,11 @@ pub(super) fn settings(shared: &Shared, encoder: &mut impl Encode) {
     tunables(shared, &BUFFERS, encoder);
     encoder.stat("track_sizes", yes(config.track_sizes));
     tunables(shared, &THE_REST, encoder);
+    match &config.memory_file {
+        Some(file) => encoder.stat("memory_file", file.path.display()),
+        None => encoder.stat("memory_file", "(null)"),
+    }
+    encoder.stat("client_flags_size", 4);
 }
 
 fn binding_protocol(dialects: Dialects) -> &'static str {
@@ -99,7 +104,7 @@ const LISTS: [(&str, &str); 9] = [
 
 const BUFFERS: [(&str, &str); 2] = [("worker_logbuf_size", "65536"), ("read_buf_mem_limit", "0")];
 
-const THE_REST: [(&str, &str); 28] = [
+const THE_REST: [(&str, &str); 26] = [
     ("inline_ascii_response", "no"),
     ("ext_item_size", "512"),
     ("ext_item_age", "4294967295"),
@@ -126,6 +131,4 @@ const THE_REST: [(&str, &str); 28] = [
     ("proxy_enabled", "no"),
     ("proxy_uring_enabled", "no"),
     ("num_napi_ids", "0"),
-    ("memory_file", "(null)"),
-    ("client_flags_size", "4"),
 ];

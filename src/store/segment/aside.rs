@@ -11,7 +11,7 @@
 //! is received beyond a half. A segment counts as lent from the first loan on, though nobody may
 //! have missed it yet.
 
-use super::super::arena::SegmentId;
+use super::super::arena::{Location, SegmentId};
 use super::{Ordering, Queue, Space, State, lock};
 
 impl Space {
@@ -56,6 +56,11 @@ impl Space {
 
     pub(super) fn is_lent(&self, segment: SegmentId) -> bool {
         self.loans[segment as usize].load(Ordering::Acquire) > 0
+    }
+
+    /// Has who finds the file know that the entry at `at` fills the caller's segment.
+    pub(in crate::store) fn note_filled(&self, at: Location) {
+        self.arena.set_written(self.arena.segment_of(at), self.arena.segment_bytes());
     }
 
     /// Counts a segment that the caller has opened to fill it with what arrives.
