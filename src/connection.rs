@@ -134,7 +134,9 @@ impl Connection {
             let sent = self.stream.try_send(output, end).unwrap_or(0);
             worker.figures().counters.add(Count::BytesWritten, sent as u64);
             output.advance(sent);
-            self.output = output.take_rest(end);
+            if !output.is_sent(end) {
+                self.output = output.take_rest(end);
+            }
         }
         let woken = self.next == Next::Wait { woken: true };
         self.stop(stop, worker);
@@ -336,6 +338,9 @@ impl Connection {
 
     /// Sends what is left of earlier output.
     fn send(&mut self, worker: &Worker, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.output.is_empty() {
             let sent = ready!(self.stream.poll_send(task, &self.output))?;
             worker.figures().counters.add(Count::BytesWritten, sent as u64);

@@ -8,7 +8,7 @@ use super::number::{lenient_i64, lenient_u64, strict_exptime, strict_i32, strict
 use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
 };
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -127,10 +127,10 @@ pub fn lone_get(input: &[u8]) -> Option<(Retrieval, &[u8], &[u8])> {
 /// guess, say in what is not a request, is for the caller to bear.
 #[must_use]
 pub fn first_key(input: &[u8]) -> Option<&[u8]> {
-    let input = &input[..input.len().min(FIRST_KEY_BYTES_MAX)];
-    let key = Tokens::new(input).nth(1)?;
-    let end = key.iter().position(|&byte| byte == b'\r' || byte == b'\n');
-    Some(&key[..end.unwrap_or(key.len())])
+    let start = input.iter().take(COMMAND_BYTES_MAX).position(|&byte| byte == b' ')?;
+    let rest = input[start..].trim_ascii_start();
+    let rest = &rest[..rest.len().min(KEY_BYTES_MAX + 1)];
+    memchr3(b' ', b'\r', b'\n', rest).map(|end| &rest[..end])
 }
 
 /// A line less its end.
@@ -400,8 +400,8 @@ pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 const SHORTEST_LINE_BYTES: usize = 4;
 /// A 1 in each byte.
 const ONES: u128 = u128::MAX / 0xff;
-/// Input that [`first_key`] looks at: the longest command, a blank, the longest key.
-const FIRST_KEY_BYTES_MAX: usize = 16 + KEY_BYTES_MAX;
+/// The longest name of a command that a key follows, and a little.
+const COMMAND_BYTES_MAX: usize = 16;
 /// Blanks that a long retrieval may begin with.
 const LEADING_BLANKS_MAX: usize = 100;
 

@@ -639,8 +639,10 @@ impl Batch<'_> {
         assert!(!self.handle.has_draft, "one draft at a time");
         let Traits { flags, cas, .. } = traits;
         let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
-        // What would not fit an empty store is not worth emptying it for.
-        if shape.entry_bytes() > self.store().space.item_bytes_max() {
+        // What would not fit an empty store is not worth emptying it for. A fourth of a segment does.
+        let space = &self.store().space;
+        let is_large = shape.entry_bytes() > space.capacity() / 4;
+        if is_large && shape.entry_bytes() > space.item_bytes_max() {
             return Err(OutOfMemory);
         }
         let Handle { store, appender, counters, .. } = &mut *self.handle;

@@ -150,6 +150,7 @@ impl Foreground<'_> {
     /// Does a storing writer's part in keeping the reserve: clears a few times as many bytes as it
     /// stores, the more the fewer segments are free. Without eviction there is no reserve, for
     /// moving things about may not gain it.
+    #[inline]
     pub(super) fn contribute(&mut self, stored_bytes: usize) {
         let space = &self.store.space;
         let shortage = space.reserve().saturating_sub(space.spare()) as usize;

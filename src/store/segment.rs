@@ -347,6 +347,7 @@ impl Space {
     }
 
     /// Notes that the entries in so many bytes of the caller's open segment are published or dead.
+    #[inline]
     pub(super) fn note_used(&self, segment: SegmentId, used_bytes: usize) {
         // SAFETY: the caller has it open, and wrote the entries up to there.
         unsafe {
