@@ -235,6 +235,16 @@ fn a_smaller_limit_gives_room_back_to_the_file_system() {
     handle.batch(NOW).set_memory_bytes(MEMORY_BYTES).expect("less than before");
     assert!(allocated() < MEMORY_BYTES as u64 * 5 / 4, "{}", allocated());
     store.check();
+    // What was given back is not taken again before it is needed.
+    let before = everything(&mut handle, NOW);
+    let file = stop(store, handle, file.clone());
+    let store = open(&file, 4 * MEMORY_BYTES, NOW).expect("found");
+    assert!(allocated() < MEMORY_BYTES as u64 * 5 / 4, "{}", allocated());
+    let mut handle = store.register();
+    assert_eq!(everything(&mut handle, NOW), before);
+    (3000..4800).for_each(|number| drop(apply(&mut handle, NOW, &set(number, &[7; 1000], 0))));
+    assert_eq!(store.totals().evictions, 0);
+    store.check();
 }
 
 /// Whatever bit of a file is turned: no panic, no broken invariant, and nothing but what was once
