@@ -123,6 +123,37 @@ pub fn lone_get(input: &[u8]) -> Option<(Retrieval, &[u8], &[u8])> {
     is_plain.then_some((Retrieval { cas, touch: None }, key, &rest[end + 1..]))
 }
 
+/// A `set` at the start of `input` in its plainest form, and the length of its line. [`parse`] would
+/// say the same of it; this says it with one look at the bytes. `None` says nothing.
+#[must_use]
+pub fn plain_set(input: &[u8]) -> Option<(Storage<'_>, usize)> {
+    let rest = input.strip_prefix(b"set ")?;
+    let key_bytes = token_bytes(&rest[..rest.len().min(KEY_BYTES_MAX + 1)]);
+    let (key, rest) = rest.split_at(key_bytes);
+    let (flags, rest) = short_number(rest.strip_prefix(b" ")?, b' ')?;
+    let (exptime, rest) = short_number(rest, b' ')?;
+    let (value_bytes, rest) = short_number(rest, b'\r')?;
+    let rest = rest.strip_prefix(b"\n")?;
+    // What is not of one line is no key.
+    let is_plain = (1..=KEY_BYTES_MAX).contains(&key_bytes) && !key.contains(&b'\n');
+    let plain = Storage::plain(Mode::Set, key, usize::try_from(value_bytes).ok()?);
+    let exptime = exptime.into();
+    is_plain.then_some((Storage { flags, exptime, ..plain }, input.len() - rest.len()))
+}
+
+/// A number of a few digits, which ends with a byte of this kind, and what follows that.
+fn short_number(text: &[u8], end: u8) -> Option<(u32, &[u8])> {
+    let mut number = 0;
+    for (digits, &byte) in text.iter().enumerate().take(SHORT_NUMBER_DIGITS + 1) {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        if digit > 9 {
+            return (digits > 0 && byte == end).then(|| (number, &text[digits + 1..]));
+        }
+        number = number.wrapping_mul(10).wrapping_add(digit);
+    }
+    None
+}
+
 /// The key that the first request in `input` will probably ask for: what stands second. A wrong
 /// guess, say in what is not a request, is for the caller to bear.
 #[must_use]
@@ -178,6 +209,12 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// The line of a request that is to be answered.
+    #[must_use]
+    pub fn of(request: Request<'a>) -> Self {
+        Self::request(request, false)
+    }
+
     fn request(request: Request<'a>, quiet: bool) -> Self {
         Self { parsed: Parsed::Request(request, &[]), quiet }
     }
@@ -400,6 +437,8 @@ pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - VALUE_END.len();
 const SHORTEST_LINE_BYTES: usize = 4;
 /// A 1 in each byte.
 const ONES: u128 = u128::MAX / 0xff;
+/// As many as fit 32 bits whatever they are.
+const SHORT_NUMBER_DIGITS: usize = 9;
 /// The longest name of a command that a key follows, and a little.
 const COMMAND_BYTES_MAX: usize = 16;
 /// Blanks that a long retrieval may begin with.
@@ -443,6 +482,37 @@ mod tests {
         assert_eq!(refused("cas key 0 0 5 noreply\r\n"), (7, true));
         for length in ["-1", "+1", "x", "2147483646", "4294967296", "noreply"] {
             assert_eq!(refused(&format!("set key 0 0 {length} noreply\r\n")), (0, false));
+        }
+    }
+
+    #[test]
+    fn a_plain_set_is_what_it_is_to_the_parser() {
+        let key = "k".repeat(KEY_BYTES_MAX);
+        for (line, is_plain) in [
+            ("set key 0 0 100\r\n", true),
+            ("set k\te\u{e9}y 999999999 86400 0\r\n", true),
+            (&format!("set {key} 1 2 3\r\n"), true),
+            (&format!("set {key}k 1 2 3\r\n"), false),
+            ("set key 1000000000 0 1\r\n", false),
+            ("set key 0 -1 1\r\n", false),
+            ("set key 0 0 1\n", false),
+            ("set key 0 0 1 \r\n", false),
+            ("set key 0 0 1 noreply\r\n", false),
+            ("set  key 0 0 1\r\n", false),
+            ("set key 0  0 1\r\n", false),
+            ("set  0 0 1\r\n", false),
+            ("set key 0 0 \r\n", false),
+            ("set key 0 0 1\r", false),
+            ("set k\r\ney 0 0 1\r\n", false),
+            ("add key 0 0 1\r\n", false),
+        ] {
+            let plain = plain_set(line.as_bytes());
+            assert_eq!(plain.is_some(), is_plain, "{line:?}");
+            if let Some((storage, line_bytes)) = plain {
+                assert_eq!(line_bytes, line.len());
+                assert_eq!(parse(line.as_bytes()), Line::request(Request::Store(storage), false));
+                assert_eq!(plain_set(format!("{line}rest\n").as_bytes()), plain);
+            }
         }
     }
 

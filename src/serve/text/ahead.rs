@@ -27,9 +27,8 @@ impl<'s> Ahead<'s> {
         let first = start;
         for place in &mut self.0 {
             let Some(rest) = input.get(start..) else { break };
-            let Some(newline) = memchr(b'\n', &rest[scanned..]) else { break };
-            let line = &rest[..=scanned + newline];
-            let request = place.insert(Understood { start, line, meaning: text::parse(line) });
+            let Some((line, meaning)) = understand(rest, scanned) else { break };
+            let request = place.insert(Understood { start, line, meaning });
             start = start.saturating_add(line.len()).saturating_add(request.bytes_behind());
             scanned = 0;
             if start - first > AHEAD_BYTES_MAX {
@@ -73,6 +72,18 @@ impl<'s> Understood<'s> {
             _ => 0,
         }
     }
+}
+
+/// The line at the start of `input`, if it is there as a whole, and what it means.
+fn understand(input: &[u8], scanned: usize) -> Option<(&[u8], Line<'_>)> {
+    if scanned == 0
+        && let Some((storage, line_bytes)) = text::plain_set(input)
+    {
+        return Some((&input[..line_bytes], Line::of(Request::Store(storage))));
+    }
+    let newline = memchr(b'\n', &input[scanned..])?;
+    let line = &input[..=scanned + newline];
+    Some((line, text::parse(line)))
 }
 
 /// How much input is looked through ahead of its turn: as much as is surely still in the
