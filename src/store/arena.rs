@@ -328,8 +328,9 @@ pub(super) fn prefetch<T>(line: *const T) {
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Header, key and the value of most items.
-const PREFETCH_LINES: usize = 3;
+/// Header and key, and of most items the value or its greater part. With more, there are more lines
+/// of many items than a processor has under way at a time.
+const PREFETCH_LINES: usize = 2;
 
 /// Where the first entry of a segment lies.
 pub(super) const FIRST_ENTRY: usize = 64;
