@@ -314,7 +314,10 @@ fn connections_leave_nothing_behind() {
     for _ in 0..1000 {
         drop(Client::connect(&server));
     }
-    client.wait_until(|client| client.stat("stats", "total_connections") > 1000);
+    client.wait_until(|client| {
+        let welcomed = client.stat("stats", "total_connections");
+        welcomed + client.stat("stats", "rejected_connections") > 1000
+    });
     client.wait_until(|client| client.stat("stats", "curr_connections") == 1);
     let lines = client.stat_lines("stats conns");
     assert_eq!(lines.len(), 3 + 4, "a listener and this connection: {lines:?}");

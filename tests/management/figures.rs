@@ -100,6 +100,8 @@ fn a_reset_starts_over_what_memcacheds_does() {
 /// Has the server count whatever it can be made to count in no time.
 fn use_everything(server: &Server) {
     let mut client = Client::new(server);
+    // From now on memcached has room for small items, however large the others.
+    client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
     let value = "v".repeat(400_000);
     for number in 0..30 {
         client.send(format!("set item{number} 0 0 400000 noreply\r\n{value}\r\n"));
