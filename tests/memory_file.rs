@@ -102,7 +102,9 @@ fn a_full_disk_is_a_smaller_cache() {
     server.process().kill().expect("it runs");
     server.process().wait().expect("it ends");
     let server = Server::start(&script, &flags);
-    assert_eq!(figure(&server, "curr_items "), items);
+    // The housekeeper may have made room for more after it was asked.
+    let found = figure(&server, "curr_items ");
+    assert!((items - 3..=items).contains(&found), "{found} of {items}");
 }
 
 /// What a server says that does not start.
