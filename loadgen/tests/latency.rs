@@ -2,7 +2,9 @@
 //! told, and the latencies that are found must be those, in percentiles and on average.
 //!
 //! Noise only ever adds to a latency. So nothing may come back shorter, in any run, and of a few runs
-//! one must be as quiet as the bound asks; a mistake in the measuring would be in all of them.
+//! one must be as quiet as the bound asks; a mistake in the measuring would be in all of them. How
+//! much longer is a question to a quiet machine: `make test-long` asks for 2 %, and `make test`, which
+//! must tell a mistake from a busy machine, for as much as no such mistake would stay under.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,11 +34,12 @@ fn millis(found: &Value, figure: &str) -> f64 {
     found["latency"][figure].as_f64().unwrap() / 1e3
 }
 
-/// The figures, in milliseconds, come back within two in a hundred, besides what the same load finds
-/// of a server without delays.
+/// The figures, in milliseconds, come back no shorter than by two in a hundred and no longer than
+/// allowed, besides what the same load finds of a server without delays.
 #[track_caller]
 fn assert_comes_back(server_args: &str, load: &str, figures: &[(&str, f64)]) {
     let _alone = ONE_AT_A_TIME.lock();
+    let longest = 1.0 + allowed_excess_percent() / 100.0;
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
         let base = found("", load);
@@ -49,7 +52,7 @@ fn assert_comes_back(server_args: &str, load: &str, figures: &[(&str, f64)]) {
             assert!(millis(&late, name) > expected * 0.98, "{name}: {last}");
             (millis(&late, name) - millis(&base, name)) / expected
         });
-        if ratios.fold(0.0, f64::max) < 1.02 {
+        if ratios.fold(0.0, f64::max) < longest {
             return;
         }
     }
@@ -113,6 +116,13 @@ fn a_stall_counts_once_for_each_connection_in_a_closed_loop() {
     assert!(closed["requests"].as_u64() > Some(7000), "{closed}");
     assert!(millis(&closed, "p99_us") < 50.0, "{closed}");
     assert!((99.0..).contains(&millis(&closed, "max_us")), "{closed}");
+}
+
+/// An open loop that counted from the send would lose four fifths of what a stall costs, and the
+/// delays of one distribution are far from those of another.
+fn allowed_excess_percent() -> f64 {
+    let told = std::env::var("LARDER_LATENCY_EXCESS_PERCENT").ok();
+    told.map_or(25.0, |percent| percent.parse().expect("a percentage"))
 }
 
 const SEED: u64 = 7;
