@@ -25,6 +25,7 @@
 //! for each segment that is cleared, whole. What was found may have changed by then, which
 //! [`Space::start_clearing`] notices.
 
+mod ahead;
 mod aside;
 mod restore;
 
@@ -75,6 +76,8 @@ struct Pool {
     cold: Vec<SegmentId>,
     /// From this one on, segments were never used.
     fresh: SegmentId,
+    /// From this one on, the system has given no pages yet.
+    touched: SegmentId,
     /// The segments in use by the order in which they are to be evicted.
     queues: Queues,
     segments: Box<[Segment]>,
@@ -167,6 +170,7 @@ impl Space {
             warm: Vec::new(),
             cold: Vec::new(),
             fresh: 0,
+            touched: 0,
             queues: Queues::default(),
             segments: (0..segments).map(|_| Segment::FREE).collect(),
             in_use: 0,
@@ -285,26 +289,6 @@ impl Space {
     /// How many segments should be free ahead of need.
     pub(super) fn reserve(&self) -> u32 {
         self.reserve.load(Ordering::Relaxed)
-    }
-
-    /// Whether the segments that will be used for the first time next have no pages yet. For the
-    /// system may take milliseconds to give a huge page, whoever stores must not be the first to
-    /// touch it.
-    pub(super) fn wants_pages(&self) -> bool {
-        let fresh = self.fresh.load(Ordering::Relaxed);
-        let ahead = u32::try_from(POPULATED_BYTES >> self.arena.segment_bytes().ilog2());
-        let wanted = fresh + ahead.expect("small");
-        fresh > 0 && self.populated.load(Ordering::Relaxed) < wanted.min(self.segments_allowed())
-    }
-
-    /// Populates the next segment that [wants](Space::wants_pages) pages. One thread at a time
-    /// does so.
-    pub(super) fn populate_next(&self) {
-        let next = self.populated.load(Ordering::Relaxed).max(self.fresh.load(Ordering::Relaxed));
-        if next < self.segments_allowed() {
-            self.arena.populate(next);
-        }
-        self.populated.store(next + 1, Ordering::Relaxed);
     }
 
     /// How many segments are free, or will be when their readers have gone. Costs no lock.
@@ -641,8 +625,7 @@ impl Space {
         if segment == self.arena.segments() {
             return None;
         }
-        let was_released = segment != pool.fresh;
-        if (was_released || self.arena.is_kept()) && !self.arena.prepare(segment) {
+        if !self.arena.prepare(segment) {
             // Nowhere to write to: until the limit is set anew, what there is must do.
             let taken_bytes = pool.in_use as usize * self.arena.segment_bytes()
                 + self.other_bytes.load(Ordering::Relaxed);
@@ -650,6 +633,7 @@ impl Space {
             return None;
         }
         if pool.cold.pop().is_none() {
+            self.note_touched(pool, segment);
             pool.fresh += 1;
             self.fresh.store(pool.fresh, Ordering::Release);
         }
@@ -658,6 +642,7 @@ impl Space {
 
     /// Gives back the pages of free segments that the limit has no room for any more.
     fn release_beyond_limit(&self, pool: &mut Pool) {
+        self.release_ahead(pool);
         while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
             let Some(segment) = pool.warm.pop() else { break };
             // SAFETY: a free segment has no readers and no writer, and it is not free to others
@@ -796,9 +781,6 @@ pub(super) const GROWTH_MAX: usize = 16;
 
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
-
-/// So much memory is populated ahead of its first use: some huge pages.
-const POPULATED_BYTES: usize = 8 << 20;
 
 /// By how much a limit that shrinks is lowered at a time.
 const LIMIT_STEP_SEGMENTS: usize = 4;
