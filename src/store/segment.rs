@@ -99,8 +99,9 @@ struct Segment {
     opened: u64,
 }
 
-/// What anyone may read of a segment, without the lock.
-#[derive(Debug)]
+/// What anyone may read of a segment, without the lock. All zeros until the segment is used for the
+/// first time: memory for sixteen times the limit is not to be touched before.
+#[derive(Debug, Default)]
 struct Gauge {
     /// Bytes of entries that are not known to be dead. All of an open segment, so that what is
     /// written to it need not be counted one by one.
@@ -635,6 +636,7 @@ impl Space {
         if pool.cold.pop().is_none() {
             self.note_touched(pool, segment);
             pool.fresh += 1;
+            self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
             self.fresh.store(pool.fresh, Ordering::Release);
         }
         Some(segment)
@@ -752,17 +754,6 @@ impl Space {
                 assert_eq!(label, Some(Label { opened, rank, is_main: queue == Queue::Main }));
                 assert_eq!(progress.0, used_bytes as usize);
             }
-        }
-    }
-}
-
-impl Default for Gauge {
-    fn default() -> Self {
-        Self {
-            live_bytes: AtomicU32::new(0),
-            used_bytes: AtomicU32::new(0),
-            first_expiry: AtomicU32::new(NEVER),
-            queue: AtomicU32::new(0),
         }
     }
 }
