@@ -322,9 +322,7 @@ impl<'i> Locked<'i> {
     /// A slot without an item for the hash, and how the table grew if it had to.
     pub(super) fn vacancy(&self, hash: Hash) -> (Slot<'i>, Option<Growth>) {
         let table = self.shard.load(self.guard);
-        if let Some(slot) =
-            vacancy_in(table, hash.tag()).or_else(|| make_way(table, hash.tag()))
-        {
+        if let Some(slot) = vacancy_in(table, hash.tag()).or_else(|| make_way(table, hash.tag())) {
             return (Slot(slot), None);
         }
         let growth = self.grow(hash);

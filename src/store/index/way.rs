@@ -49,11 +49,7 @@ pub(super) fn make_way(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
 }
 
 /// Moves an item of each bucket on the way to the last step to the next, the last first.
-fn move_along<'t>(
-    table: &'t [Bucket],
-    steps: &[Step],
-    mut place: &'t AtomicU64,
-) -> &'t AtomicU64 {
+fn move_along<'t>(table: &'t [Bucket], steps: &[Step], mut place: &'t AtomicU64) -> &'t AtomicU64 {
     let mut step = steps.last();
     while let Some((from, slot)) = step.and_then(|step| step.from) {
         let left = &table[steps[from].bucket].0[slot];
@@ -120,9 +116,8 @@ mod tests {
     fn is_found(table: &[Bucket], value: u64) -> bool {
         let tag = value >> TAG_SHIFT;
         let mut window = window(table.len(), home(table.len(), tag), 0);
-        window.any(|bucket| {
-            table[bucket].0.iter().any(|slot| slot.load(Ordering::Relaxed) == value)
-        })
+        window
+            .any(|bucket| table[bucket].0.iter().any(|slot| slot.load(Ordering::Relaxed) == value))
     }
 
     #[test]
