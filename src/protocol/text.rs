@@ -9,6 +9,7 @@ use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
 };
 use memchr::{memchr, memchr2, memchr3};
+use std::slice;
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -194,8 +195,17 @@ impl<'a> Tokens<'a> {
 impl<'a> Iterator for Tokens<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         let mut text = self.rest;
+        // What is of one letter, as most flags of the meta commands are, is known at a glance.
+        if let [b' ', token, rest @ ..] = text
+            && *token != b' '
+            && matches!(rest, [] | [b' ', ..])
+        {
+            self.rest = rest;
+            return Some(slice::from_ref(token));
+        }
         while let [b' ', rest @ ..] = text {
             text = rest;
         }
