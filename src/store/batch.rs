@@ -1,5 +1,5 @@
-//! One thread's way into the store: its handle, the batches that it works in, and the drafts of what
-//! it stores.
+//! One thread's way into the store: its handle, the batches that it works in, and the drafts of
+//! what it stores.
 
 use super::append::{Allocation, Appender};
 use super::change::{Change, Unexpected};
@@ -219,7 +219,8 @@ impl Batch<'_> {
         self.assert_no_draft();
         let Traits { flags, cas, .. } = traits;
         let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
-        // What would not fit an empty store is not worth emptying it for. A fourth of a segment does.
+        // What would not fit an empty store is not worth emptying it for. A fourth of a segment
+        // does.
         let space = &self.store().space;
         let is_large = shape.entry_bytes() > space.capacity() / 4;
         if is_large && shape.entry_bytes() > space.item_bytes_max() {

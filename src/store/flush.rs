@@ -1,5 +1,5 @@
-//! Flushes: everything that was published before a moment dies at once, untouched where it lies. The
-//! moment is a version, so that whatever is published is on one side of it.
+//! Flushes: everything that was published before a moment dies at once, untouched where it lies.
+//! The moment is a version, so that whatever is published is on one side of it.
 
 use super::{Batch, Store};
 use crate::clock::Seconds;

@@ -11,14 +11,15 @@
 //! ```
 //!
 //! What no item takes is left to ghosts: a table is a third empty on average, so they cost nothing,
-//! and whoever stores a key finds its ghost in the bucket that it must look at anyway. An item takes
-//! the place of a ghost, the oldest one in sight first.
+//! and whoever stores a key finds its ghost in the bucket that it must look at anyway. An item
+//! takes the place of a ghost, the oldest one in sight first.
 //!
 //! # Reader
 //!
 //! Loads the table's pointer, then the slots of four buckets at most: nine of ten items lie in the
-//! first. Where the tag agrees it compares the whole key. It writes nothing, but that a hit counts the slot's frequency up, three times at most: a key
-//! that everybody asks for is soon written by nobody.
+//! first. Where the tag agrees it compares the whole key. It writes nothing, but that a hit counts
+//! the slot's frequency up, three times at most: a key that everybody asks for is soon written by
+//! nobody.
 //!
 //! # Writer
 //!
@@ -31,9 +32,9 @@
 //! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
 //! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
 //! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full: 11.8 bytes an
-//! item on average (simulated with random tags and 3000 items a shard, with 88 of 100 in their home
-//! bucket).
+//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full:
+//! 11.8 bytes an item on average (simulated with random tags and 3000 items a shard, with 88 of 100
+//! in their home bucket).
 //!
 //! # Why a reader cannot see a torn item
 //!
@@ -438,8 +439,8 @@ fn find_slot<'g, T>(
 }
 
 /// A slot without an item, empty or the oldest ghost: in the first bucket of the window that has
-/// some to spare, so that most items are found where they are looked for first; else in the one that
-/// has the most, which is what keeps tables full before they must grow.
+/// some to spare, so that most items are found where they are looked for first; else in the one
+/// that has the most, which is what keeps tables full before they must grow.
 fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
     let is_vacant = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) & LIVE == 0;
     let mut emptiest: Option<(&Bucket, usize)> = None;

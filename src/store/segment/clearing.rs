@@ -1,8 +1,8 @@
 //! Which segment to clear or to sweep, and the way through it from entry to entry.
 //!
 //! The order of eviction is `policy.rs`'s. Which segment has the most dead bytes, or items whose
-//! time is over, is found by reading the gauges of all, without the lock: that is a look at 16 bytes
-//! for each segment that is cleared, whole. What was found may have changed by then, which
+//! time is over, is found by reading the gauges of all, without the lock: that is a look at 16
+//! bytes for each segment that is cleared, whole. What was found may have changed by then, which
 //! [`Space::start_clearing`] notices.
 
 use super::super::arena::{FIRST_ENTRY, SegmentId};
