@@ -1,7 +1,7 @@
 //! Walking over everything that is stored, piece by piece, in as many batches as it takes.
 //!
-//! A piece is a shard of the index: some hundreds of items, looked at as a reader does, without its
-//! lock. Shards neither come nor go, so a number is all that must be kept between two pieces, and an
+//! A piece is a shard of the index: some hundreds of items, noted under its lock and looked at
+//! without. Shards neither come nor go, so a number is all that must be kept between two pieces, and an
 //! item that is there from the beginning of a walk to its end is met exactly once.
 
 use super::item::Item;
@@ -39,7 +39,7 @@ impl Batch<'_> {
             let is_gone = !self.store().is_live(&item, self.now)
                 && self.change().drop_dead(self.store().index.hash(item.key()), item);
             if is_gone {
-                let counters = &self.handle.counters;
+                let counters = self.change().counters;
                 counters.reclaimed.add(1);
                 counters.expired_unfetched.add(u64::from(!item.is_fetched()));
                 swept.reclaimed += 1;

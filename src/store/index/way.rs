@@ -9,7 +9,8 @@
 //! (Whoever looks through a whole table must hold the lock: there, "later" may be before.)
 
 use super::super::tables::Bucket;
-use super::{EMPTY, TAG_SHIFT, WINDOW_BUCKETS, home, vacant, window};
+use super::slot::{EMPTY, TAG_SHIFT};
+use super::{WINDOW_BUCKETS, home, vacant, window};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A bucket that room is looked for in.
@@ -76,7 +77,8 @@ const STEPS_MAX: usize = 4 * WINDOW_BUCKETS - 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::index::{LIVE, TAG_BITS, vacancy_in};
+    use crate::store::index::slot::LIVE;
+    use crate::store::index::{TAG_BITS, vacancy_in};
     use std::collections::BTreeSet;
 
     /// Whoever looks through the windows in order finds everything, after each insertion.
