@@ -196,7 +196,10 @@ impl Config {
             tuning: tuning(args, suboptions.shown),
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
-            buffer_bytes_max: buffer_bytes_max(memory_bytes, item_bytes_max),
+            buffer_bytes_max: suboptions
+                .buffer_bytes_max
+                .unwrap_or_else(|| (memory_bytes / 4).max(BUFFER_BYTES_MAX_LEAST))
+                .max(2 * item_bytes_max),
             lent_bytes_min: LENT_BYTES_MIN,
         };
         config.check();
@@ -436,11 +439,6 @@ fn requests_per_turn(typed: Option<&str>) -> Result<usize, Failure> {
     positive(typed, REQUESTS_PER_TURN_DEFAULT, REQUESTS_COMPLAINT)
 }
 
-/// A quarter of what items may take, but enough for a handful of large values.
-fn buffer_bytes_max(memory_bytes: usize, item_bytes_max: usize) -> usize {
-    (memory_bytes / 4).max(BUFFER_BYTES_MAX_LEAST).max(2 * item_bytes_max)
-}
-
 fn threads_default() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -460,6 +458,7 @@ const UNIX_MODE_MAX: u32 = 0o777;
 const REQUESTS_PER_TURN_DEFAULT: usize = 20;
 const INPUT_BUFFER_BYTES: usize = 64 * KIB;
 const OUTPUT_LIMIT_BYTES: usize = 256 * KIB;
+/// Where a quarter of what items may take is less, and nothing else was said.
 const BUFFER_BYTES_MAX_LEAST: usize = 64 * MIB;
 const LENT_BYTES_MIN: usize = 64 * KIB;
 const PREFIX_DELIMITER_DEFAULT: u8 = b':';

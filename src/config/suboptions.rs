@@ -4,8 +4,8 @@
 //! accepted where memcached accepts them, since they stand in unit files everywhere, and handed
 //! back so that the log can name them. What would change what clients see is refused instead.
 
-use super::KIB;
 use super::shown::{Shown, shown};
+use super::{KIB, MIB};
 use crate::failure::Failure;
 
 /// What the lists say.
@@ -21,6 +21,8 @@ pub(super) struct Suboptions {
     pub(super) crawl: bool,
     /// How many bytes of lines may wait for a client that watches.
     pub(super) watcher_buffer_bytes: usize,
+    /// How many bytes the buffers of all connections may take, if that was said.
+    pub(super) buffer_bytes_max: Option<usize>,
     /// The names of the options that have no effect, in their order.
     pub(super) without_effect: Vec<String>,
     /// What they set all the same, as it is to be shown.
@@ -39,6 +41,7 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         track_sizes: false,
         crawl: true,
         watcher_buffer_bytes: WATCHER_BUFFER_KIB_DEFAULT * KIB,
+        buffer_bytes_max: None,
         without_effect: Vec::new(),
         shown: Vec::new(),
     };
@@ -68,6 +71,11 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
             }
             "idle_timeout" => {
                 read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
+            }
+            "read_buf_mem_limit" => {
+                let mib = value.and_then(|value| value.parse::<usize>().ok());
+                read.buffer_bytes_max = mib.filter(|mib| *mib > 0).map(|mib| mib * MIB);
+                read.shown.extend(shown(name, value));
             }
             name => {
                 if name == "no_modern" {
@@ -251,6 +259,13 @@ mod tests {
         assert!(read.track_sizes && !read.crawl && read.without_effect.is_empty());
         assert_eq!(read.watcher_buffer_bytes, 64 * KIB);
         assert!(check("no_lru_crawler,lru_crawler").unwrap().crawl);
+    }
+
+    #[test]
+    fn the_limit_of_buffers_can_be_chosen() {
+        let read = check("read_buf_mem_limit=3").unwrap();
+        assert_eq!((read.buffer_bytes_max, read.without_effect.len()), (Some(3 * MIB), 0));
+        assert_eq!(check("read_buf_mem_limit=0").unwrap().buffer_bytes_max, None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Housekeeper {
     counters: Arc<Counters>,
     /// When segments were last looked through for those to be swept.
     looked_at: Seconds,
+    /// When the whole limit was last tried for.
+    retried_at: Seconds,
     due: Vec<SegmentId>,
     sweep: Option<Sweep>,
 }
@@ -58,7 +60,7 @@ struct Horizon([(u64, Seconds); 33]);
 impl Housekeeper {
     pub(super) fn new(store: Arc<Store>, counters: Arc<Counters>) -> Self {
         let reader = store.index.register();
-        Self { store, reader, counters, looked_at: 0, due: Vec::new(), sweep: None }
+        Self { store, reader, counters, looked_at: 0, retried_at: 0, due: Vec::new(), sweep: None }
     }
 
     /// Does some of what there is to do at this moment.
@@ -67,6 +69,10 @@ impl Housekeeper {
         store.flush_if_due(now);
         if let Some(file) = &store.file {
             file.note_time(now);
+            if now.saturating_sub(self.retried_at) >= RETRY_SECONDS {
+                self.retried_at = now;
+                store.space.retry_limit();
+            }
         }
         let mut guard = self.reader.pin();
         let counters = &self.counters;
@@ -196,6 +202,9 @@ impl Horizon {
 
 /// What one step passes over: some hundreds of small items, some tens of microseconds.
 const STEP_BYTES: usize = 16 << 10;
+
+/// A file system that was full may have room again.
+const RETRY_SECONDS: Seconds = 60;
 
 /// A segment is swept when one byte in so many is over.
 const SWEPT_PART: usize = 16;

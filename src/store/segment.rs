@@ -342,7 +342,7 @@ impl Space {
             return None;
         }
         if !self.arena.prepare(segment) {
-            // Nowhere to write to: until the limit is set anew, what there is must do.
+            // Nowhere to write to: until the limit is tried for again, what there is must do.
             let taken_bytes = pool.in_use as usize * self.arena.segment_bytes()
                 + self.other_bytes.load(Ordering::Relaxed);
             self.present_bytes.fetch_min(taken_bytes, Ordering::Relaxed);

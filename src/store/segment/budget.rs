@@ -59,6 +59,12 @@ impl Space {
         true
     }
 
+    /// Has the limit that was set hold, though a file system had no room for it a while ago: it may
+    /// have now. Who stores next will find out.
+    pub(in crate::store) fn retry_limit(&self) {
+        self.present_bytes.fetch_max(self.memory_bytes(), Ordering::Relaxed);
+    }
+
     /// Tells the budget that the index now takes `bytes_added` more and `bytes_removed` less.
     pub(in crate::store) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
         self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
@@ -127,3 +133,22 @@ pub(in crate::store) const SEGMENTS_MIN: u32 = 4;
 
 /// By how much a limit that shrinks is lowered at a time.
 const LIMIT_STEP_SEGMENTS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::arena::Arena;
+
+    #[test]
+    fn a_limit_that_a_full_disk_lowered_is_tried_again() {
+        let arena = Arena::new(64, 12).expect("mapped");
+        let space = Space::new(arena, 32 << 12, 0);
+        space.present_bytes.store(10 << 12, Ordering::Relaxed);
+        assert_eq!(space.segments_allowed(), 10);
+        space.retry_limit();
+        assert_eq!(space.segments_allowed(), 32);
+        space.present_bytes.store(40 << 12, Ordering::Relaxed);
+        space.retry_limit();
+        assert_eq!(space.segments_allowed(), 40, "one that shrinks goes on shrinking");
+    }
+}
