@@ -5,21 +5,17 @@
 //!
 //! `LARDER_CRASH_KILLS` says how often (`make test-long`: some hundreds of times).
 
-#[path = "support/mod.rs"]
 mod support;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scratch::Scratch;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use support::{Random, Server, larder};
+use support::{Random, Scratch, Server, larder};
 
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
@@ -62,7 +58,7 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
     let mut server = Server::start(&larder(), flags);
     for round in 0..=kills {
         let is_last = round == kills;
-        write_until(&mut writers, &mut server, random.below(4000) as u64, is_last);
+        write_until(&mut writers, &mut server, random.below(4000), is_last);
         if round % 3 == 0 {
             start_in_vain(flags, random.below(3000));
         }
