@@ -23,7 +23,7 @@ fn found(output: &Output, code: i32) -> Value {
 /// The lie ends the run by its name; counted, it does not.
 #[track_caller]
 fn assert_caught(script: Script, kind: &str, words: &str) {
-    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3 --timeout 0.3";
+    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3";
     let output = loadgen(script, load);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
@@ -98,13 +98,14 @@ fn another_keys_answer_is_caught() {
 #[test]
 fn a_reply_that_never_comes_is_counted_as_a_timeout() {
     let drop_one = |get, answer: &mut Answer| answer.dropped = get == 500;
-    let load = "--preload --keys 20 --requests 2000 --connections 3 --timeout 0.3";
+    // Longer than a busy machine keeps an honest answer.
+    let load = "--preload --keys 20 --requests 2000 --connections 3 --timeout 3";
     let report = found(&loadgen(drop_one, load), 0);
     assert_eq!(report["timeouts"], 1, "{report}");
-    let alone = "--preload --keys 20 --requests 700 --connections 1 --timeout 0.3";
+    let alone = "--preload --keys 20 --requests 700 --connections 1 --timeout 3";
     let report = found(&loadgen(drop_one, alone), 0);
     assert_eq!((&report["timeouts"], &report["reconnects"]), (&1.into(), &1.into()), "{report}");
-    let broken = loadgen(drop_one, &format!("{load} --assert failures==0 --assert p50<1s"));
+    let broken = loadgen(drop_one, &format!("{load} --assert failures==0 --assert p50<2s"));
     assert_eq!(broken.status.code(), Some(4));
     let stderr = String::from_utf8_lossy(&broken.stderr);
     assert!(stderr.contains("not failures==0: 1") && !stderr.contains("p50"), "{stderr}");
