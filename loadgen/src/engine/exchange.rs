@@ -135,6 +135,9 @@ impl Exchange<'_> {
     }
 
     fn misses(&mut self, owed: &mut Owed, count: usize) {
+        if count == 0 {
+            return;
+        }
         self.sample.counters.misses += count as u64;
         for key in owed.keys.drain(..count) {
             if self.plan.workload.cache_aside {
