@@ -60,8 +60,13 @@ fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let compared = compare::compare(args)?;
     let output = &args.run.output;
+    output.try_files()?;
+    let compared = compare::compare(args)?;
+    load::write(output.report.as_deref(), |file| {
+        let page = comparison::page(&compared, &output.title, &load::command_line());
+        file.write_all(page.as_bytes())
+    })?;
     match output.json {
         true => writeln!(io::stdout(), "{:#}", serde_json::json!(compared.figures))?,
         false => write!(io::stdout(), "{}", Table(&compared.figures))?,
@@ -69,10 +74,6 @@ fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     for warning in compared.warnings() {
         eprintln!("warning: {warning}");
     }
-    load::write(output.report.as_deref(), |file| {
-        let page = comparison::page(&compared, &output.title, &load::command_line());
-        file.write_all(page.as_bytes())
-    })?;
     Ok(ExitCode::SUCCESS)
 }
 

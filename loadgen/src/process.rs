@@ -14,6 +14,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::clock;
+use crate::engine::error::named;
 
 /// The environment variable by which memcached is told to write down its ports; larder and the null
 /// server follow it.
@@ -49,9 +50,7 @@ impl Server {
             Some(cores) => on_cores(cores, || command.spawn())?,
             None => command.spawn(),
         };
-        let name = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", program.display()))
-        };
+        let name = |error| named(program.display(), &error);
         let mut child = spawned.map_err(name)?;
         let address = match port_file.wait(&mut child) {
             Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),

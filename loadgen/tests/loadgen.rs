@@ -167,6 +167,36 @@ fn the_man_page_and_completions_are_there() {
 }
 
 #[test]
+fn what_cannot_be_is_named_before_the_run() {
+    let server = null_server();
+    let folder = std::env::temp_dir().join(format!("loadgen-none-{}", std::process::id()));
+    let nowhere = folder.join("file").to_str().unwrap().to_owned();
+    for option in ["--report", "--log", "--hgrm"] {
+        // Longer than anyone would wait for a typing error.
+        let args = ["--values", "constant", "--seconds", "86400", option, &nowhere];
+        assert_fails(&loadgen(server.address, &args), &format!("{nowhere}: No such file"));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let output = command.args(["--server", &nowhere]).output().unwrap();
+    assert_fails(&output, &format!("{nowhere}: No such file"));
+}
+
+#[test]
+fn files_are_there_even_when_nobody_reads_the_summary() {
+    let server = null_server();
+    let report = std::env::temp_dir().join(format!("loadgen-unread-{}.html", std::process::id()));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--server", &server.address.to_string(), "--values", "constant"]);
+    command.args(["--requests", "100", "--report"]).arg(&report).stdout(writer);
+    command.output().unwrap();
+    let page = std::fs::read_to_string(&report).unwrap();
+    std::fs::remove_file(&report).unwrap();
+    assert!(page.contains("Latency by percentile"));
+}
+
+#[test]
 fn nobody_left_to_read_is_no_reason_to_panic() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     let (reader, writer) = std::io::pipe().unwrap();

@@ -21,7 +21,7 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::error::Error;
+use crate::engine::error::{Error, named};
 use crate::engine::exchange::Exchange;
 use crate::engine::limit::{Budget, Limit};
 use crate::engine::link::{Failure, Link};
@@ -78,6 +78,7 @@ impl Client {
                     let token = Token(session * plan.servers.len() + server);
                     let owed = Owed::with_capacity(plan.pipeline * plan.servers.len(), keys_max);
                     Link::open(address.endpoint(), poll.registry(), token, owed)
+                        .map_err(|error| named(address, &error))
                 };
                 let links = plan.servers.iter().enumerate().map(open).collect::<io::Result<_>>()?;
                 Ok(Session::new(links, keys_max))
