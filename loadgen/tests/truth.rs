@@ -110,3 +110,23 @@ fn a_reply_that_never_comes_is_counted_as_a_timeout() {
     let stderr = String::from_utf8_lossy(&broken.stderr);
     assert!(stderr.contains("not failures==0: 1") && !stderr.contains("p50"), "{stderr}");
 }
+
+#[test]
+fn what_waits_for_a_closed_connection_is_not_the_load_generators_fault() {
+    let hang_up = |get, answer: &mut Answer| answer.closed = get == 1;
+    let load = "--preload --keys 20 --requests 150 --connections 1 --pipeline 4 --rate 1000";
+    let mut last = Value::Null;
+    // A hundred requests are due before the connection is tried again.
+    for _ in 0..ATTEMPTS {
+        last = found(&loadgen(hang_up, load), 0);
+        assert_eq!(last["reconnects"], 1, "{last}");
+        let [latency, late] = ["latency", "sent_late"].map(|of| last[of]["max_us"].as_f64());
+        if latency > Some(90_000.0) && late < Some(50_000.0) {
+            return;
+        }
+    }
+    panic!("{last}");
+}
+
+/// Of which one must be undisturbed by what else the machine does.
+const ATTEMPTS: u32 = 10;

@@ -377,6 +377,8 @@ impl Client {
         sample.counters.lost += owed;
         link.close(now);
         session.follow_ups.clear();
+        // What waits for the connection does so through no fault of this program.
+        session.full = true;
         if session.queued {
             session.queued = false;
             self.ready.retain(|&ready| ready != index);
