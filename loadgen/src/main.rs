@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Some(Command::Synthesise(args)) => write_trace(args),
         Some(Command::Merge(args)) => merge(args),
         Some(Command::Compare(args)) => compare(args),
-        Some(Command::Man) => write_man_page(),
+        Some(Command::Man { command }) => write_man_page(command.as_deref()),
         Some(Command::Completions { shell }) => write_completions(*shell),
     };
     done.unwrap_or_else(|error| failed(error.as_ref()))
@@ -84,7 +84,14 @@ fn write_completions(shell: Shell) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_man_page() -> Result<ExitCode, Box<dyn Error>> {
-    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+/// Of the program, or of one of its commands.
+fn write_man_page(command: Option<&str>) -> Result<ExitCode, Box<dyn Error>> {
+    let mut page = Cli::command().disable_help_subcommand(true);
+    page.build();
+    if let Some(command) = command {
+        let found = page.find_subcommand(command);
+        page = found.ok_or_else(|| format!("there is no command `{command}`"))?.clone();
+    }
+    clap_mangen::Man::new(page).render(&mut io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -159,7 +159,16 @@ fn the_man_page_and_completions_are_there() {
         assert!(output.status.success());
         texts(&output).0
     };
-    assert!(print(&["man"]).contains(".TH loadgen 1"));
+    let page = print(&["man"]);
+    assert!(page.contains(".TH loadgen 1"));
+    // Every page that is referred to is there.
+    let referred: Vec<_> = page.split("\nloadgen\\-").skip(1).collect();
+    for rest in &referred {
+        let command = rest.split('(').next().unwrap();
+        let name = format!(".TH loadgen-{command} 1");
+        assert!(print(&["man", command]).contains(&name), "{name}");
+    }
+    assert_eq!(referred.len(), 5);
     for shell in ["bash", "zsh", "fish"] {
         assert!(print(&["completions", shell]).contains("find-slo"), "{shell}");
     }

@@ -46,8 +46,11 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Add up the findings of several machines
     Merge(MergeArgs),
-    /// Print the man page
-    Man,
+    /// Print the man page, or that of a command
+    Man {
+        /// Which; the program's own where none is named
+        command: Option<String>,
+    },
     /// Print a shell's completions
     Completions {
         /// For which shell
