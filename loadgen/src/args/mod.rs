@@ -283,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_no_server_takes_is_refused() {
+        let plan =
+            |bytes| Cli::try_parse_from(["loadgen", "--key-bytes", bytes]).unwrap().run.plan();
+        assert!(plan("250").is_ok() && plan("uniform:1,300").is_ok());
+        assert_eq!(plan("251").unwrap_err(), "a key has 250 bytes at most");
+    }
+
+    #[test]
     fn requests_stand_in_for_seconds() {
         let limit = |args: &[&str]| Cli::try_parse_from(args).map(|cli| cli.run.limit());
         assert_eq!(limit(&["loadgen"]).unwrap(), Limit::Time(Duration::from_secs(10)));

@@ -30,11 +30,10 @@ pub(super) fn reply(input: &[u8]) -> Result<Parsed<'_>, Malformed> {
         b"NOT_FOUND" => Reply::NotFound,
         b"DELETED" => Reply::Deleted,
         b"TOUCHED" => Reply::Touched,
-        b"ERROR" => Reply::Error(line),
-        _ if line.starts_with(b"SERVER_ERROR") || line.starts_with(b"CLIENT_ERROR") => {
-            Reply::Error(line)
-        }
-        _ => Reply::Number(number(line)?),
+        _ => match line.split(|&byte| byte == b' ').next().unwrap_or_default() {
+            b"ERROR" | b"SERVER_ERROR" | b"CLIENT_ERROR" => Reply::Error(line),
+            _ => Reply::Number(number(line)?),
+        },
     };
     Ok(Some((reply, bytes)))
 }
