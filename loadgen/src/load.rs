@@ -23,6 +23,7 @@ use crate::measure::report::Report;
 use crate::output::plain::Plain;
 use crate::output::progress::Progress;
 use crate::output::{hgrm, html, json, log};
+use crate::process::raise_file_limit;
 use crate::slo::{self, Objective};
 
 /// All that is known of a run.
@@ -49,6 +50,7 @@ pub struct Outcome {
 /// When the run cannot be made; a run whose findings are not as they must be is told in the code.
 pub fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
     args.output.try_files()?;
+    raise_file_limit()?;
     let plan = Arc::new(args.plan()?);
     plan.servers.iter().for_each(debug_build::warn);
     if args.preload {

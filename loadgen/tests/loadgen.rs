@@ -206,6 +206,17 @@ fn files_are_there_even_when_nobody_reads_the_summary() {
 }
 
 #[test]
+fn as_many_connections_as_the_system_allows_are_opened() {
+    let server = null_server();
+    let address = server.address.to_string();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")]);
+    command.args(["--server", &address, "--values", "constant", "--connections", "100"]);
+    let output = command.args(["--requests", "500"]).output().unwrap();
+    assert_succeeds(&output, "keys found     500 of 500 (100.00 %)");
+}
+
+#[test]
 fn nobody_left_to_read_is_no_reason_to_panic() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     let (reader, writer) = std::io::pipe().unwrap();
