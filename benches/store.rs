@@ -3,9 +3,9 @@
 //!
 //! Some things are no mean but a maximum, which criterion does not measure, and are printed: the
 //! longest pauses of a single store while the index grows from nothing, and of a single look-up
-//! while millions of items that expired together are swept. On a machine with other things to do they
-//! need `chrt -f 10` before the program, and include what the system takes back from it: 50 ms of
-//! each second.
+//! while millions of items that expired together are swept. How long the system had a thread wait for
+//! a processor it tells by itself, so those pauses are told apart; what another virtual machine takes
+//! it does not tell. `LARDER_BENCH_GROWING_KEYS` grows the index to another size.
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
@@ -36,7 +36,8 @@ fn get(criterion: &mut Criterion) {
             black_box(&value);
         });
     });
-    assert_eq!(value, [VALUE; VALUE_BYTES]);
+    // A filter may have left it out.
+    assert!(value.is_empty() || value == [VALUE; VALUE_BYTES]);
     group.bench_function("miss", |bencher| {
         bencher.iter(|| {
             let batch = handle.batch(NOW);
@@ -69,10 +70,9 @@ fn set(criterion: &mut Criterion) {
     while store.totals().evictions == 0 {
         (0..100).for_each(|_| put_next(&mut handle));
     }
-    let before = store.totals();
     group.bench_function("evict", |bencher| bencher.iter(|| put_next(&mut handle)));
     let totals = store.totals();
-    assert!(totals.stored > before.stored && totals.stored == number);
+    assert_eq!(totals.stored, number);
     assert!(totals.items + totals.evictions == totals.stored, "{totals:?}");
     group.finish();
 }
@@ -164,46 +164,72 @@ fn expiry() {
     });
 }
 
-/// How long one operation after the other took.
+/// How long one operation after the other took, less the time for which the thread waited for a
+/// processor.
 struct Pauses {
     count: u64,
     over_1_ms: u64,
+    /// With the wait for a processor.
+    over_1_ms_in_all: u64,
     /// The longest first.
     longest: [Duration; 10],
     began: Duration,
     last: Duration,
+    waited: Duration,
 }
 
 impl Pauses {
     fn new(clock: &Clock) -> Self {
         let began = clock.uptime();
-        Self { count: 0, over_1_ms: 0, longest: [Duration::ZERO; 10], began, last: began }
+        Self {
+            count: 0,
+            over_1_ms: 0,
+            over_1_ms_in_all: 0,
+            longest: [Duration::ZERO; 10],
+            began,
+            last: began,
+            waited: waited_for_a_processor(),
+        }
     }
 
     fn note(&mut self, clock: &Clock) {
         let now = clock.uptime();
-        let pause = now.saturating_sub(self.last);
+        let mut pause = now.saturating_sub(self.last);
         self.count += 1;
+        let is_long = pause > Duration::from_millis(1);
+        if is_long || self.count.is_multiple_of(WAITED_EVERY) {
+            let before = std::mem::replace(&mut self.waited, waited_for_a_processor());
+            pause = pause.saturating_sub(self.waited - before);
+        }
         self.over_1_ms += u64::from(pause > Duration::from_millis(1));
+        self.over_1_ms_in_all += u64::from(is_long);
         if pause > self.longest[9] {
             let place = self.longest.partition_point(|longer| *longer > pause);
             self.longest[place..].rotate_right(1);
             self.longest[place] = pause;
         }
-        self.last = now;
+        self.last = clock.uptime();
     }
 }
 
 impl fmt::Display for Pauses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, over_1_ms, longest, .. } = self;
+        let Self { count, over_1_ms, over_1_ms_in_all, longest, .. } = self;
         let took = self.last.saturating_sub(self.began);
         let each = took.as_nanos() as f64 / self.count as f64;
         write!(
             formatter,
-            "{count} in {took:.2?}, {each:.0} ns each, {over_1_ms} longer than 1 ms, the longest {longest:.1?}"
+            "{count} in {took:.2?}, {each:.0} ns each, {over_1_ms} longer than 1 ms \
+             ({over_1_ms_in_all} with waits for a processor), the longest {longest:.1?}"
         )
     }
+}
+
+/// How long the system has had this thread wait for a processor.
+fn waited_for_a_processor() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = told.split(' ').nth(1).and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// Has a thread keep house as the server's does while `work` goes on.
@@ -240,11 +266,12 @@ impl Scale {
         if std::env::args().any(|argument| argument == "--bench")
             && std::env::args().all(|argument| argument != "--test")
         {
-            let growing_keys = 10_000_000;
+            let told = std::env::var("LARDER_BENCH_GROWING_KEYS").ok();
+            let growing_keys = told.map_or(10_000_000, |keys| keys.parse().expect("a number"));
             Self {
                 keys: 100_000,
                 evicting_bytes: 64 << 20,
-                growing_bytes: 2 << 30,
+                growing_bytes: usize::try_from(growing_keys).expect("64 bits") * 215,
                 growing_keys,
                 hot_gets: 8_000_000,
             }
@@ -326,6 +353,9 @@ const NOW: Seconds = 1000;
 
 /// Gets in a batch.
 const PIPELINE: u64 = 16;
+
+/// Operations between two looks at how long the thread has waited.
+const WAITED_EVERY: u64 = 512;
 
 const VALUE: u8 = b'v';
 

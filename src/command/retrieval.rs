@@ -152,7 +152,16 @@ pub fn fetch_each(
     let batch = &*batch;
     batch.look_each(keys, |number, lookup| {
         let fetch = Fetch::plain(keys[number]);
-        match take(shared, batch, &fetch, lookup) {
+        let taken = match lookup.state {
+            // Nobody has to bring another one, so it is as it is.
+            State::Hit(item) if !item.is_stale() => {
+                let attributes = attributes(shared, &item);
+                item.mark_fetched(batch.now());
+                Ok((item, attributes))
+            }
+            _ => take(shared, batch, &fetch, lookup),
+        };
+        match taken {
             Ok((item, attributes)) => {
                 observer.fetched(fetch.key, &State::Hit(item));
                 counters.count(Count::GetHits);

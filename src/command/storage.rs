@@ -79,28 +79,39 @@ fn replace(
     received: Option<Incoming>,
     value: &[u8],
 ) -> Result<Outcome, Fault> {
-    let as_asked = Traits {
+    let traits = Traits {
         flags: storage.flags,
         expiry: Expiry::At(expiry(storage.exptime, context.batch.now())),
         cas: storage.cas,
         marks: Marks::New,
     };
-    let mut received = received;
+    if storage.mode != Mode::Set || storage.compare.is_some() {
+        return replace_if_admitted(context, storage, received, value, traits);
+    }
+    let draft = prepared(context, storage.key, received, value, traits)?;
+    let cas = published(&mut context.batch, draft, Expected::Any).expect("there is no condition");
+    Ok(stored(context, storage, cas))
+}
+
+/// Stores a value where the state of its key admits it.
+fn replace_if_admitted(
+    context: &mut Context<'_>,
+    storage: &Storage<'_>,
+    mut received: Option<Incoming>,
+    value: &[u8],
+    as_asked: Traits,
+) -> Result<Outcome, Fault> {
     let mut refused: Option<Draft> = None;
     loop {
-        let is_unconditional = storage.mode == Mode::Set && storage.compare.is_none();
-        let (expected, traits) = if is_unconditional {
-            (Expected::Any, as_asked)
-        } else {
-            let lookup = context.batch.peek(storage.key);
-            match admitted_marks(context, storage, &lookup.state) {
-                Ok(marks) => (Expected::Unchanged(lookup.witness()), as_marked(as_asked, marks)),
-                Err(outcome) => {
-                    if let Some(draft) = refused {
-                        context.batch.discard(draft);
-                    }
-                    return Ok(outcome);
+        let lookup = context.batch.peek(storage.key);
+        let expected = Expected::Unchanged(lookup.witness());
+        let traits = match admitted_marks(context, storage, &lookup.state) {
+            Ok(marks) => as_marked(as_asked, marks),
+            Err(outcome) => {
+                if let Some(draft) = refused {
+                    context.batch.discard(draft);
                 }
+                return Ok(outcome);
             }
         };
         let draft = match refused {
@@ -112,12 +123,16 @@ fn replace(
                 if storage.compare.is_some() && storage.mode != Mode::Add {
                     context.counters.count(Count::CasHits);
                 }
-                let (cas, value_bytes) = (visible_cas(context.shared, cas), storage.value_bytes);
-                return Ok(Outcome::Stored(Stored { cas, value_bytes }));
+                return Ok(stored(context, storage, cas));
             }
             Err(draft) => refused = Some(draft),
         }
     }
+}
+
+fn stored(context: &Context<'_>, storage: &Storage<'_>, cas: u64) -> Outcome {
+    let cas = visible_cas(context.shared, cas);
+    Outcome::Stored(Stored { cas, value_bytes: storage.value_bytes })
 }
 
 /// A draft of what was received of a value, and the rest.

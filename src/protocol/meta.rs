@@ -15,7 +15,7 @@ use super::{
     Counting, Creation, Deletion, Direction, Fault, Fetch, KEY_BYTES_MAX, Keep, Mode, Recache,
     Storage,
 };
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 /// A line, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,18 +118,15 @@ pub fn parse<'a>(line: &'a [u8], decoded: &'a mut DecodedKey) -> Line<'a> {
 /// stands for itself. With it, how it wants to be answered and what follows the line. [`parse`]
 /// would say the same of it; this says it with one look at the bytes. `None` says nothing.
 #[must_use]
+#[inline]
 pub fn lone_fetch(input: &[u8]) -> Option<(&[u8], Reply<'_>, &[u8])> {
     let line = input.strip_prefix(b"mg ")?;
     let key_end = memchr2(b' ', b'\n', line)?;
-    // Flags are too short for `memchr` to gain anything.
-    let end = key_end + line[key_end..].iter().position(|&byte| byte == b'\n')?;
-    let text = without_end(&line[..=end]);
-    let (key, flags) = text.split_at(key_end.min(text.len()));
-    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-        return None;
-    }
-    let asked = plain_flags(flags)?;
-    Some((key, Reply { key, flags, asked, ..Reply::default() }, &line[end + 1..]))
+    let (key, rest) = line.split_at(key_end);
+    let key = if rest[0] == b'\n' { key.strip_suffix(b"\r").unwrap_or(key) } else { key };
+    let (asked, flags, rest) = plain_flags(rest)?;
+    let is_key = (1..=KEY_BYTES_MAX).contains(&key.len());
+    is_key.then(|| (key, Reply { key, flags, asked, ..Reply::default() }, rest))
 }
 
 /// Bytes behind the line of a meta command that belong to it, as far as can be seen at a glance.
@@ -142,17 +139,31 @@ pub fn announced_bytes(line: &[u8]) -> usize {
     token.and_then(value_bytes).map_or(0, |bytes| bytes + VALUE_END.len())
 }
 
-/// Flags that say only what to show, if there are no others.
-fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
+/// The flags of a line that say only what to show, if there are no others: which, how they stand
+/// there, and what follows the line.
+#[inline]
+fn plain_flags(line: &[u8]) -> Option<(FlagSet, &[u8], &[u8])> {
     // What most ask for, flags of one letter each, is known at a glance.
-    let (letters, rest) = flags.as_chunks();
     let mut asked = FlagSet::default();
-    let mut is_plain = |&[blank, flag]: &[u8; 2]| {
-        blank == b' ' && flag != b'O' && PLAIN.has(flag) && asked.add(flag)
-    };
-    if rest.is_empty() && letters.len() <= FLAGS_MAX && letters.iter().all(&mut is_plain) {
-        return Some(asked);
+    let mut rest = line;
+    while let [b' ', flag, after @ ..] = rest
+        && *flag != b'O'
+        && PLAIN.has(*flag)
+        && asked.add(*flag)
+    {
+        rest = after;
     }
+    if let [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] = rest {
+        return Some((asked, &line[..line.len() - rest.len()], after));
+    }
+    plain_flags_and_opaque(line)
+}
+
+/// As [`plain_flags`], in whatever form.
+#[inline(never)]
+fn plain_flags_and_opaque(line: &[u8]) -> Option<(FlagSet, &[u8], &[u8])> {
+    let end = memchr(b'\n', line)? + 1;
+    let flags = without_end(&line[..end]);
     let mut asked = FlagSet::default();
     for (number, flag) in Tokens::new(flags).enumerate() {
         let is_plain = PLAIN.has(flag[0]) && (flag[0] != b'O' || flag.len() <= OPAQUE_BYTES_MAX);
@@ -160,7 +171,7 @@ fn plain_flags(flags: &[u8]) -> Option<FlagSet> {
             return None;
         }
     }
-    Some(asked)
+    Some((asked, flags, &line[end..]))
 }
 
 /// What the flags of a line say.

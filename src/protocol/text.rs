@@ -9,6 +9,7 @@ use super::{
     Counting, Deletion, Direction, Fault, KEY_BYTES_MAX, Mode, Request, Retrieval, Storage,
 };
 use memchr::{memchr, memchr2, memchr3};
+use std::slice;
 
 /// Input in which a line may stay without an end. Only a retrieval may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
@@ -128,14 +129,13 @@ pub fn lone_get(input: &[u8]) -> Option<(Retrieval, &[u8], &[u8])> {
 #[must_use]
 pub fn plain_set(input: &[u8]) -> Option<(Storage<'_>, usize)> {
     let rest = input.strip_prefix(b"set ")?;
-    let key_bytes = token_bytes(&rest[..rest.len().min(KEY_BYTES_MAX + 1)]);
-    let (key, rest) = rest.split_at(key_bytes);
+    // What is not of one line is no key.
+    let (key, rest) = rest.split_at(memchr2(b' ', b'\n', rest)?);
     let (flags, rest) = short_number(rest.strip_prefix(b" ")?, b' ')?;
     let (exptime, rest) = short_number(rest, b' ')?;
     let (value_bytes, rest) = short_number(rest, b'\r')?;
     let rest = rest.strip_prefix(b"\n")?;
-    // What is not of one line is no key.
-    let is_plain = (1..=KEY_BYTES_MAX).contains(&key_bytes) && !key.contains(&b'\n');
+    let is_plain = (1..=KEY_BYTES_MAX).contains(&key.len());
     let plain = Storage::plain(Mode::Set, key, usize::try_from(value_bytes).ok()?);
     let exptime = exptime.into();
     is_plain.then_some((Storage { flags, exptime, ..plain }, input.len() - rest.len()))
@@ -194,8 +194,17 @@ impl<'a> Tokens<'a> {
 impl<'a> Iterator for Tokens<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         let mut text = self.rest;
+        // What is of one letter, as most flags of the meta commands are, is known at a glance.
+        if let [b' ', token, rest @ ..] = text
+            && *token != b' '
+            && matches!(rest, [] | [b' ', ..])
+        {
+            self.rest = rest;
+            return Some(slice::from_ref(token));
+        }
         while let [b' ', rest @ ..] = text {
             text = rest;
         }

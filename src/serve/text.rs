@@ -66,7 +66,7 @@ impl<'s> Serving<'s, '_> {
             if self.rest().is_empty() && !matches!(self.phase, Phase::Stream(_)) {
                 return Stop::Input;
             }
-            if self.output.len() + self.loans.bytes() >= limits.output_bytes {
+            if self.is_full(limits) {
                 return Stop::Output;
             }
             let stop = match *self.phase {
@@ -117,6 +117,11 @@ impl<'s> Serving<'s, '_> {
         true
     }
 
+    /// Whether the client must take some replies before it gets more.
+    fn is_full(&self, limits: &Limits) -> bool {
+        self.output.len() + self.loans.bytes() >= limits.output_bytes
+    }
+
     fn rest(&self) -> &'s [u8] {
         &self.input[self.position..]
     }
@@ -158,7 +163,7 @@ impl<'s> Serving<'s, '_> {
             let stop = self.command(request.line, request.meaning, limits);
             let goes_on = matches!(self.phase, Phase::Command)
                 && limits.requests > 0
-                && self.output.len() < limits.output_bytes;
+                && !self.is_full(limits);
             request = match requests.next() {
                 Some(next) if stop.is_none() && goes_on && next.start == self.position => next,
                 _ => return stop,

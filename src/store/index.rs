@@ -11,14 +11,15 @@
 //! ```
 //!
 //! What no item takes is left to ghosts: a table is a third empty on average, so they cost nothing,
-//! and whoever stores a key finds its ghost in the bucket that it must look at anyway. An item takes
-//! the place of a ghost, the oldest one in sight first.
+//! and whoever stores a key finds its ghost in the bucket that it must look at anyway. An item
+//! takes the place of a ghost, the oldest one in sight first.
 //!
 //! # Reader
 //!
 //! Loads the table's pointer, then the slots of four buckets at most: nine of ten items lie in the
-//! first. Where the tag agrees it compares the whole key. It writes nothing, but that a hit counts the slot's frequency up, three times at most: a key
-//! that everybody asks for is soon written by nobody.
+//! first. Where the tag agrees it compares the whole key. It writes nothing, but that a hit counts
+//! the slot's frequency up, three times at most: a key that everybody asks for is soon written by
+//! nobody.
 //!
 //! # Writer
 //!
@@ -31,9 +32,9 @@
 //! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
 //! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
 //! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full: 11.8 bytes an
-//! item on average (simulated with random tags and 3000 items a shard, with 88 of 100 in their home
-//! bucket).
+//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full:
+//! 11.8 bytes an item on average (simulated with random tags and 3000 items a shard, with 88 of 100
+//! in their home bucket).
 //!
 //! # Why a reader cannot see a torn item
 //!
@@ -41,6 +42,14 @@
 //! it is read (`item.rs`). The item's memory, and a table's, are used again only after all guards
 //! that were pinned at the time are gone.
 
+mod slot;
+
+pub(super) use self::slot::{FREQUENCY_MAX, Found, LOCATION_BITS, Slot, Stamp};
+
+use self::slot::{
+    EMPTY, LIVE, LIVE_SHIFT, STAMP_MASK, TAG_SHIFT, frequency_of, ghost_slot, item_slot,
+    location_of,
+};
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
 use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
@@ -334,9 +343,7 @@ impl<'i> Locked<'i> {
     /// hash, in the arena that belongs to this index, and its segment is handed to this index's
     /// epoch after the slot has changed again, not before.
     pub(super) unsafe fn set(&self, slot: Slot<'_>, hash: Hash, at: Location, frequency: u8) {
-        debug_assert!(frequency <= FREQUENCY_MAX);
-        let frequency = u64::from(frequency) << FREQUENCY_SHIFT;
-        slot.0.store(hash.tag() << TAG_SHIFT | LIVE | frequency | at.0, Ordering::Release);
+        slot.0.store(item_slot(hash.tag(), frequency, at), Ordering::Release);
     }
 
     /// Empties a slot: readers no longer see the item.
@@ -346,7 +353,7 @@ impl<'i> Locked<'i> {
 
     /// Empties a slot but for the ghost of what was there.
     pub(super) fn remember(&self, slot: Slot<'_>, hash: Hash, stamp: Stamp) {
-        slot.0.store(hash.tag() << TAG_SHIFT | stamp.0, Ordering::Release);
+        slot.0.store(ghost_slot(hash.tag(), stamp), Ordering::Release);
     }
 
     /// Copies the table into the next larger one in which every item and one more of this hash
@@ -390,61 +397,11 @@ impl<'i> Locked<'i> {
     }
 }
 
-/// A slot of a shard.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot<'i>(&'i AtomicU64);
-
-/// An item and the slot in which it was found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Found<'g> {
-    pub(super) item: Item<'g>,
-    pub(super) slot: Slot<'g>,
-    seen: u64,
-}
-
-/// When a ghost became one, in a unit of the policy's. Never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(u64);
-
 /// How a table's size changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Growth {
     pub(super) bytes_added: usize,
     pub(super) bytes_removed: usize,
-}
-
-impl Slot<'_> {
-    /// How often the item was used, [`FREQUENCY_MAX`] at most.
-    pub(super) fn frequency(&self) -> u8 {
-        frequency_of(self.0.load(Ordering::Relaxed))
-    }
-}
-
-impl Found<'_> {
-    /// Counts a use. Whoever changes the slot at the same time wins: one use more or less decides
-    /// nothing.
-    pub(super) fn count_use(&self) {
-        if frequency_of(self.seen) < FREQUENCY_MAX {
-            let counted = self.seen + (1 << FREQUENCY_SHIFT);
-            let slot = self.slot.0;
-            // A slot that still holds what was seen names the same item. Whoever reads the item by
-            // way of this store is behind the one that published it: the exchange continues it.
-            let _lost =
-                slot.compare_exchange(self.seen, counted, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Stamp {
-    /// A stamp of a count, which it keeps modulo 2^39 and off 0.
-    pub(super) fn new(count: u64) -> Self {
-        Self((count & STAMP_MASK).max(1))
-    }
-
-    /// How much the count has grown since.
-    pub(super) fn age(self, count: u64) -> u64 {
-        count.wrapping_sub(self.0) & STAMP_MASK
-    }
 }
 
 impl Hash {
@@ -482,8 +439,8 @@ fn find_slot<'g, T>(
 }
 
 /// A slot without an item, empty or the oldest ghost: in the first bucket of the window that has
-/// some to spare, so that most items are found where they are looked for first; else in the one that
-/// has the most, which is what keeps tables full before they must grow.
+/// some to spare, so that most items are found where they are looked for first; else in the one
+/// that has the most, which is what keeps tables full before they must grow.
 fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
     let is_vacant = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) & LIVE == 0;
     let mut emptiest: Option<(&Bucket, usize)> = None;
@@ -527,14 +484,6 @@ fn window(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
     })
 }
 
-fn location_of(slot: u64) -> Location {
-    Location(slot & ((1 << LOCATION_BITS) - 1))
-}
-
-fn frequency_of(slot: u64) -> u8 {
-    u8::try_from(slot >> FREQUENCY_SHIFT & u64::from(FREQUENCY_MAX)).expect("masked")
-}
-
 /// As tables have on average, or a little less: there will be more items.
 const SLOTS_PER_7_ITEMS: u64 = 10;
 const SLOTS_PER_BUCKET: usize = 8;
@@ -554,16 +503,6 @@ const LOCKS: usize = 1024;
 
 const HASH_BITS: u32 = 64;
 const TAG_BITS: u32 = 24;
-const TAG_SHIFT: u32 = 40;
-/// In units of 8 bytes: an arena of 1 TiB.
-pub(super) const LOCATION_BITS: u32 = 37;
-const FREQUENCY_SHIFT: u32 = LOCATION_BITS;
-/// How far uses are counted.
-pub(super) const FREQUENCY_MAX: u8 = 3;
-const LIVE_SHIFT: u32 = 39;
-const LIVE: u64 = 1 << LIVE_SHIFT;
-const STAMP_MASK: u64 = LIVE - 1;
-const EMPTY: u64 = 0;
 
 // Shard bits and tag bits are different bits of the hash as long as there are at most 2^40 shards.
 const _: () = assert!(TAG_SHIFT + TAG_BITS == HASH_BITS);

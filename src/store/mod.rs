@@ -2,11 +2,12 @@
 //! no protocol.
 //!
 //! ```text
-//! Store     shared by all          index.rs    key -> location
-//!                                  tables.rs   where the index lies
+//! Store     shared by all          index.rs    key -> location; tables.rs  where the index lies
 //! Handle    one per thread         segment.rs  which segments there are; arena.rs  where they lie
-//! Batch     one per turn, pinned   item.rs     what an item is; append.rs  where the next one goes
-//! Draft     an item being made     change.rs   every change of what a key names
+//! Batch     one per turn, pinned   batch.rs    a thread's way in; lookup.rs  what it sees there
+//! Draft     an item being made     item.rs     what an item is; append.rs  where the next one goes
+//!                                  change.rs   every change of what a key names
+//!                                  flush.rs    the end of all that is older
 //! Incoming  .. as it arrives       receive.rs  values received where they will lie
 //! Loan      a piece of a value     loan.rs     values sent from where they lie
 //!                                  policy.rs   which items may stay
@@ -28,10 +29,12 @@
 mod append;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod arena;
+mod batch;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod change;
 mod counters;
 mod file;
+mod flush;
 mod housekeeper;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod index;
@@ -39,6 +42,7 @@ mod index;
 mod item;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod loan;
+mod lookup;
 mod policy;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod receive;
@@ -53,28 +57,26 @@ mod traits;
 mod versions;
 mod walk;
 
+pub use self::batch::{Batch, Draft, Handle, PREFETCH_KEYS, Removal};
 pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
 pub use self::loan::Loan;
+pub use self::lookup::{Expected, Lookup, State, Witness};
 pub use self::receive::Incoming;
 pub use self::recover::{MemoryFileOptions, Recovery};
-pub use self::traits::{Amended, Amendment, Marks, Traits};
+pub use self::traits::{Amended, Amendment, Expiry, Marks, Traits};
 pub use self::walk::{Cursor, Swept};
 
-use self::append::{Allocation, Appender};
 use self::arena::Arena;
-use self::change::{Change, Unexpected};
 use self::counters::{Counters, Held};
 use self::file::MemoryFile;
-use self::index::{Found, Hash, Index, Stamp};
-use self::item::Shape;
-use self::reclaim::{Foreground, Mover};
+use self::index::{Index, Stamp};
+use self::reclaim::Mover;
 use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
 use self::versions::Versions;
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
-use crossbeam_epoch::{Guard, LocalHandle};
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -132,99 +134,9 @@ type Listener = dyn Fn(&Item<'_>, Seconds) + Send + Sync;
 #[repr(align(128))]
 struct OwnLine<T>(T);
 
-/// One thread's access to the store.
-#[derive(Debug)]
-pub struct Handle {
-    store: Arc<Store>,
-    reader: LocalHandle,
-    appender: Appender,
-    counters: Arc<Counters>,
-    has_draft: bool,
-    id: u64,
-}
-
-/// A run of operations at one moment, between two waits for I/O. Nothing that was there when it
-/// began is freed before it ends, so it must be short.
-#[derive(Debug)]
-pub struct Batch<'h> {
-    handle: &'h mut Handle,
-    guard: Guard,
-    now: Seconds,
-}
-
-/// What a key names at a moment: an item, or why there is none.
-#[derive(Debug)]
-pub struct Lookup<'b> {
-    /// The answer.
-    pub state: State<'b>,
-    witness: Witness,
-}
-
-/// See [`Lookup`].
-#[derive(Debug)]
-pub enum State<'b> {
-    /// A live item.
-    Hit(Item<'b>),
-    /// No such key.
-    Missing,
-    /// The key was there, but its time is over.
-    Expired,
-    /// The key was there, but a flush has passed over it.
-    Flushed,
-}
-
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live.
-/// Equal again means that nothing happened to the key in between, a change of expiry and the marks
-/// of use aside. It names the item by its version, which is never used again, and not by its place,
-/// which is: reserving room may let go of what the batch has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Witness(u64);
-
-/// A condition on the key's present state, checked under the shard's lock.
-#[derive(Clone, Copy, Debug)]
-pub enum Expected {
-    /// No condition.
-    Any,
-    /// The key is as the lookup saw it.
-    Unchanged(Witness),
-}
-
-/// When an item ends.
-#[derive(Clone, Copy, Debug)]
-pub enum Expiry {
-    /// At this second (0: never). An item is dead as soon as `expiry <= now`.
-    At(Seconds),
-    /// When the item that it replaces ends, read at the moment of replacement. Needs
-    /// [`Expected::Unchanged`] of a hit.
-    Inherit,
-}
-
-/// Space for an item that nobody else can see yet. It must be published or discarded in the batch
-/// that reserved it.
-#[derive(Debug)]
-#[must_use]
-pub struct Draft {
-    /// The handle that reserved it.
-    handle_id: u64,
-    allocation: Allocation,
-    hash: Hash,
-    traits: Traits,
-}
-
 /// No memory, and nothing that may be evicted for it.
 #[derive(Clone, Copy, Debug)]
 pub struct OutOfMemory;
-
-/// What [`Batch::remove`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// A live item was there and is gone.
-    Removed,
-    /// Nothing live was there.
-    Missing,
-    /// Something else than expected was there, and still is.
-    Changed,
-}
 
 impl Options {
     /// The dimensions that suit a memory limit.
@@ -314,21 +226,6 @@ impl Store {
     pub fn on_eviction(&self, listener: impl Fn(&Item<'_>, Seconds) + Send + Sync + 'static) {
         // A second listener is a mistake that can only be made in this crate.
         let _first = self.eviction_listener.set(EvictionListener(Box::new(listener)));
-    }
-
-    /// A handle for the calling thread.
-    #[must_use]
-    pub fn register(self: &Arc<Self>) -> Handle {
-        let counters = self.new_counters();
-        self.reserve_for(self.writers.fetch_add(1, Ordering::Relaxed) + 1);
-        Handle {
-            store: Arc::clone(self),
-            reader: self.index.register(),
-            appender: Appender::default(),
-            counters,
-            has_draft: false,
-            id: HANDLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-        }
     }
 
     /// One who does what can be done ahead of need. The store works without.
@@ -452,42 +349,6 @@ impl Store {
         let most = self.space.segments_allowed() / RESERVE_PART;
         self.space.set_reserve((writers / 2 + 2).min(most).max(1));
     }
-
-    /// Carries out the pending flush if its time has come.
-    fn flush_if_due(&self, now: Seconds) {
-        let is_due = || {
-            let at = self.flush_at.load(Ordering::Acquire);
-            at != 0 && at <= now
-        };
-        if is_due() {
-            // Only the first to come flushes: what is stored after it did survives.
-            let _flushing = lock(&self.flushing);
-            if is_due() {
-                self.flush_now();
-            }
-        }
-    }
-
-    fn flush_now(&self) {
-        *lock(&self.flushable) = self.held().flushable();
-        // Whoever publishes on a condition takes a version first and then looks whether what it saw
-        // was flushed. When no version was taken since the flush could be seen, everybody is on one
-        // side of it: published before it and dead, or bound to see it.
-        let mut sequence = self.versions.0.last();
-        loop {
-            self.flushed.fetch_max(sequence, Ordering::SeqCst);
-            let now = self.versions.0.last();
-            if now == sequence {
-                break;
-            }
-            sequence = now;
-        }
-        self.space.note_flush();
-        self.flush_at.store(0, Ordering::Release);
-        if let Some(file) = &self.file {
-            file.note_flush(self.flushed.load(Ordering::SeqCst));
-        }
-    }
 }
 
 impl fmt::Debug for EvictionListener {
@@ -495,347 +356,6 @@ impl fmt::Debug for EvictionListener {
         formatter.write_str("EvictionListener")
     }
 }
-
-impl Handle {
-    /// Starts a batch at `now`.
-    pub fn batch(&mut self, now: Seconds) -> Batch<'_> {
-        let guard = self.reader.pin();
-        self.store.flush_if_due(now);
-        Batch { handle: self, guard, now }
-    }
-
-    /// The store behind the handle.
-    #[must_use]
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let mut guard = self.reader.pin();
-        let mut supply =
-            Foreground { store: &self.store, guard: &mut guard, now: 0, counters: &self.counters };
-        self.appender.seal(&self.store.space, &mut supply);
-        self.store.reserve_for(self.store.writers.fetch_sub(1, Ordering::Relaxed) - 1);
-    }
-}
-
-impl Batch<'_> {
-    /// Looks a key up and marks the item as fetched and last used now. What is found expired or
-    /// flushed is removed.
-    #[must_use]
-    pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
-        let hash = self.store().index.hash(key);
-        let lookup = self.looked_up(hash, self.find(hash, key));
-        if let State::Hit(item) = &lookup.state {
-            item.mark_fetched(self.now);
-        }
-        lookup
-    }
-
-    /// As [`Batch::fetch`], but leaves it to the caller to mark the item.
-    #[must_use]
-    pub fn look(&self, key: &[u8]) -> Lookup<'_> {
-        let hash = self.store().index.hash(key);
-        self.looked_up(hash, self.find(hash, key))
-    }
-
-    /// Looks up several keys, [`PREFETCH_KEYS`] at most, waiting for memory once for all of them.
-    /// What is there is seen at one time for all, some time during the call; `visit` is shown key
-    /// by key, with the key's number, until it breaks off. Returns how many it was shown. It is
-    /// left to the caller to mark the items as fetched; what is found expired or flushed is
-    /// removed.
-    pub fn look_each(
-        &self,
-        keys: &[&[u8]],
-        mut visit: impl FnMut(usize, Lookup<'_>) -> ControlFlow<()>,
-    ) -> usize {
-        let Store { index, space, .. } = self.store();
-        let mut hashes = [Hash::default(); PREFETCH_KEYS];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = index.hash(key);
-        }
-        let hashes = &hashes[..keys.len()];
-        let mut candidates = [None; PREFETCH_KEYS];
-        index.candidates(hashes, &mut candidates, &space.arena, &self.guard);
-        for (shown, (&key, &hash)) in keys.iter().zip(hashes).enumerate() {
-            let found = match candidates[shown] {
-                Some(found) if found.item.key() != key => self.find(hash, key),
-                candidate => candidate,
-            };
-            if visit(shown, self.looked_up(hash, found)).is_break() {
-                return shown + 1;
-            }
-        }
-        keys.len()
-    }
-
-    /// Tells the store that these keys will be looked up next, so that it can wait for memory once
-    /// for many of them. Takes as many keys as are worth it, [`PREFETCH_KEYS`] at most, and returns
-    /// how many.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
-        let mut taken: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
-        let mut count = 0;
-        for (place, key) in taken.iter_mut().zip(keys) {
-            *place = key;
-            count += 1;
-        }
-        if count > 1 {
-            let index = &self.store().index;
-            let mut hashes = [Hash::default(); PREFETCH_KEYS];
-            for (hash, key) in hashes.iter_mut().zip(&taken[..count]) {
-                *hash = index.hash(key);
-            }
-            index.prefetch(&hashes[..count], &self.store().space.arena, &self.guard);
-        }
-        count
-    }
-
-    /// Looks a key up and leaves no trace.
-    #[must_use]
-    pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
-        let Some(Found { item, .. }) = self.find(self.store().index.hash(key), key) else {
-            return Lookup::NOTHING;
-        };
-        let state = self.store().state(item, self.now);
-        let live = matches!(state, State::Hit(_)).then_some(item);
-        Lookup { state, witness: Witness::of(live) }
-    }
-
-    /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or
-    /// discard it.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] where nothing may be evicted.
-    ///
-    /// # Panics
-    /// The key is longer than 255 bytes, or another draft of this handle was neither published nor
-    /// discarded.
-    pub fn reserve(
-        &mut self,
-        key: &[u8],
-        value_bytes: usize,
-        flags: u32,
-        expiry: Expiry,
-    ) -> Result<Draft, OutOfMemory> {
-        let traits = Traits { flags, expiry, cas: None, marks: Marks::New };
-        self.reserve_with(key, value_bytes, traits)
-    }
-
-    /// As [`Batch::reserve`], for an item that is more than its flags and its end.
-    ///
-    /// # Errors
-    /// See [`Batch::reserve`].
-    ///
-    /// # Panics
-    /// See [`Batch::reserve`].
-    pub fn reserve_with(
-        &mut self,
-        key: &[u8],
-        value_bytes: usize,
-        traits: Traits,
-    ) -> Result<Draft, OutOfMemory> {
-        assert!(!self.handle.has_draft, "one draft at a time");
-        let Traits { flags, cas, .. } = traits;
-        let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
-        // What would not fit an empty store is not worth emptying it for. A fourth of a segment does.
-        let space = &self.store().space;
-        let is_large = shape.entry_bytes() > space.capacity() / 4;
-        if is_large && shape.entry_bytes() > space.item_bytes_max() {
-            return Err(OutOfMemory);
-        }
-        let Handle { store, appender, counters, .. } = &mut *self.handle;
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        supply.contribute(shape.entry_bytes());
-        let allocation = appender.allocate(&store.space, &shape, key, &mut supply)?;
-        self.handle.has_draft = true;
-        let hash = self.store().index.hash(key);
-        Ok(Draft { handle_id: self.handle.id, allocation, hash, traits })
-    }
-
-    /// Appends to the draft's value.
-    ///
-    /// # Panics
-    /// The value gets longer than was reserved, or the draft is another handle's.
-    pub fn fill(&self, draft: &mut Draft, bytes: &[u8]) {
-        self.assert_own(draft);
-        draft.allocation.fill(&self.store().space, bytes);
-    }
-
-    /// Makes a filled draft the key's item. Returns its cas.
-    ///
-    /// # Errors
-    /// Gives the draft back if the key is not as expected.
-    ///
-    /// # Panics
-    /// The draft is not filled, or another handle's.
-    pub fn publish(&mut self, draft: Draft, expected: Expected) -> Result<u64, Draft> {
-        self.assert_own(&draft);
-        assert!(draft.allocation.is_filled(), "a draft is filled before it is published");
-        let published =
-            self.change().publish(draft.hash, &draft.allocation, &draft.traits, expected);
-        let Ok(cas) = published else { return Err(draft) };
-        self.handle.has_draft = false;
-        let Handle { store, appender, counters, .. } = &mut *self.handle;
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        appender.finish(&store.space, &draft.allocation, &mut supply);
-        Ok(cas)
-    }
-
-    /// Gives a draft's space back.
-    ///
-    /// # Panics
-    /// The draft is another handle's.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a draft that was discarded must not be used"
-    )]
-    pub fn discard(&mut self, draft: Draft) {
-        self.assert_own(&draft);
-        self.handle.has_draft = false;
-        let Handle { store, appender, counters, .. } = &mut *self.handle;
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        appender.discard(&store.space, &draft.allocation, &mut supply);
-    }
-
-    /// Removes a key.
-    pub fn remove(&mut self, key: &[u8], expected: Expected) -> Removal {
-        self.change().remove(key, expected)
-    }
-
-    /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is
-    /// over with that.
-    pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> Lookup<'_> {
-        let hash = self.store().index.hash(key);
-        let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
-        item.mark_fetched(self.now);
-        Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
-    }
-
-    /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
-    /// gets it.
-    pub fn amend(&self, key: &[u8], witness: Witness, amendment: Amendment) -> Amended {
-        match self.change().amend(key, witness, amendment) {
-            Ok(leased) => Amended::Done { leased },
-            Err(Unexpected) => Amended::Changed,
-        }
-    }
-
-    /// Kills everything that was published before this call: at once if `at` is 0 or not later than
-    /// now, else when the second `at` begins. The newest call replaces a pending one.
-    pub fn flush(&mut self, at: Seconds) {
-        let _flushing = lock(&self.store().flushing);
-        if at <= self.now {
-            self.store().flush_now();
-        } else {
-            self.store().flush_at.store(at, Ordering::Release);
-            if let Some(file) = &self.store().file {
-                file.note_pending_flush(at);
-            }
-        }
-    }
-
-    /// Changes the memory limit. The store is made to fit it step by step, by the housekeeper if
-    /// there is one, else before this returns, as soon as those who still read what goes have gone.
-    /// Without eviction it may stay larger, and then refuses to store.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] if the limit is more than sixteen times the one at the start; nothing has
-    /// changed then.
-    pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
-        let Handle { store, counters, .. } = &*self.handle;
-        if !store.space.set_memory_bytes(memory_bytes) {
-            return Err(OutOfMemory);
-        }
-        if store.wake_housekeeper() {
-            return Ok(());
-        }
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        while store.space.approach_limit() {
-            let _as_far_as_it_goes = supply.shrink_to_limit();
-        }
-        Ok(())
-    }
-
-    /// The batch's moment.
-    #[must_use]
-    pub fn now(&self) -> Seconds {
-        self.now
-    }
-
-    fn store(&self) -> &Store {
-        &self.handle.store
-    }
-
-    /// A draft names places in one store's arena that one handle owns; elsewhere they are somebody
-    /// else's.
-    fn assert_own(&self, draft: &Draft) {
-        assert_eq!(draft.handle_id, self.handle.id, "a draft of this handle");
-    }
-
-    /// What a look-up finds where the index has what was `found`. A hit counts as a use.
-    #[inline]
-    fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
-        let Some(found) = found else { return Lookup::NOTHING };
-        let item = found.item;
-        let state = self.store().state(item, self.now);
-        if matches!(state, State::Hit(_)) {
-            found.count_use();
-            return Lookup { state, witness: Witness::of(Some(item)) };
-        }
-        self.change().drop_dead(hash, item);
-        Lookup { state, witness: Witness::of(None) }
-    }
-
-    fn find(&self, hash: Hash, key: &[u8]) -> Option<Found<'_>> {
-        self.store().index.find(hash, key, &self.store().space.arena, &self.guard)
-    }
-
-    fn change(&self) -> Change<'_> {
-        Change {
-            store: self.store(),
-            guard: &self.guard,
-            now: self.now,
-            counters: &self.handle.counters,
-        }
-    }
-}
-
-impl Draft {
-    /// The same value, to be published with other traits.
-    ///
-    /// # Panics
-    /// They differ in what is written beside the value: the client's flags, or its cas.
-    pub fn with_traits(self, traits: Traits) -> Self {
-        let written = (self.traits.flags, self.traits.cas);
-        assert_eq!(written, (traits.flags, traits.cas), "flags and cas are written already");
-        Self { traits, ..self }
-    }
-}
-
-impl Lookup<'_> {
-    const NOTHING: Self = Self { state: State::Missing, witness: Witness(0) };
-
-    /// For [`Expected::Unchanged`].
-    #[must_use]
-    pub fn witness(&self) -> Witness {
-        self.witness
-    }
-}
-
-impl Witness {
-    fn of(item: Option<Item<'_>>) -> Self {
-        Self(item.map_or(0, |item| item.version()))
-    }
-}
-
-/// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a
-/// core can have outstanding.
-pub const PREFETCH_KEYS: usize = 16;
-
-/// Tells handles apart, whichever store they are of.
-static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// Sizes that segments have, by their logarithms.
 const SEGMENT_LOG2: std::ops::RangeInclusive<u32> = 12..=20;

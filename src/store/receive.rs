@@ -15,9 +15,8 @@
 use super::append::{Allocation, Supply};
 use super::arena::{FIRST_ENTRY, Location};
 use super::item::{self, FRAGMENT_BYTES, Item, Shape};
-use super::reclaim::Foreground;
 use super::segment::Space;
-use super::{Batch, Draft, Handle, OutOfMemory, Store, Traits};
+use super::{Batch, Draft, OutOfMemory, Store, Traits};
 use std::sync::Arc;
 use std::{mem, slice};
 
@@ -118,16 +117,15 @@ impl Batch<'_> {
         traits: Traits,
     ) -> Result<Draft, OutOfMemory> {
         self.assert_received_here(&incoming);
-        assert!(!self.handle.has_draft, "one draft at a time");
-        let Handle { store, appender, counters, .. } = &mut *self.handle;
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
+        self.assert_no_draft();
+        let (appender, mut supply) = self.writer();
+        let space = &supply.store.space;
         let received = incoming.hand_over();
         let allocation =
-            appender.extend(&store.space, received, incoming.last, incoming.left, &mut supply)?;
-        self.handle.has_draft = true;
+            appender.extend(space, received, incoming.last, incoming.left, &mut supply)?;
         let key = allocation.item(&self.store().space).key();
         let hash = self.store().index.hash(key);
-        Ok(Draft { handle_id: self.handle.id, allocation, hash, traits })
+        Ok(self.drafted(allocation, hash, traits))
     }
 
     /// Opens a segment for what arrives, if there may be one more. Returns its first place.
@@ -135,12 +133,12 @@ impl Batch<'_> {
         if !self.store().space.may_receive() {
             return None;
         }
-        let Handle { store, counters, .. } = &*self.handle;
-        let mut supply = Foreground { store, guard: &mut self.guard, now: self.now, counters };
-        supply.contribute(store.space.capacity());
+        let (_, mut supply) = self.writer();
+        let space = &supply.store.space;
+        supply.contribute(space.capacity());
         let segment = supply.take().ok()?;
-        store.space.put_aside();
-        Some(store.space.arena.location(segment, FIRST_ENTRY))
+        space.put_aside();
+        Some(space.arena.location(segment, FIRST_ENTRY))
     }
 
     fn assert_received_here(&self, incoming: &Incoming) {

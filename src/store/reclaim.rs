@@ -4,14 +4,14 @@
 //! goes on in the main queue, the rest is evicted (`policy.rs`). When more than a twelfth is dead
 //! (overwritten, deleted), the segment with the most dead bytes is compacted instead: its live
 //! entries move together, and keep their place in their queue. While there is room for everybody,
-//! dead bytes drive nobody out, and an eighth of them is allowed before anything is moved. Under `-M` nothing live is ever
-//! dropped, so compaction is all there is. In all of them, items that have expired or were flushed
-//! are dropped.
+//! dead bytes drive nobody out, and an eighth of them is allowed before anything is moved. Under
+//! `-M` nothing live is ever dropped, so compaction is all there is. In all of them, items that
+//! have expired or were flushed are dropped.
 //!
 //! One thread clears at a time, and stops where it likes: what is being cleared, and how far, is
-//! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to what
-//! it stores, while less than the reserve is free, which is when the housekeeper, who keeps a little
-//! more, does not get along; it clears a whole segment only when there is none left.
+//! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to
+//! what it stores, while less than the reserve is free, which is when the housekeeper, who keeps a
+//! little more, does not get along; it clears a whole segment only when there is none left.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
@@ -368,8 +368,8 @@ impl Foreground<'_> {
         Ok(())
     }
 
-    /// Moves an entry, to where it was in its queue or to the end of the main queue, unless its item
-    /// is not its key's any more.
+    /// Moves an entry, to where it was in its queue or to the end of the main queue, unless its
+    /// item is not its key's any more.
     fn move_entry(
         &self,
         entry: &Entry,

@@ -12,32 +12,24 @@
 //! Where somebody still sends from a segment when its readers have gone, it waits for him, too
 //! (`segment/aside.rs`).
 //!
-//! # The budget
-//!
-//! The arena is a little larger than the memory limit; what is in use is not. Segments in use plus
-//! the bytes of the index stay within the limit: when the index grows, fewer segments may be in
-//! use, and what a segment leaves behind goes back to the system.
-//!
-//! # Which segment to clear
-//!
-//! The order of eviction is `policy.rs`'s. Which segment has the most dead bytes, or items whose
-//! time is over, is found by reading the gauges of all, without the lock: that is a look at 16 bytes
-//! for each segment that is cleared, whole. What was found may have changed by then, which
-//! [`Space::start_clearing`] notices.
+//! How many there may be is `segment/budget.rs`'s, which of them to clear `segment/clearing.rs`'s.
 
 mod aside;
+mod budget;
+mod check;
+mod clearing;
 mod restore;
 
+pub(super) use self::budget::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN};
+pub(super) use self::clearing::{Clearing, Survey, Walk};
 pub(super) use self::restore::{Restored, beyond};
 
 use super::arena::{Arena, FIRST_ENTRY, Label, Location, SegmentId};
-use super::index::LOCATION_BITS;
-use super::item::{self, Entry, Item};
+use super::item;
 use super::policy::{Queue, Queues};
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, lock};
 use crossbeam_epoch::Guard;
-use std::io;
 use std::sync::Arc;
 
 /// All segments of a store. Shared, and kept alive by whatever waits for its readers to go.
@@ -110,40 +102,6 @@ struct Gauge {
     queue: AtomicU32,
 }
 
-/// The way from entry to entry through a segment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Walk {
-    pub(super) segment: SegmentId,
-    /// Which of its uses this is.
-    opened: u64,
-    /// Where the next entry lies.
-    pub(super) offset: usize,
-    /// Where the last one ends.
-    pub(super) end: usize,
-}
-
-/// A segment that was taken out to be cleared, and how far that is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clearing {
-    pub(super) walk: Walk,
-    pub(super) queue: Queue,
-    pub(super) rank: u64,
-}
-
-/// What the gauges of all sealed segments say.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Survey {
-    /// Bytes that hold nothing live any more. What was never used does not count: moving does not
-    /// gain it.
-    pub(super) dead_bytes: u64,
-    /// The segment with the most of them, if that is worth moving the others.
-    pub(super) deadest: Option<SegmentId>,
-    /// A segment in which an item's time may be over.
-    pub(super) lapsed: Option<SegmentId>,
-    /// A segment that a flush has passed over.
-    pub(super) flushed: Option<SegmentId>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
@@ -190,68 +148,9 @@ impl Space {
         }
     }
 
-    /// How many segments the arena of a store has, which can outgrow its limit.
-    ///
-    /// # Errors
-    /// They are too many.
-    pub(super) fn segments_of(memory_bytes: usize, segment_shift: u32) -> io::Result<u32> {
-        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
-        let segments = u32::try_from(most_bytes >> segment_shift)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?;
-        Ok(segments + SEGMENTS_BEYOND_LIMIT)
-    }
-
     /// Bytes of entries that a segment can hold.
     pub(super) fn capacity(&self) -> usize {
         self.arena.segment_bytes() - FIRST_ENTRY
-    }
-
-    /// Tells the budget that the index now takes `bytes_added` more and `bytes_removed` less.
-    pub(super) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
-        self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
-        self.other_bytes.fetch_sub(bytes_removed, Ordering::Relaxed);
-    }
-
-    /// The memory limit.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.memory_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. A
-    /// larger limit holds at once, a smaller one is [approached](Space::approach_limit).
-    pub(super) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
-        let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
-        if memory_bytes / self.arena.segment_bytes() > room {
-            return false;
-        }
-        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
-        self.present_bytes.fetch_max(memory_bytes, Ordering::Relaxed);
-        true
-    }
-
-    /// Brings the limit that holds a step closer to the one that was set. Pages that are beyond it
-    /// now go back to the system, those of segments in use when they are free. Returns `false` if
-    /// there is nothing to do.
-    pub(super) fn approach_limit(&self) -> bool {
-        let mut pool = lock(&self.pool);
-        let (limit, present) = (self.memory_bytes(), self.present_bytes.load(Ordering::Relaxed));
-        if present <= limit {
-            return false;
-        }
-        let taken = pool.in_use as usize * self.arena.segment_bytes()
-            + self.other_bytes.load(Ordering::Relaxed);
-        let step = LIMIT_STEP_SEGMENTS * self.arena.segment_bytes();
-        let next = present.min(taken).saturating_sub(step).max(limit);
-        self.present_bytes.store(next, Ordering::Relaxed);
-        self.release_beyond_limit(&mut pool);
-        true
-    }
-
-    /// The largest item that the limit leaves room for beside what writers have open, with a little
-    /// to spare.
-    pub(super) fn item_bytes_max(&self) -> usize {
-        let segments = self.segments_allowed().saturating_sub(self.aside());
-        segments as usize * self.capacity() / 4 * 3
     }
 
     /// Opens a free segment for new items if the budget allows one more.
@@ -277,16 +176,6 @@ impl Space {
         self.open(&mut pool, queue, rank)
     }
 
-    /// Sets how many segments should be free ahead of need.
-    pub(super) fn set_reserve(&self, segments: u32) {
-        self.reserve.store(segments, Ordering::Relaxed);
-    }
-
-    /// How many segments should be free ahead of need.
-    pub(super) fn reserve(&self) -> u32 {
-        self.reserve.load(Ordering::Relaxed)
-    }
-
     /// Whether the segments that will be used for the first time next have no pages yet. For the
     /// system may take milliseconds to give a huge page, whoever stores must not be the first to
     /// touch it.
@@ -305,24 +194,6 @@ impl Space {
             self.arena.populate(next);
         }
         self.populated.store(next + 1, Ordering::Relaxed);
-    }
-
-    /// How many segments are free, or will be when their readers have gone. Costs no lock.
-    pub(super) fn spare(&self) -> u32 {
-        self.segments_allowed().saturating_sub(self.taken.load(Ordering::Relaxed))
-    }
-
-    /// How many segments could be taken now, and how many more when the readers have gone.
-    pub(super) fn available(&self) -> (u32, u32) {
-        let pool = lock(&self.pool);
-        let allowed = self.segments_allowed();
-        (allowed.saturating_sub(pool.in_use), allowed.saturating_sub(pool.in_use - pool.retired))
-    }
-
-    /// Whether more will be in use than is allowed even when the readers have gone.
-    pub(super) fn is_beyond_limit(&self) -> bool {
-        let pool = lock(&self.pool);
-        pool.in_use - pool.retired > self.segments_allowed()
     }
 
     /// Whether segments will be free when their readers have gone.
@@ -392,125 +263,11 @@ impl Space {
         lock(&self.pool).queues.next(self.segments_allowed())
     }
 
-    /// Reads the gauges of all sealed segments.
-    pub(super) fn survey(&self, now: Seconds) -> Survey {
-        let mut survey = Survey::default();
-        let mut dead_max = self.capacity() / DEAD_PART_MIN - 1;
-        for (segment, gauge) in self.used_gauges() {
-            let used_bytes = gauge.used_bytes.load(Ordering::Relaxed) as usize;
-            if used_bytes == 0 {
-                continue;
-            }
-            let live_bytes = gauge.live_bytes.load(Ordering::Relaxed) as usize;
-            let dead_bytes = (used_bytes - FIRST_ENTRY).saturating_sub(live_bytes);
-            survey.dead_bytes += dead_bytes as u64;
-            if dead_bytes > dead_max {
-                dead_max = dead_bytes;
-                survey.deadest = Some(segment);
-            }
-            match gauge.first_expiry.load(Ordering::Relaxed) {
-                FLUSHED => survey.flushed = Some(segment),
-                expiry if expiry <= now => survey.lapsed = Some(segment),
-                _ => {}
-            }
-        }
-        survey
-    }
-
     /// Notes that whatever is in any segment now has been flushed.
     pub(super) fn note_flush(&self) {
         for (_, gauge) in self.used_gauges() {
             gauge.first_expiry.store(FLUSHED, Ordering::Relaxed);
         }
-    }
-
-    /// Takes a sealed segment out, to be cleared. `None` if it is not sealed any more.
-    pub(super) fn start_clearing(&self, segment: SegmentId) -> Option<Clearing> {
-        let mut pool = lock(&self.pool);
-        let Segment { state, queue, rank, opened } = pool.segments[segment as usize];
-        if state != State::Sealed {
-            return None;
-        }
-        let end = self.gauges[segment as usize].used_bytes.swap(0, Ordering::Relaxed) as usize;
-        pool.queues.take_out(queue, rank, segment);
-        pool.segments[segment as usize].state = State::Clearing;
-        Some(Clearing { walk: Walk { segment, opened, offset: FIRST_ENTRY, end }, queue, rank })
-    }
-
-    /// Puts a segment back that could not be cleared. Returns `true` if it had become empty, as
-    /// [`Space::seal`] does.
-    pub(super) fn stop_clearing(&self, clearing: &Clearing) -> bool {
-        let mut pool = lock(&self.pool);
-        let Walk { segment, end, .. } = clearing.walk;
-        assert_eq!(pool.segments[segment as usize].state, State::Clearing);
-        self.enqueue(&mut pool, segment, end)
-    }
-
-    /// Puts a segment that was taken out back, whole, at the end of the main queue. Returns `true`
-    /// if it had become empty, as [`Space::seal`] does.
-    pub(super) fn admit(&self, clearing: &Clearing) -> bool {
-        let mut pool = lock(&self.pool);
-        let Walk { segment, end, .. } = clearing.walk;
-        pool.queues.close(clearing.queue);
-        pool.queues.open(Queue::Main);
-        pool.segments[segment as usize].rank = pool.opened;
-        self.enter_main(&mut pool, segment);
-        self.enqueue(&mut pool, segment, end)
-    }
-
-    /// The segments in which an item's time may be over.
-    pub(super) fn due(&self, now: Seconds) -> Vec<SegmentId> {
-        let is_due = |gauge: &Gauge| gauge.first_expiry.load(Ordering::Relaxed) <= now;
-        let due = self.used_gauges().filter(|(_, gauge)| is_due(gauge));
-        due.map(|(segment, _)| segment).collect()
-    }
-
-    /// The way through a segment for one who takes dead items out of it where it is, even while it
-    /// is being filled. Its end has to be [set](Space::resume_sweep) under each guard. `None` if it
-    /// is not in use, or about to be cleared.
-    pub(super) fn start_sweep(&self, segment: SegmentId) -> Option<Walk> {
-        let pool = lock(&self.pool);
-        let Segment { state, opened, .. } = pool.segments[segment as usize];
-        let first_expiry = &self.gauges[segment as usize].first_expiry;
-        match state {
-            State::Open | State::Sealed => {
-                first_expiry.swap(NEVER, Ordering::AcqRel);
-                Some(Walk { segment, opened, offset: FIRST_ENTRY, end: FIRST_ENTRY })
-            }
-            State::Clearing => None,
-            State::Free | State::Released | State::Retired | State::Lent => {
-                first_expiry.store(NEVER, Ordering::Relaxed);
-                None
-            }
-        }
-    }
-
-    /// Brings a walk up to date under a guard, as long as which its segment is not used again.
-    /// Returns `false` if it has been used for something else since.
-    pub(super) fn resume_sweep(&self, walk: &mut Walk, _guard: &Guard) -> bool {
-        let pool = lock(&self.pool);
-        let Segment { state, opened, .. } = pool.segments[walk.segment as usize];
-        let is_there = opened == walk.opened && matches!(state, State::Open | State::Sealed);
-        if is_there {
-            // SAFETY: it is in use, and whoever retires it does so after the guard was pinned.
-            walk.end = unsafe { self.arena.progress(walk.segment).0 };
-        }
-        is_there
-    }
-
-    /// Ends a sweep: the segment should be swept again at `due`.
-    pub(super) fn finish_sweep(&self, walk: &Walk, due: Seconds) {
-        let first_expiry = &self.gauges[walk.segment as usize].first_expiry;
-        first_expiry.fetch_min(due, Ordering::Relaxed);
-    }
-
-    /// Ends the clearing: nothing in the segment is in the index any more. (Who took it out of
-    /// there may still be about to count it as dead, but is pinned.) The caller hands the segment
-    /// to the epoch.
-    pub(super) fn retire_cleared(&self, segment: SegmentId) {
-        let mut pool = lock(&self.pool);
-        assert_eq!(pool.segments[segment as usize].state, State::Clearing);
-        self.retire(&mut pool, segment);
     }
 
     /// Makes a retired segment free as soon as every reader that could hold a location in it has
@@ -557,34 +314,6 @@ impl Space {
         }
     }
 
-    /// The next live entry of a segment that is being cleared or swept, with the item that it is
-    /// part of. The guard is that of the one who does so.
-    ///
-    /// Whoever kills an item marks its fragments dead before its head's segment can be retired. So
-    /// a fragment that is seen alive under a guard has a head whose segment is not used again
-    /// before the guard is gone.
-    pub(super) fn next_live_entry<'g>(
-        &'g self,
-        walk: &mut Walk,
-        _guard: &'g Guard,
-    ) -> Option<(Entry, Item<'g>)> {
-        while walk.offset < walk.end {
-            let at = self.arena.location(walk.segment, walk.offset);
-            // SAFETY: entries follow one another without gaps up to what the owner said was used. A
-            // segment that is being cleared is not used again before the one who clears it retires
-            // it; one that is swept was in use under this guard (`resume_sweep`).
-            let entry = unsafe { item::entry_at(&self.arena, at) };
-            walk.offset += entry.bytes;
-            if !entry.is_dead {
-                // SAFETY: the entry lives, so its head is written and stays in place under the
-                // guard (see above).
-                let item = unsafe { Item::new(&self.arena, entry.head) };
-                return Some((entry, item));
-            }
-        }
-        None
-    }
-
     /// Segments open, sealed or retired.
     pub(super) fn in_use(&self) -> u32 {
         lock(&self.pool).in_use
@@ -595,20 +324,6 @@ impl Space {
     pub(super) fn dead_bytes(&self, items_bytes: u64) -> u64 {
         let in_use = u64::from(self.in_use()) * self.capacity() as u64;
         in_use.saturating_sub(items_bytes)
-    }
-
-    /// Bytes of entries that the limit leaves room for beside the index.
-    pub(super) fn bytes_allowed(&self) -> u64 {
-        u64::from(self.segments_allowed()) * self.capacity() as u64
-    }
-
-    /// How many segments the limit leaves room for beside the index.
-    pub(super) fn segments_allowed(&self) -> u32 {
-        let other = self.other_bytes.load(Ordering::Relaxed);
-        let bytes = self.present_bytes.load(Ordering::Relaxed).saturating_sub(other);
-        u32::try_from(bytes >> self.arena.segment_bytes().ilog2())
-            .unwrap_or(u32::MAX)
-            .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
     }
 
     fn open(&self, pool: &mut Pool, queue: Queue, rank: Option<u64>) -> Option<SegmentId> {
@@ -732,43 +447,6 @@ impl Space {
     fn gauge(&self, at: Location) -> &Gauge {
         &self.gauges[self.arena.segment_of(at) as usize]
     }
-
-    /// Checks the table against itself and, where nobody stores anything, the counts against a
-    /// recount.
-    pub(super) fn check(&self, live_recounted: &[u32]) {
-        let pool = lock(&self.pool);
-        for (id, (gauge, &recounted)) in (0..).zip(self.gauges.iter().zip(live_recounted)) {
-            let counted = gauge.live_bytes.load(Ordering::Relaxed) as usize;
-            let unwritten = match pool.segments[id as usize].state {
-                // SAFETY: it is in use, and nobody stores anything during a check.
-                State::Open => self.arena.segment_bytes() - unsafe { self.arena.progress(id).0 },
-                _ => 0,
-            };
-            assert_eq!(counted, recounted as usize + unwritten, "live bytes of segment {id}");
-        }
-        let count = |wanted: &[State]| {
-            pool.segments.iter().filter(|segment| wanted.contains(&segment.state)).count()
-        };
-        let free = count(&[State::Free, State::Released]);
-        let fresh = pool.segments.len() - pool.fresh as usize;
-        assert_eq!(free, pool.warm.len() + pool.cold.len() + fresh);
-        assert_eq!(pool.segments.len() - free, pool.in_use as usize);
-        assert_eq!(count(&[State::Retired]), pool.retired as usize);
-        assert_eq!(count(&[State::Lent]), pool.lent as usize);
-        assert_eq!(count(&[State::Sealed]), pool.queues.sealed());
-        assert_eq!(pool.in_use - pool.retired - pool.lent, pool.queues.count());
-        for (id, segment) in (0..).zip(&pool.segments) {
-            if segment.state == State::Sealed {
-                let used_bytes = self.gauges[id as usize].used_bytes.load(Ordering::Relaxed);
-                // SAFETY: a sealed segment's header does not change, and nobody stores anything
-                // during a check.
-                let (label, progress) = unsafe { (self.arena.label(id), self.arena.progress(id)) };
-                let Segment { opened, rank, queue, .. } = *segment;
-                assert_eq!(label, Some(Label { opened, rank, is_main: queue == Queue::Main }));
-                assert_eq!(progress.0, used_bytes as usize);
-            }
-        }
-    }
 }
 
 impl Default for Gauge {
@@ -790,24 +468,8 @@ impl Segment {
 /// item.
 const SEGMENTS_BEYOND_LIMIT: u32 = 4;
 
-/// By how much a store can outgrow the limit that it started with: addresses are kept for so many
-/// times as much memory. A shard of the index can hold that many times its share of items.
-pub(super) const GROWTH_MAX: usize = 16;
-
-/// What a slot of the index can address, less the little that is beyond the limit.
-pub(super) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
-
 /// So much memory is populated ahead of its first use: some huge pages.
 const POPULATED_BYTES: usize = 8 << 20;
-
-/// By how much a limit that shrinks is lowered at a time.
-const LIMIT_STEP_SEGMENTS: usize = 4;
-
-/// However large the index is, so many segments may be in use.
-pub(super) const SEGMENTS_MIN: u32 = 4;
-
-/// A segment is worth compacting if at least one byte in this many is dead.
-const DEAD_PART_MIN: usize = 16;
 
 /// Later than any moment.
 const NEVER: Seconds = Seconds::MAX;

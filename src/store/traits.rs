@@ -1,6 +1,5 @@
 //! What an item has besides key and value: given to it when it is made, or changed in place later.
 
-use super::Expiry;
 use super::item::{MARK_FETCHED, MARK_LEASED, MARK_STALE};
 use crate::clock::Seconds;
 
@@ -15,6 +14,16 @@ pub struct Traits {
     pub cas: Option<u64>,
     /// What it is marked with.
     pub marks: Marks,
+}
+
+/// When an item ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Expiry {
+    /// At this second (0: never). An item is dead as soon as `expiry <= now`.
+    At(Seconds),
+    /// When the item that it replaces ends, read at the moment of replacement. Needs
+    /// [`Expected::Unchanged`] of a hit.
+    Inherit,
 }
 
 /// What can be changed of an item in place.

@@ -39,7 +39,7 @@ impl Batch<'_> {
             let is_gone = !self.store().is_live(&item, self.now)
                 && self.change().drop_dead(self.store().index.hash(item.key()), item);
             if is_gone {
-                let counters = &self.handle.counters;
+                let counters = self.change().counters;
                 counters.reclaimed.add(1);
                 counters.expired_unfetched.add(u64::from(!item.is_fetched()));
                 swept.reclaimed += 1;

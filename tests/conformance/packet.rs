@@ -9,10 +9,10 @@
 //!
 //! The opcode comes first, by name or number; then what is not zero or empty, in any order but for
 //! the extras (`flags exptime delta initial`, or any bytes as `extras=`), which follow each other
-//! as they are given, and `value=`, which takes the rest of the line. `number=` is a value of
-//! eight bytes. `keylen extlen bodylen` override what is there. `cas=a` matches any cas and binds
-//! it, or sends what was bound; `cas=_` binds nothing; `..` skips to where the packet stands. All packets have the same
-//! opaque value unless they say otherwise.
+//! as they are given, and `value=`, which takes the rest of the line. `number=` is a value of eight
+//! bytes. `keylen extlen bodylen` override what is there. `cas=a` matches any cas and binds it, or
+//! sends what was bound; `cas=_` binds nothing; `..` skips to where the packet stands. All packets
+//! have the same opaque value unless they say otherwise.
 
 use crate::table::{Piece, bytes};
 

@@ -19,7 +19,8 @@ use crate::workload::traffic::{Part, Traffic};
 /// What one thread found in one interval.
 type Found = (usize, u64, Sample);
 
-/// Runs `plan` until `limit`, after so many requests that do not count. Every `interval`, what was found is given to `observe`.
+/// Runs `plan` until `limit`, after so many requests that do not count. Every `interval`, what was
+/// found is given to `observe`.
 ///
 /// # Errors
 ///

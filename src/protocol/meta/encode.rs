@@ -47,6 +47,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
     }
 
     /// An item. `write_value` writes its value, or takes note of where it is to be.
+    #[inline]
     pub fn item(&mut self, item: &Attributes, write_value: impl FnOnce(&mut Vec<u8>)) {
         let with_value = self.reply.asked.has(b'v') && self.reply.known_cas != Some(item.cas);
         self.output.reserve(ITEM_FRAME_BYTES);
@@ -113,6 +114,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
         self.output.len()
     }
 
+    #[inline]
     fn item_flags(&mut self, item: &Attributes) {
         let mut end = item.expiry;
         for flag in Tokens::new(self.reply.flags) {
@@ -180,6 +182,7 @@ impl<'o, 'r> Encoder<'o, 'r> {
     }
 
     /// Key and opaque come back in every reply; of other flags nothing does.
+    #[inline]
     fn echo(&mut self, flag: &[u8]) {
         match flag[0] {
             b'O' => {

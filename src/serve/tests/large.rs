@@ -143,3 +143,20 @@ fn a_key_that_is_too_long_takes_what_was_lent_before_it_along() {
     assert_eq!(harness.answer(line.as_bytes()), expect);
     assert_eq!(totals(&harness).segments_aside, 0);
 }
+
+#[test]
+fn what_is_lent_counts_as_output() {
+    let mut harness = small();
+    harness.answer(format!("set key 0 0 20000\r\n{}\r\n", value(20_000)).as_bytes());
+    harness.limits.output_bytes = 10_000;
+    for request in ["get missing key\r\n", "mg key v O1\r\n", "get key\r\n"] {
+        let expect = harness.answer(request.as_bytes());
+        assert_eq!(harness.feed(request.repeat(3).as_bytes()), Stop::Output);
+        assert_eq!(harness.rest, request.repeat(2).as_bytes(), "{request}");
+        let mut answer = harness.answer(b"");
+        while !harness.rest.is_empty() {
+            answer += &harness.answer(b"");
+        }
+        assert!(answer + &harness.answer(b"") == expect.repeat(3), "{request}");
+    }
+}

@@ -58,10 +58,13 @@ impl Serving<'_, '_> {
     /// Serves as many plain `mg` as follow one another, and says whether there were any. Nothing is
     /// stored between them, so their keys can be looked up together.
     pub(super) fn lone_fetches(&mut self, limits: &mut Limits) -> bool {
-        let Some((key, reply, mut rest)) = meta::lone_fetch(self.rest()) else { return false };
-        let mut keys: [&[u8]; PREFETCH_KEYS] = [key; PREFETCH_KEYS];
-        let mut replies = [(reply, rest.len()); PREFETCH_KEYS];
-        let mut count = 1;
+        if !self.rest().starts_with(b"mg ") {
+            return false;
+        }
+        let mut keys: [&[u8]; PREFETCH_KEYS] = [&[]; PREFETCH_KEYS];
+        let mut replies = [(Reply::default(), 0); PREFETCH_KEYS];
+        let mut rest = self.rest();
+        let mut count = 0;
         while count < limits.requests.min(PREFETCH_KEYS)
             && let Some((key, reply, after)) = meta::lone_fetch(rest)
         {
@@ -69,6 +72,9 @@ impl Serving<'_, '_> {
             replies[count] = (reply, after.len());
             rest = after;
             count += 1;
+        }
+        if count == 0 {
+            return false;
         }
         let now = self.context.batch.now();
         let (output, loans) = (&mut *self.output, &mut *self.loans);

@@ -92,8 +92,8 @@ pub(in crate::store) unsafe fn checked_entry(
     (bytes <= room).then_some(entry)
 }
 
-/// The checksum of a segment without entries. It depends on the segment and its use, so that what is
-/// left of an earlier one does not fit.
+/// The checksum of a segment without entries. It depends on the segment and its use, so that what
+/// is left of an earlier one does not fit.
 pub(in crate::store) fn first_checksum(segment: SegmentId, opened: u64) -> u32 {
     let mut hasher = Hasher::new();
     hasher.update(&segment.to_le_bytes());
@@ -155,8 +155,8 @@ impl Checked {
     }
 }
 
-/// The fragments of a split item in their order, if they are all there: among the `known`, alive, of
-/// the right numbers, lengths and owners. (A head that was being moved when the process ended is
+/// The fragments of a split item in their order, if they are all there: among the `known`, alive,
+/// of the right numbers, lengths and owners. (A head that was being moved when the process ended is
 /// there twice, and each may own some of the fragments.)
 ///
 /// # Safety

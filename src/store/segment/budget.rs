@@ -1,0 +1,129 @@
+//! How many segments may be in use, and how many of them should be free.
+//!
+//! The arena is larger than the memory limit; what is in use is not. Segments in use plus the bytes
+//! of the index stay within the limit: when the index grows, fewer segments may be in use, and what
+//! a segment leaves behind goes back to the system.
+
+use super::super::index::LOCATION_BITS;
+use super::{SEGMENTS_BEYOND_LIMIT, Space};
+use crate::sync::{Ordering, lock};
+use std::io;
+
+impl Space {
+    /// How many segments the arena of a store has, which can outgrow its limit.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub(in crate::store) fn segments_of(
+        memory_bytes: usize,
+        segment_shift: u32,
+    ) -> io::Result<u32> {
+        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
+        let segments = u32::try_from(most_bytes >> segment_shift)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?;
+        Ok(segments + SEGMENTS_BEYOND_LIMIT)
+    }
+
+    /// The memory limit.
+    pub(in crate::store) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the memory limit, to at most what the arena has room for: `false` if it is more. A
+    /// larger limit holds at once, a smaller one is [approached](Space::approach_limit).
+    pub(in crate::store) fn set_memory_bytes(&self, memory_bytes: usize) -> bool {
+        let room = (self.arena.segments() - SEGMENTS_BEYOND_LIMIT) as usize;
+        if memory_bytes / self.arena.segment_bytes() > room {
+            return false;
+        }
+        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        self.present_bytes.fetch_max(memory_bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Brings the limit that holds a step closer to the one that was set. Pages that are beyond it
+    /// now go back to the system, those of segments in use when they are free. Returns `false` if
+    /// there is nothing to do.
+    pub(in crate::store) fn approach_limit(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let (limit, present) = (self.memory_bytes(), self.present_bytes.load(Ordering::Relaxed));
+        if present <= limit {
+            return false;
+        }
+        let taken = pool.in_use as usize * self.arena.segment_bytes()
+            + self.other_bytes.load(Ordering::Relaxed);
+        let step = LIMIT_STEP_SEGMENTS * self.arena.segment_bytes();
+        let next = present.min(taken).saturating_sub(step).max(limit);
+        self.present_bytes.store(next, Ordering::Relaxed);
+        self.release_beyond_limit(&mut pool);
+        true
+    }
+
+    /// Tells the budget that the index now takes `bytes_added` more and `bytes_removed` less.
+    pub(in crate::store) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
+        self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
+        self.other_bytes.fetch_sub(bytes_removed, Ordering::Relaxed);
+    }
+
+    /// How many segments the limit leaves room for beside the index.
+    pub(in crate::store) fn segments_allowed(&self) -> u32 {
+        let other = self.other_bytes.load(Ordering::Relaxed);
+        let bytes = self.present_bytes.load(Ordering::Relaxed).saturating_sub(other);
+        u32::try_from(bytes >> self.arena.segment_bytes().ilog2())
+            .unwrap_or(u32::MAX)
+            .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
+    }
+
+    /// Bytes of entries that the limit leaves room for beside the index.
+    pub(in crate::store) fn bytes_allowed(&self) -> u64 {
+        u64::from(self.segments_allowed()) * self.capacity() as u64
+    }
+
+    /// The largest item that the limit leaves room for beside what writers have open, with a little
+    /// to spare.
+    pub(in crate::store) fn item_bytes_max(&self) -> usize {
+        let segments = self.segments_allowed().saturating_sub(self.aside());
+        segments as usize * self.capacity() / 4 * 3
+    }
+
+    /// How many segments are free, or will be when their readers have gone. Costs no lock.
+    pub(in crate::store) fn spare(&self) -> u32 {
+        self.segments_allowed().saturating_sub(self.taken.load(Ordering::Relaxed))
+    }
+
+    /// How many segments could be taken now, and how many more when the readers have gone.
+    pub(in crate::store) fn available(&self) -> (u32, u32) {
+        let pool = lock(&self.pool);
+        let allowed = self.segments_allowed();
+        (allowed.saturating_sub(pool.in_use), allowed.saturating_sub(pool.in_use - pool.retired))
+    }
+
+    /// Whether more will be in use than is allowed even when the readers have gone.
+    pub(in crate::store) fn is_beyond_limit(&self) -> bool {
+        let pool = lock(&self.pool);
+        pool.in_use - pool.retired > self.segments_allowed()
+    }
+
+    /// Sets how many segments should be free ahead of need.
+    pub(in crate::store) fn set_reserve(&self, segments: u32) {
+        self.reserve.store(segments, Ordering::Relaxed);
+    }
+
+    /// How many segments should be free ahead of need.
+    pub(in crate::store) fn reserve(&self) -> u32 {
+        self.reserve.load(Ordering::Relaxed)
+    }
+}
+
+/// By how much a store can outgrow the limit that it started with: addresses are kept for so many
+/// times as much memory. A shard of the index can hold that many times its share of items.
+pub(in crate::store) const GROWTH_MAX: usize = 16;
+
+/// What a slot of the index can address, less the little that is beyond the limit.
+pub(in crate::store) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
+
+/// However large the index is, so many segments may be in use.
+pub(in crate::store) const SEGMENTS_MIN: u32 = 4;
+
+/// By how much a limit that shrinks is lowered at a time.
+const LIMIT_STEP_SEGMENTS: usize = 4;
