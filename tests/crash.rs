@@ -8,17 +8,13 @@
 //!
 //! `LARDER_CRASH_KILLS` says how often (`make test-long`: some hundreds of times).
 
-#[path = "support/mod.rs"]
 mod support;
-#[path = "support/scratch.rs"]
-mod scratch;
 #[path = "crash/writer.rs"]
 mod writer;
 
 use larder::clock::Clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scratch::Scratch;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -26,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
-use support::{Random, Server, await_true, larder};
+use support::{Random, Scratch, Server, await_true, larder};
 use writer::{Held, Writer};
 
 #[test]
@@ -84,7 +80,7 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> Seen {
     let mut server = Server::start(&larder(), flags);
     for round in 0..=kills {
         let is_last = round == kills;
-        let answers = random.below(4000) as u64;
+        let answers = random.below(4000);
         let flush = if plan.is_strict { random.below(4) } else { 3 };
         let flush = [Flush::Answered, Flush::Cut].get(flush).copied();
         write_until(&world, &mut writers, &mut server, answers, flush, is_last);

@@ -305,7 +305,9 @@ fn the_housekeeper_works_beside_readers_and_writers() {
         }
         let keeping = spawn(&store, |store| {
             let mut housekeeper = store.housekeeper();
-            (0..6).for_each(|_| drop(housekeeper.step(NOW + 1)));
+            for _ in 0..6 {
+                housekeeper.step(NOW + 1);
+            }
         });
         let changing = spawn(&store, |store| {
             let mut handle = store.register();
