@@ -17,39 +17,39 @@ use support::{Random, Server};
 
 #[test]
 fn a_line_without_end_closes() {
-    let mut server = start(&[]);
-    let before = resident_bytes(&mut server);
+    let server = start(&[]);
+    let before = server.resident_bytes();
     let mut stream = server.connect();
     let error = write_forever(&mut stream, &[b'x'; 64 << 10], 64 << 20);
     assert!(is_closed(&error), "the server takes a line without end: {error:?}");
     assert_eq!(read_until_closed(&mut stream), b"", "the close says nothing");
-    assert_flat(&mut server, before, 4 << 20);
+    assert_flat(&server, before, 4 << 20);
     assert_served(&server);
 }
 
 #[test]
 fn a_key_without_end_is_bounded() {
-    let mut server = start(&[]);
-    let before = resident_bytes(&mut server);
+    let server = start(&[]);
+    let before = server.resident_bytes();
     let mut stream = server.connect();
     stream.write_all(b"get ").expect("a fresh connection is writable");
     // Whether the server closes or swallows the key up to a line feed that may never come is its
     // own affair.
     let outcome = write_forever(&mut stream, &[b'k'; 64 << 10], 32 << 20);
     assert!(outcome.is_ok() || is_closed(&outcome), "neither swallowed nor closed: {outcome:?}");
-    assert_flat(&mut server, before, 4 << 20);
+    assert_flat(&server, before, 4 << 20);
     assert_served(&server);
 }
 
 #[test]
 fn a_get_line_of_any_length_streams() {
-    let mut server = start(&[]);
+    let server = start(&[]);
     store(&server, "a", b"1");
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let mut stream = server.connect();
     stream.write_all(b"get").expect("a fresh connection is writable");
     write_forever(&mut stream, &b" missing".repeat(8 << 10), 32 << 20).expect("keys are streamed");
-    assert_flat(&mut server, before, 8 << 20);
+    assert_flat(&server, before, 8 << 20);
     stream.write_all(b" a\r\nquit\r\n").expect("the connection stands");
     assert_eq!(read_until_closed(&mut stream), b"VALUE a 0 1\r\n1\r\nEND\r\n");
     assert_served(&server);
@@ -57,9 +57,9 @@ fn a_get_line_of_any_length_streams() {
 
 #[test]
 fn a_get_of_200_000_keys_answers_them_all() {
-    let mut server = start(&[]);
+    let server = start(&[]);
     store(&server, "hit", &[b'v'; 100]);
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let mut stream = server.connect();
     let mut writer = stream.try_clone().expect("a socket can be cloned");
     let request = format!("get{}\r\nquit\r\n", " hit".repeat(200_000));
@@ -68,7 +68,7 @@ fn a_get_of_200_000_keys_answers_them_all() {
     sending.join().expect("no panic").expect("the request is taken");
     let value = format!("VALUE hit 0 100\r\n{}\r\n", "v".repeat(100));
     assert!(answer == format!("{}END\r\n", value.repeat(200_000)).as_bytes(), "a wrong answer");
-    assert_flat(&mut server, before, 8 << 20);
+    assert_flat(&server, before, 8 << 20);
 }
 
 #[test]
@@ -87,12 +87,12 @@ fn lengths_beyond_the_readable_are_refused_and_swallow_nothing() {
 
 #[test]
 fn the_largest_readable_length_is_swallowed_and_costs_nothing() {
-    let mut server = start(&[]);
-    let before = resident_bytes(&mut server);
+    let server = start(&[]);
+    let before = server.resident_bytes();
     let mut stream = server.connect();
     write!(stream, "set a 0 0 2147483645\r\n").expect("a fresh connection is writable");
     write_forever(&mut stream, &[b'v'; 64 << 10], 64 << 20).expect("the value is swallowed");
-    assert_flat(&mut server, before, 4 << 20);
+    assert_flat(&server, before, 4 << 20);
     assert_served(&server);
 }
 
@@ -112,14 +112,14 @@ fn a_value_cut_off_by_a_disconnect_stores_nothing() {
 
 #[test]
 fn values_that_never_come_stay_within_the_memory_limit() {
-    let mut server = start(&["-m", "64"]);
+    let server = start(&["-m", "64"]);
     let mut streams: Vec<_> = (0..200).map(|_| server.connect()).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         write!(stream, "set pending{number} 0 0 1000000\r\n").expect("writable");
         stream.write_all(&[b'v'; 900_000]).expect("most of a value is taken");
     }
     support::await_true(|| bytes_read(&server) >= 200 * 900_000, "it is not all read");
-    assert_flat(&mut server, 0, 160 << 20);
+    assert_flat(&server, 0, 160 << 20);
     assert_served(&server);
     drop(streams);
     store(&server, "a", b"1");
@@ -128,10 +128,10 @@ fn values_that_never_come_stay_within_the_memory_limit() {
 
 #[test]
 fn a_slow_reader_costs_others_nothing() {
-    let mut server = start(&["-t", "1"]);
+    let server = start(&["-t", "1"]);
     let value = vec![b'v'; 1_000_000];
     store(&server, "large", &value);
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let mut piped = server.connect();
     let mut listed = server.connect();
     piped.write_all("get large\r\n".repeat(100).as_bytes()).expect("requests are small");
@@ -139,7 +139,7 @@ fn a_slow_reader_costs_others_nothing() {
     for _ in 0..1000 {
         assert_eq!(ask(&server, "get missing\r\n"), b"END\r\n");
     }
-    assert_flat(&mut server, before, 16 << 20);
+    assert_flat(&server, before, 16 << 20);
     let value = [b"VALUE large 0 1000000\r\n", &value[..], b"\r\n"].concat();
     let mut piped = BufReader::new(piped);
     let mut listed = BufReader::new(listed);
@@ -203,10 +203,10 @@ fn a_slow_reader_never_sees_a_mixed_value() {
 
 #[test]
 fn twenty_thousand_connects_leave_no_trace() {
-    let mut server = start(&[]);
+    let server = start(&[]);
     assert_served(&server);
-    let files_before = open_files(&mut server);
-    let before = resident_bytes(&mut server);
+    let files_before = open_files(&server);
+    let before = server.resident_bytes();
     for number in 0..20_000 {
         let mut stream = server.connect();
         if number % 4 != 0 {
@@ -218,17 +218,17 @@ fn twenty_thousand_connects_leave_no_trace() {
         // A reset rather than a farewell, which also keeps the port from waiting.
         SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("an option");
     }
-    support::await_true(|| open_files(&mut server) <= files_before, "connections are left open");
-    assert_flat(&mut server, before, 8 << 20);
+    support::await_true(|| open_files(&server) <= files_before, "connections are left open");
+    assert_flat(&server, before, 8 << 20);
     assert_served(&server);
 }
 
 #[test]
 fn junk_is_answered_or_closed() {
     // Loudly, since what is logged of junk is a way in as well.
-    let mut server = start(&["-vv"]);
-    let before = resident_bytes(&mut server);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let server = start(&["-vv"]);
+    let before = server.resident_bytes();
+    let mut random = Random(0);
     for round in 0..1500 {
         let junk = if round % 3 == 0 { random.bytes(4000) } else { words(&mut random, 200) };
         let mut stream = server.connect();
@@ -238,7 +238,7 @@ fn junk_is_answered_or_closed() {
         read_until_closed(&mut stream);
     }
     assert_served(&server);
-    assert_flat(&mut server, before, 48 << 20);
+    assert_flat(&server, before, 48 << 20);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn an_http_request_smuggles_nothing_in() {
 
 #[test]
 fn connections_over_the_limit_are_told_and_closed() {
-    let mut server = start(&["-c", "50"]);
+    let server = start(&["-c", "50"]);
     let mut served = Vec::new();
     let mut rejected = 0;
     for _ in 0..60 {
@@ -275,7 +275,7 @@ fn connections_over_the_limit_are_told_and_closed() {
         assert!(takes(stream, b"VERSION 1.6.45\r\n"));
     }
     served.truncate(10);
-    support::await_true(|| open_files(&mut server) < 50, "closed connections are kept");
+    support::await_true(|| open_files(&server) < 50, "closed connections are kept");
     assert_served(&server);
 }
 
@@ -283,9 +283,9 @@ fn connections_over_the_limit_are_told_and_closed() {
 fn idle_connections_cost_little() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit can be read");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("a limit can be raised");
-    let mut server = start(&["-c", "20000"]);
+    let server = start(&["-c", "20000"]);
     assert_served(&server);
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let mut idle: Vec<_> = (0..IDLE_CONNECTIONS).map(|_| server.connect()).collect();
     for stream in &mut idle {
         stream.write_all(b"set a 0 0 1000\r\n").expect("a fresh connection is writable");
@@ -293,18 +293,18 @@ fn idle_connections_cost_little() {
         stream.write_all(b"\r\nversion\r\n").expect("a fresh connection is writable");
         assert!(takes(stream, b"STORED\r\nVERSION 1.6.45\r\n"));
     }
-    assert_flat(&mut server, before, IDLE_CONNECTIONS * 2048);
+    assert_flat(&server, before, IDLE_CONNECTIONS * 2048);
 }
 
 #[test]
 fn a_full_server_evicts_rather_than_refuses() {
-    let mut server = start(&["-m", "16", "-I", "1m"]);
+    let server = start(&["-m", "16", "-I", "1m"]);
     let mut random = Random(16);
     for number in 0..2000 {
         let length = 1 << random.below(18);
         store(&server, &format!("key{number}"), &random.bytes(length));
     }
-    assert_flat(&mut server, 0, (16 + 24) << 20);
+    assert_flat(&server, 0, (16 + 24) << 20);
     assert_served(&server);
 }
 
@@ -352,7 +352,7 @@ fn a_split_anywhere_changes_nothing() {
 
 #[test]
 fn a_value_of_64_mebibytes_makes_the_round_trip() {
-    let mut server = start(&["-I", "64m", "-m", "512"]);
+    let server = start(&["-I", "64m", "-m", "512"]);
     let mut random = Random(64);
     for _ in 0..3 {
         let value = random.bytes((64 << 20) - 1024);
@@ -362,7 +362,7 @@ fn a_value_of_64_mebibytes_makes_the_round_trip() {
         let expected = [head.as_bytes(), &value, b"\r\nEND\r\n"].concat();
         assert!(answer == expected, "another value comes back");
     }
-    assert_flat(&mut server, 0, (512 + 64) << 20);
+    assert_flat(&server, 0, (512 + 64) << 20);
 }
 
 /// larder with these flags.
@@ -417,17 +417,8 @@ fn is_closed(outcome: &io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|error| closed.contains(&error.kind()))
 }
 
-/// The memory of the process that is in RAM, in bytes.
-fn resident_bytes(server: &mut Server) -> u64 {
-    let path = format!("/proc/{}/status", server.process().id());
-    let status = fs::read_to_string(path).expect("the server lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a known field");
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kibibytes * 1024
-}
-
-fn assert_flat(server: &mut Server, before: u64, allowed_growth_bytes: u64) {
-    let now = resident_bytes(server);
+fn assert_flat(server: &Server, before: u64, allowed_growth_bytes: u64) {
+    let now = server.resident_bytes();
     let limit = before + allowed_growth_bytes + POPULATED_BYTES;
     assert!(now <= limit, "memory went from {before} to {now} bytes, over {limit}");
 }
@@ -440,8 +431,8 @@ fn bytes_read(server: &Server) -> u64 {
 }
 
 /// How many file descriptors the process has open.
-fn open_files(server: &mut Server) -> usize {
-    let path = format!("/proc/{}/fd", server.process().id());
+fn open_files(server: &Server) -> usize {
+    let path = format!("/proc/{}/fd", server.id());
     fs::read_dir(path).expect("the server lives").count()
 }
 

@@ -2,40 +2,39 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use larder::clock::Clock;
+use support::client::Client;
 use support::{PATIENCE, Server};
 
 #[test]
 fn connections_that_ask_for_nothing_are_closed_and_counted() {
     for program in std::iter::once(support::larder()).chain(support::reference()) {
         let server = Server::start(&program, &["-o", "idle_timeout=1"]);
-        let mut watcher = BufReader::new(server.connect());
-        assert_eq!(ask(&mut watcher, "watch connevents"), "OK\r\n");
-        let mut busy = BufReader::new(server.connect());
+        let mut watcher = Client::new(server.connect());
+        assert_eq!(watcher.ask("watch connevents"), "OK");
+        let mut busy = Client::new(server.connect());
         let mut silent = server.connect();
         let mut stuck_in_a_line = server.connect();
         stuck_in_a_line.write_all(b"get a").expect("the server reads");
-        let mut storing = BufReader::new(server.connect());
-        storing.get_mut().write_all(b"set a 0 0 1\r\n").expect("the server reads");
+        let mut storing = Client::new(server.connect());
+        storing.send("set a 0 0 1\r\n");
 
         let clock = Clock::start();
         while !(is_closed(&mut silent) && is_closed(&mut stuck_in_a_line)) {
             assert!(clock.uptime() < PATIENCE, "{} keeps them", program.display());
-            assert_eq!(ask(&mut busy, "version"), "VERSION 1.6.45\r\n");
+            assert_eq!(busy.ask("version"), "VERSION 1.6.45");
         }
         assert!(clock.uptime() > Duration::from_secs(1), "{} has no patience", program.display());
         // In the middle of a value a client is not idle, however long it takes.
-        assert_eq!(ask(&mut storing, "1"), "STORED\r\n");
-        busy.get_mut().write_all(b"stats\r\n").expect("the server reads");
-        let stats = busy.lines().map(|line| line.expect("the server answers"));
-        let stats: Vec<String> = stats.take_while(|line| line != "END").collect();
+        assert_eq!(storing.ask("1"), "STORED");
+        let stats = busy.list("stats");
         assert!(stats.contains(&"STAT idle_kicks 2".to_owned()), "{stats:?}");
         // Nor is one who watches.
-        let told = watcher.lines().map(|line| line.expect("the server tells"));
+        let told = watcher.0.lines().map(|line| line.expect("the server tells"));
         assert_eq!(told.filter(|line| line.contains("reason=idle_timeout")).take(2).count(), 2);
     }
 }
@@ -44,10 +43,8 @@ fn connections_that_ask_for_nothing_are_closed_and_counted() {
 fn without_a_timeout_nothing_is_counted() {
     for program in std::iter::once(support::larder()).chain(support::reference()) {
         let server = Server::start(&program, &[]);
-        let mut client = BufReader::new(server.connect());
-        client.get_mut().write_all(b"stats\r\n").expect("the server reads");
-        let stats = client.lines().map(|line| line.expect("the server answers"));
-        assert!(stats.take_while(|line| line != "END").all(|line| !line.contains("idle_kicks")));
+        let mut client = Client::new(server.connect());
+        assert!(client.list("stats").iter().all(|line| !line.contains("idle_kicks")));
     }
 }
 
@@ -58,11 +55,4 @@ fn is_closed(client: &mut TcpStream) -> bool {
         Ok(bytes) => bytes == 0,
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
     }
-}
-
-fn ask(client: &mut BufReader<TcpStream>, line: &str) -> String {
-    write!(client.get_mut(), "{line}\r\n").expect("the server reads");
-    let mut answer = String::new();
-    client.read_line(&mut answer).expect("the server answers");
-    answer
 }

@@ -8,10 +8,9 @@
 mod support;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use support::Server;
+use support::client::Client;
 
 #[test]
 fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
@@ -23,14 +22,12 @@ fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
     writer.store("large", value_bytes, 1);
     writer.retrieve("large", value_bytes, 1);
     // One reader has seen the beginning of a value when another takes its place, and that goes.
-    slow.send("get large");
+    slow.send("get large\r\n");
     slow.read_header("large", value_bytes);
     writer.store("large", value_bytes, 2);
     writer.retrieve("large", value_bytes, 2);
-    writer.send("delete large");
-    assert_eq!(writer.line(), "DELETED");
-    writer.send("flush_all");
-    assert_eq!(writer.line(), "OK");
+    assert_eq!(writer.ask("delete large"), "DELETED");
+    assert_eq!(writer.ask("flush_all"), "OK");
     writer.store("other", value_bytes, 3);
     slow.read_value(value_bytes, 1);
     assert_eq!(slow.line(), "END");
@@ -42,18 +39,18 @@ fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
 #[test]
 fn half_a_value_on_each_of_many_connections_stays_within_the_limits() {
     let connections_max = (connections() + 100).to_string();
-    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
+    let server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
     let mut observer = Client::connect(&server);
     let mut senders: Vec<_> = (0..connections()).map(|_| Client::connect(&server)).collect();
     for (number, sender) in senders.iter_mut().enumerate() {
-        sender.send(&format!("set half{number} 0 0 {SMALL_BYTES}"));
+        sender.send(format!("set half{number} 0 0 {SMALL_BYTES}\r\n"));
         sender.send_value(SMALL_BYTES / 2, 1);
     }
     support::await_true(
         || observer.general("bytes_read") >= (connections() * SMALL_BYTES / 2) as u64,
         "what was sent is read",
     );
-    assert_within_limits(&mut server, &mut observer);
+    assert_within_limits(&server, &mut observer);
     for number in 0..100 {
         observer.store(&format!("other{number}"), 10_000, number);
         observer.retrieve(&format!("other{number}"), 10_000, number);
@@ -61,8 +58,8 @@ fn half_a_value_on_each_of_many_connections_stays_within_the_limits() {
     // Who was received so far may go on; who was not has been told.
     let (value, mut stored) = (value_of(SMALL_BYTES, 1), 0);
     for (number, sender) in senders.iter_mut().enumerate() {
-        sender.0.get_mut().write_all(&value[SMALL_BYTES / 2..]).expect("the rest is taken");
-        sender.send("");
+        sender.send(&value[SMALL_BYTES / 2..]);
+        sender.send("\r\n");
         match sender.line().as_str() {
             "STORED" => stored += 1,
             line => assert_eq!(line, "SERVER_ERROR out of memory storing object", "{number}"),
@@ -90,7 +87,7 @@ fn slow_readers_of_what_is_copied_stay_within_the_limits() {
 /// clients were let go.
 fn read_slowly(value_bytes: usize, keys: u8, requests: usize) -> u64 {
     let connections_max = (connections() + 100).to_string();
-    let mut server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
+    let server = Server::start(&support::larder(), &["-m", "64", "-c", &connections_max]);
     let mut observer = Client::connect(&server);
     for number in 0..keys {
         observer.store(&format!("large{number}"), value_bytes, number);
@@ -106,13 +103,12 @@ fn read_slowly(value_bytes: usize, keys: u8, requests: usize) -> u64 {
     for number in 0..100 {
         observer.store(&format!("other{number}"), 225_000, number);
         observer.retrieve(&format!("other{number}"), 225_000, number);
-        assert_within_limits(&mut server, &mut observer);
+        assert_within_limits(&server, &mut observer);
     }
-    observer.send("flush_all");
-    assert_eq!(observer.line(), "OK");
+    assert_eq!(observer.ask("flush_all"), "OK");
     observer.store("large0", value_bytes, 99);
     observer.retrieve("large0", value_bytes, 99);
-    assert_within_limits(&mut server, &mut observer);
+    assert_within_limits(&server, &mut observer);
     // What they read in the end is what was there, whole.
     let mut read_bytes = 0;
     for (number, reader) in readers.iter_mut().enumerate().step_by(20) {
@@ -126,58 +122,38 @@ fn read_slowly(value_bytes: usize, keys: u8, requests: usize) -> u64 {
     observer.stat("connections_overdrawn")
 }
 
-fn assert_within_limits(server: &mut Server, observer: &mut Client) {
+fn assert_within_limits(server: &Server, observer: &mut Client) {
     let buffers = observer.stat("connection_buffer_bytes");
     let limit = observer.stat("connection_buffer_bytes_max");
     assert!(buffers <= limit, "{buffers} bytes of buffers, over {limit}");
     let (aside, segments) = (observer.stat("segments_aside"), observer.stat("segments"));
     assert!(aside <= segments / 4 * 3 + 8, "{aside} of {segments} segments are aside");
-    let resident = resident_bytes(server);
+    let resident = server.resident_bytes();
     let most = (64 << 20) + limit + CONSTANT_BYTES;
     assert!(resident <= most, "{resident} bytes, over {most}; {buffers} of buffers");
 }
 
-fn resident_bytes(server: &mut Server) -> u64 {
-    let path = format!("/proc/{}/statm", server.process().id());
-    let statm = fs::read_to_string(path).expect("the server lives");
-    let pages: u64 = statm.split(' ').nth(1).expect("the second").parse().expect("a number");
-    pages * 4096
-}
-
-struct Client(BufReader<TcpStream>);
-
 impl Client {
     fn connect(server: &Server) -> Self {
-        Self(BufReader::new(server.connect()))
-    }
-
-    fn send(&mut self, line: &str) {
-        write!(self.0.get_mut(), "{line}\r\n").expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers");
-        line.trim_end().to_owned()
+        Self::new(server.connect())
     }
 
     fn store(&mut self, key: &str, bytes: usize, version: u8) {
-        self.send(&format!("set {key} 0 0 {bytes}"));
+        self.send(format!("set {key} 0 0 {bytes}\r\n"));
         self.send_value(bytes, version);
-        self.send("");
-        assert_eq!(self.line(), "STORED", "{key}");
+        assert_eq!(self.ask(""), "STORED", "{key}");
     }
 
     fn send_value(&mut self, bytes: usize, version: u8) {
         let piece = value_of(PIECE_BYTES, version);
         for start in (0..bytes).step_by(PIECE_BYTES) {
             let piece = &piece[..PIECE_BYTES.min(bytes - start)];
-            self.0.get_mut().write_all(piece).expect("the server reads");
+            self.send(piece);
         }
     }
 
     fn retrieve(&mut self, key: &str, bytes: usize, version: u8) {
-        self.send(&format!("get {key}"));
+        self.send(format!("get {key}\r\n"));
         self.read_header(key, bytes);
         self.read_value(bytes, version);
         assert_eq!(self.line(), "END");
@@ -233,20 +209,6 @@ impl Client {
     /// A figure of `stats`.
     fn general(&mut self, name: &str) -> u64 {
         self.figure("stats", name)
-    }
-
-    fn figure(&mut self, request: &str, name: &str) -> u64 {
-        self.send(request);
-        let prefix = format!("STAT {name} ");
-        let mut value = None;
-        loop {
-            let line = self.line();
-            if line == "END" {
-                break;
-            }
-            value = line.strip_prefix(&prefix).map(str::to_owned).or(value);
-        }
-        value.expect(name).parse().expect("a number")
     }
 }
 

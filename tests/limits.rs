@@ -2,25 +2,24 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, iter};
 
 use larder::clock::Clock;
 use support::Server;
+use support::client::Client;
 
 #[test]
 fn accepting_pauses_while_files_run_out_and_goes_on() {
-    let mut server = Server::start(&support::larder(), &[]);
+    let server = Server::start(&support::larder(), &[]);
     let mut observer = Client::connect(&server);
     assert_eq!(observer.stat("listen_disabled_num"), 0);
-    leave_room_for(5, &mut server);
+    leave_room_for(5, &server);
     let mut served: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
     let mut waiting: Vec<_> = (0..5).map(|_| Client::connect(&server)).collect();
     for client in served.iter_mut().chain(&mut waiting) {
-        client.send("version");
+        client.send("version\r\n");
     }
     for client in &mut served {
         assert_eq!(client.line(), "VERSION 1.6.45");
@@ -44,7 +43,7 @@ fn connections_over_the_limit_wait_for_others_to_leave_where_that_is_asked_for()
     let mut served: Vec<_> = (0..2).map(|_| Client::connect(&server)).collect();
     let mut waiting: Vec<_> = (0..2).map(|_| Client::connect(&server)).collect();
     for client in served.iter_mut().chain(&mut waiting) {
-        client.send("version");
+        client.send("version\r\n");
     }
     for client in &mut served {
         assert_eq!(client.line(), "VERSION 1.6.45");
@@ -60,75 +59,56 @@ fn connections_over_the_limit_wait_for_others_to_leave_where_that_is_asked_for()
 
 #[test]
 fn a_value_that_memory_does_not_suffice_for_is_refused_as_it_comes() {
-    let mut server = Server::start(&support::larder(), &["-t", "1", "-m", "2048", "-I", "1g"]);
+    let server = Server::start(&support::larder(), &["-t", "1", "-m", "2048", "-I", "1g"]);
     let mut client = Client::connect(&server);
-    client.send("set a 0 0 3\r\nold");
-    assert_eq!(client.line(), "STORED");
-    let process = format!("/proc/{}/statm", server.process().id());
+    assert_eq!(client.ask("set a 0 0 3\r\nold"), "STORED");
+    let process = format!("/proc/{}/statm", server.id());
     let pages = fs::read_to_string(process).expect("the server lives");
     let pages: usize =
         pages.split(' ').next().expect("the first is the size").parse().expect("digits");
-    limit(&format!("--as={}:", pages * PAGE_BYTES + (100 << 20)), &mut server);
+    limit(&format!("--as={}:", pages * PAGE_BYTES + (100 << 20)), &server);
     // To announce a value takes no memory, however many do.
     let mut announcing: Vec<_> = (0..50).map(|_| Client::connect(&server)).collect();
     for other in &mut announcing {
-        other.send("version\r\nset b 0 0 1000000000");
-        assert_eq!(other.line(), "VERSION 1.6.45");
+        assert_eq!(other.ask("version\r\nset b 0 0 1000000000"), "VERSION 1.6.45");
     }
     // What is joined to another value is whole first, in a buffer; what replaces it is received
     // where it will lie, and that was kept for it from the start.
     for (command, answer) in
         [("append", "SERVER_ERROR out of memory storing object"), ("set", "STORED")]
     {
-        client.send(&format!("{command} a 0 0 300000000"));
+        client.send(format!("{command} a 0 0 300000000\r\n"));
         let piece = vec![b'v'; 1_000_000];
-        (0..300).for_each(|_| client.0.get_mut().write_all(&piece).expect("the rest is swallowed"));
-        client.send("");
-        assert_eq!(client.line(), answer);
+        (0..300).for_each(|_| client.send(&piece));
+        assert_eq!(client.ask(""), answer);
     }
     assert_eq!(client.stat("store_no_memory"), 1);
 }
 
 /// Lowers the process' limit such that so many further files can be opened. The system gives them
 /// the lowest numbers that are free.
-fn leave_room_for(files: usize, server: &mut Server) {
-    let pid = server.process().id();
+fn leave_room_for(files: usize, server: &Server) {
+    let pid = server.id();
     let open = |number: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     let last = (0..).filter(|number| !open(number)).nth(files - 1).expect("numbers do not end");
     limit(&format!("--nofile={}:", last + 1), server);
 }
 
 /// Sets a limit of the process, as `prlimit` has it.
-fn limit(limit: &str, server: &mut Server) {
-    let pid = server.process().id().to_string();
+fn limit(limit: &str, server: &Server) {
+    let pid = server.id().to_string();
     let status = Command::new("prlimit").args(["--pid", &pid, limit]).status();
     assert!(status.expect("util-linux is there").success());
 }
 
-struct Client(BufReader<TcpStream>);
-
 impl Client {
     fn connect(server: &Server) -> Self {
-        Self(BufReader::new(server.connect()))
+        Self::new(server.connect())
     }
 
-    fn send(&mut self, line: &str) {
-        write!(self.0.get_mut(), "{line}\r\n").expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers");
-        line.trim_end().to_owned()
-    }
-
+    /// A figure of `stats`.
     fn stat(&mut self, name: &str) -> u64 {
-        self.send("stats");
-        let lines: Vec<_> =
-            iter::from_fn(|| Some(self.line()).filter(|line| line != "END")).collect();
-        let prefix = format!("STAT {name} ");
-        let value = lines.iter().find_map(|line| line.strip_prefix(&prefix)).expect(name);
-        value.parse().expect("a number")
+        self.figure("stats", name)
     }
 
     /// Waits until accepting has paused so often; returns how often it had by then.

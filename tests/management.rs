@@ -9,7 +9,6 @@ mod support;
 #[path = "management/watch.rs"]
 mod watch;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
@@ -74,12 +73,4 @@ impl Client {
         self.0.read_to_string(&mut rest).expect("text");
         rest
     }
-}
-
-fn resident_bytes(server: &mut Server) -> u64 {
-    let path = format!("/proc/{}/status", server.process().id());
-    let status = fs::read_to_string(path).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a known field");
-    let kibibytes = line.trim().trim_end_matches(" kB");
-    kibibytes.parse::<u64>().expect("a number") << 10
 }

@@ -1,19 +1,15 @@
 //! `-e` as operators meet it: which ends keep the cache, what a start refuses, what is shown.
 
-#[path = "support/mod.rs"]
 mod support;
-#[path = "support/scratch.rs"]
-mod scratch;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scratch::Scratch;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::{Server, larder};
+use support::{Scratch, Server, larder};
 
 #[test]
 fn every_orderly_end_keeps_the_cache() {
@@ -117,7 +113,7 @@ fn refusal(file: &Path) -> String {
 }
 
 fn send(server: &mut Server, signal: Signal) {
-    let id = i32::try_from(server.process().id()).expect("a process id");
+    let id = i32::try_from(server.id()).expect("a process id");
     kill(Pid::from_raw(id), signal).expect("it runs");
 }
 

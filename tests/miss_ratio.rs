@@ -134,8 +134,8 @@ impl Workload {
         let mut once = u64::MAX / 2;
         (0..requests)
             .map(|_| {
-                let is_overwrite = random.next() % 100 < self.overwrite_percent;
-                if !is_overwrite && random.next() % 100 < self.once_percent {
+                let is_overwrite = random.below(100) < self.overwrite_percent;
+                if !is_overwrite && random.below(100) < self.once_percent {
                     once += 1;
                     return Request { key: once, is_overwrite };
                 }
@@ -148,7 +148,7 @@ impl Workload {
 
     /// Half to one and a half times the mean, always the same for a key.
     fn value_bytes(&self, key: u64) -> usize {
-        let share = Random(key).next() % 1024;
+        let share = Random(key).below(1024);
         usize::try_from(self.value_bytes / 2 + self.value_bytes * share / 1024).expect("64-bit")
     }
 

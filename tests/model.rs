@@ -254,17 +254,17 @@ fn run(
             subject.housekeeper.step(oracle.now);
         }
         if random.below(500) == 0 {
-            subject.handles[random.below(3) as usize] = subject.store.register();
+            subject.handles[random.below(3)] = subject.store.register();
         }
         if plan.restarts && random.below(200) == 0 {
-            let memory_bytes = plan.memory_bytes + plan.memory_bytes / 8 * random.below(5) as usize;
+            let memory_bytes = plan.memory_bytes + plan.memory_bytes / 8 * random.below(5);
             subject = subject.restart(memory_bytes, random.below(2) == 0, oracle.now);
             report.restarts += 1;
             report.found += subject.store.totals().items;
         }
         report.expired += oracle.forget_dead();
         let op = random.op(plan, &oracle);
-        let handle = &mut subject.handles[random.below(3) as usize];
+        let handle = &mut subject.handles[random.below(3)];
         let reply = answer(handle, oracle.now, &op);
         report.longest_hit = report.longest_hit.max(reply.value_bytes());
         if reply == Reply::OutOfMemory {
@@ -521,10 +521,6 @@ impl Reply {
 }
 
 impl Random {
-    fn below(&mut self, limit: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(limit)).expect("below a u32")
-    }
-
     fn op(&mut self, plan: &Plan, oracle: &Oracle) -> Op {
         let key = key_of(self.below(plan.keys));
         let (value, flags) = (self.value(plan), self.flags());

@@ -196,8 +196,8 @@ fn of_several_versions_and_copies_the_newest_counts() {
     let mut housekeeper = store.housekeeper();
     let mut random = Random(3);
     for step in 0..3000_u32 {
-        let number = u32::try_from(random.next() % 100).expect("small");
-        let bytes = usize::try_from(random.next() % 900).expect("small");
+        let number = random.below(100);
+        let bytes = random.below(900);
         let bytes = if number < 5 { 6 * SEGMENT_BYTES + bytes } else { bytes };
         let value: Vec<u8> = step.to_le_bytes().into_iter().cycle().take(bytes).collect();
         assert!(is_stored(&apply(&mut handle, NOW, &set(number, &value, 0))));
@@ -274,7 +274,7 @@ fn a_bit_that_turns_is_noticed() {
     let flipped = scratch.file("flipped");
     for at in interesting {
         let mut bytes = bytes.clone();
-        bytes[at] ^= 1 << (random.next() % 8);
+        bytes[at] ^= 1 << random.below(8);
         write_anew(&flipped, &bytes);
         let Ok(store) = open(&flipped, MEMORY_BYTES / 4, NOW) else {
             refused += 1;

@@ -1,15 +1,15 @@
 //! The server as a whole, over raw sockets: what connections cost, how they are spread, and how
 //! they end.
 
-#[path = "support/random.rs"]
-mod random;
+mod support;
 
 use larder::config::Config;
 use larder::server::Server;
-use random::Random;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::TcpStream;
 use std::thread;
+use support::Random;
+use support::client::Client;
 
 #[test]
 fn connections_are_spread_evenly() {
@@ -20,7 +20,7 @@ fn connections_are_spread_evenly() {
     assert_eq!(counts, [12, 12, 13, 13]);
     // Whoever leaves makes room at his own worker.
     clients.truncate(10);
-    clients[0].wait_until(|client| client.stat("stats", "curr_connections") == 10);
+    clients[0].wait_until(|client| client.figure("stats", "curr_connections") == 10);
     clients.extend((0..40).map(|_| Client::greeted(&server)));
     let mut counts = clients[0].connections_per_worker();
     counts.sort_unstable();
@@ -34,9 +34,9 @@ fn a_connection_too_many_is_told_so() {
     let second = Client::greeted(&server);
     let mut third = Client::connect(&server);
     assert_eq!(third.rest(), b"ERROR Too many open connections\r\n");
-    assert_eq!(first.stat("stats", "rejected_connections"), 1);
+    assert_eq!(first.figure("stats", "rejected_connections"), 1);
     drop(second);
-    first.wait_until(|client| client.stat("stats", "curr_connections") == 1);
+    first.wait_until(|client| client.figure("stats", "curr_connections") == 1);
     Client::greeted(&server);
 }
 
@@ -44,19 +44,18 @@ fn a_connection_too_many_is_told_so() {
 fn idle_connections_hold_no_buffers() {
     let server = start(Config::tiny());
     let mut clients: Vec<_> = (0..50).map(|_| Client::greeted(&server)).collect();
-    assert_eq!(clients[0].stat("stats larder", "connection_buffer_bytes"), 0);
+    assert_eq!(clients[0].figure("stats larder", "connection_buffer_bytes"), 0);
     // Half a request is kept, and no more than that.
     for client in &mut clients[1..] {
         client.send(b"set a 0 0 10\r\n12345");
     }
     clients[0].wait_until(|client| {
-        let bytes = client.stat("stats larder", "connection_buffer_bytes");
+        let bytes = client.figure("stats larder", "connection_buffer_bytes");
         assert!(bytes <= 49 * 64, "{bytes} bytes");
-        client.stat_lines("stats conns").iter().filter(|line| line.ends_with("conn_nread")).count()
-            == 49
+        client.list("stats conns").iter().filter(|line| line.ends_with("conn_nread")).count() == 49
     });
     clients.truncate(1);
-    clients[0].wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    clients[0].wait_until(|client| client.figure("stats larder", "connection_buffer_bytes") == 0);
     assert_eq!(clients[0].ask("get a"), "END", "half a value is none");
 }
 
@@ -72,17 +71,17 @@ fn a_client_that_does_not_read_costs_one_output_buffer() {
         slow.send(b"get big big big big big\r\n");
     }
     observer.wait_until(|client| {
-        client.stat_lines("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
+        client.list("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
     });
     for _ in 0..100 {
-        let bytes = observer.stat("stats larder", "connection_buffer_bytes");
+        let bytes = observer.figure("stats larder", "connection_buffer_bytes");
         // Its unread requests, and twice as much output as the buffer had to grow.
         assert!(bytes <= 200 * 32 + 2 * bytes_max, "{bytes} bytes");
     }
     slow.send(b"quit\r\n");
     let replies = slow.rest();
     assert_eq!(replies.len(), 200 * (5 * (VALUE_HEADER.len() + VALUE_BYTES + 2) + END.len()));
-    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    observer.wait_until(|client| client.figure("stats larder", "connection_buffer_bytes") == 0);
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn stopping_completes_a_reply_that_has_begun() {
     let idle = Client::greeted(&server);
     client.send(format!("get{}\r\n", " big".repeat(100)).as_bytes());
     let mut begin = [0; 1];
-    client.stream.read_exact(&mut begin).expect("the reply begins");
+    client.0.read_exact(&mut begin).expect("the reply begins");
     let stopping = thread::spawn(move || server.stop());
     let reply = client.rest();
     assert!(reply.ends_with(END));
@@ -137,11 +136,11 @@ fn replies_before_quit_are_sent_and_what_follows_is_dropped() {
 fn a_long_pipeline_is_served_in_turns() {
     let server = start(Config::tiny());
     let mut client = Client::greeted(&server);
-    client.send(&b"get missing\r\n".repeat(10_000));
+    client.send(b"get missing\r\n".repeat(10_000));
     for _ in 0..10_000 {
         assert_eq!(client.line(), "END");
     }
-    let yields = client.stat("stats", "conn_yields");
+    let yields = client.figure("stats", "conn_yields");
     assert!((1000..=10_000).contains(&yields), "{yields} yields");
 }
 
@@ -154,7 +153,7 @@ fn a_large_value_arrives_whole_and_its_memory_is_given_back() {
     let mut observer = Client::greeted(&server);
     let expect = format!("{VALUE_HEADER}{}\r\nEND\r\n", "x".repeat(VALUE_BYTES));
     assert_eq!(client.rest(), expect.as_bytes());
-    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    observer.wait_until(|client| client.figure("stats larder", "connection_buffer_bytes") == 0);
 }
 
 #[test]
@@ -189,7 +188,7 @@ fn clients_with_one_get_each_get_their_own_reply() {
             assert_eq!(client.line(), "END");
         }
     }
-    let gets = clients[0].stat("stats", "cmd_get");
+    let gets = clients[0].figure("stats", "cmd_get");
     assert_eq!(gets, 50 * 40);
 }
 
@@ -211,7 +210,7 @@ fn requests_of_every_kind_in_any_pieces_are_answered_to_whom_they_are_of() {
         let mut sent = vec![0; scripts.len()];
         while sent.iter().zip(&scripts).any(|(&sent, (requests, _))| sent < requests.len()) {
             for ((client, sent), (requests, _)) in clients.iter_mut().zip(&mut sent).zip(&scripts) {
-                let piece_bytes = below(random, 300).min(requests.len() - *sent);
+                let piece_bytes = random.below(300).min(requests.len() - *sent);
                 client.send(&requests[*sent..*sent + piece_bytes]);
                 *sent += piece_bytes;
             }
@@ -226,12 +225,12 @@ fn requests_of_every_kind_in_any_pieces_are_answered_to_whom_they_are_of() {
 /// Requests of a client by this number, and the replies to them.
 fn script(number: usize, random: &mut Random) -> (Vec<u8>, Vec<u8>) {
     let key = format!("client{number}");
-    let value = format!("{number:02}").repeat(below(random, 200));
+    let value = format!("{number:02}").repeat(random.below(200));
     let bytes = value.len();
     let mut requests = format!("set {key} 7 0 {bytes}\r\n{value}\r\n");
     let mut replies = "STORED\r\n".to_owned();
-    for _ in 0..below(random, 20) {
-        let (request, reply) = match below(random, 9) {
+    for _ in 0..random.below(20) {
+        let (request, reply) = match random.below(9) {
             0..3 => {
                 (format!("get {key}\r\n"), format!("VALUE {key} 7 {bytes}\r\n{value}\r\nEND\r\n"))
             }
@@ -269,13 +268,13 @@ fn a_client_that_does_not_read_its_lone_gets_does_not_disturb_others() {
         slow.send(b"get big\r\n");
         sent += 1;
         assert_eq!(observer.ask("get missing"), "END");
-        observer.stat_lines("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
+        observer.list("stats conns").iter().any(|line| line.ends_with("conn_mwrite"))
     });
     drop(Client::greeted(&server));
     slow.send(b"quit\r\n");
     let reply_bytes = VALUE_HEADER.len() + VALUE_BYTES + 2 + END.len();
     assert_eq!(slow.rest().len(), sent * reply_bytes);
-    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    observer.wait_until(|client| client.figure("stats larder", "connection_buffer_bytes") == 0);
 }
 
 #[test]
@@ -287,9 +286,9 @@ fn whoever_leaves_without_his_reply_is_forgotten() {
         let mut clients: Vec<_> = (0..40).map(|_| Client::greeted(&server)).collect();
         clients.iter_mut().for_each(|client| client.send(b"get big\r\n"));
         drop(clients);
-        observer.wait_until(|client| client.stat("stats", "curr_connections") == 1);
+        observer.wait_until(|client| client.figure("stats", "curr_connections") == 1);
     }
-    observer.wait_until(|client| client.stat("stats larder", "connection_buffer_bytes") == 0);
+    observer.wait_until(|client| client.figure("stats larder", "connection_buffer_bytes") == 0);
 }
 
 #[test]
@@ -315,27 +314,17 @@ fn connections_leave_nothing_behind() {
         drop(Client::connect(&server));
     }
     client.wait_until(|client| {
-        let welcomed = client.stat("stats", "total_connections");
-        welcomed + client.stat("stats", "rejected_connections") > 1000
+        let welcomed = client.figure("stats", "total_connections");
+        welcomed + client.figure("stats", "rejected_connections") > 1000
     });
-    client.wait_until(|client| client.stat("stats", "curr_connections") == 1);
-    let lines = client.stat_lines("stats conns");
+    client.wait_until(|client| client.figure("stats", "curr_connections") == 1);
+    let lines = client.list("stats conns");
     assert_eq!(lines.len(), 3 + 4, "a listener and this connection: {lines:?}");
-}
-
-fn below(random: &mut Random, limit: usize) -> usize {
-    usize::try_from(random.next() % limit as u64).expect("it is below a usize")
-}
-
-struct Client {
-    stream: BufReader<TcpStream>,
 }
 
 impl Client {
     fn connect(server: &Server) -> Self {
-        let address: SocketAddr = server.addresses()[0];
-        let stream = TcpStream::connect(address).expect("the server listens");
-        Self { stream: BufReader::new(stream) }
+        Self::new(TcpStream::connect(server.addresses()[0]).expect("the server listens"))
     }
 
     /// A client whose connection is known to be served.
@@ -345,43 +334,8 @@ impl Client {
         client
     }
 
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("the server answers");
-        line.trim_end().to_owned()
-    }
-
-    /// One line for one line.
-    fn ask(&mut self, line: &str) -> String {
-        self.send(format!("{line}\r\n").as_bytes());
-        self.line()
-    }
-
-    /// Everything until the server closes.
-    fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).expect("the server closes in order");
-        rest
-    }
-
-    fn stat_lines(&mut self, command: &str) -> Vec<String> {
-        self.send(format!("{command}\r\n").as_bytes());
-        std::iter::from_fn(|| Some(self.line()).filter(|line| line != "END")).collect()
-    }
-
-    fn stat(&mut self, command: &str, name: &str) -> u64 {
-        let prefix = format!("STAT {name} ");
-        let lines = self.stat_lines(command);
-        let value = lines.iter().find_map(|line| line.strip_prefix(&prefix)).expect(name);
-        value.parse().expect("a number")
-    }
-
     fn connections_per_worker(&mut self) -> Vec<u64> {
-        let lines = self.stat_lines("stats larder");
+        let lines = self.list("stats larder");
         let counts = lines.iter().filter(|line| line.starts_with("STAT worker:"));
         counts.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
     }

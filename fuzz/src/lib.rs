@@ -20,17 +20,16 @@ mod server;
 pub(crate) use random::Random;
 pub use server::server;
 
-impl Random {
-    /// A number under `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 1).expect("64 bits") % limit
-    }
-}
-
 /// Lines of the classic text protocol.
 pub fn text(input: &[u8]) {
     for line in input.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-        let parsed = text::parse(line).parsed;
+        let understood = text::parse(line);
+        let parsed = understood.parsed;
+        if let Some((plain, line_bytes)) = text::plain_set(line) {
+            let parsed = text::Parsed::Request(Request::Store(plain), b"");
+            assert_eq!(understood, text::Line { parsed, quiet: false });
+            assert_eq!(line_bytes, line.len());
+        }
         if let Some((retrieval, key, rest)) = text::lone_get(line) {
             let text::Parsed::Request(Request::Retrieve(asked), keys) = parsed else {
                 panic!("{parsed:?} is no retrieval");

@@ -34,7 +34,7 @@ struct Manner {
 
 /// A sequence that depends on the seed alone.
 pub(crate) fn sequence(dialect: Dialect, seed: u64) -> Sequence {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random(seed);
     let manner = match dialect {
         Dialect::Mixed => MIXED_MANNER,
         Dialect::Login => LOGIN_MANNER,

@@ -1,11 +1,10 @@
 //! A client that asks for one thing after the other and writes down what it was told.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::history::{CasAnswer, Event, Operation};
-use crate::support::{Random, Server};
+use crate::support::{self, Random, Server};
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub(crate) enum Role {
 
 /// One connection.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    client: support::client::Client,
     /// Texts written so far.
     written: u64,
     /// The key that was asked for its cas last, and that.
@@ -26,7 +25,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(server: &Server) -> Self {
-        Self { stream: BufReader::new(server.connect()), written: 0, told: None }
+        Self { client: support::client::Client::new(server.connect()), written: 0, told: None }
     }
 
     /// One random request to a key, with the moments of its sending and its answer.
@@ -58,17 +57,7 @@ impl Client {
 
     /// A figure that the server tells of itself.
     pub(crate) fn stat(&mut self, name: &str) -> u64 {
-        self.send("stats\r\n");
-        let mut figure = None;
-        loop {
-            let line = self.line();
-            if line == "END" {
-                return figure.expect("it is told");
-            }
-            if let Some(text) = line.strip_prefix(&format!("STAT {name} ")) {
-                figure = text.parse().ok();
-            }
-        }
+        self.client.figure("stats", name)
     }
 
     fn value(&mut self, number: usize, role: Role, random: &mut Random) -> String {
@@ -110,7 +99,7 @@ impl Client {
                 let stored = self.is_stored("replace", key, &value);
                 Operation::Replace(value, stored)
             }
-            80..90 if role == Role::Counter => self.increment(key, random.below(9) as u64),
+            80..90 if role == Role::Counter => self.increment(key, random.below(9)),
             80..90 => {
                 let more = format!("+{}", &value[..value.find(';').expect("a text has one")]);
                 let stored = self.is_stored("append", key, &more);
@@ -128,16 +117,16 @@ impl Client {
     }
 
     fn get(&mut self, command: &str, key: &str) -> Option<(String, Option<u64>)> {
-        self.send(&format!("{command} {key}\r\n"));
-        let line = self.line();
+        self.client.send(format!("{command} {key}\r\n"));
+        let line = self.client.line();
         if line == "END" {
             return None;
         }
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!(words[..3], ["VALUE", key, "0"], "{line}");
         let mut value = vec![0; words[3].parse::<usize>().expect("a length") + 2];
-        self.stream.read_exact(&mut value).expect("the value follows");
-        assert_eq!(self.line(), "END");
+        self.client.0.read_exact(&mut value).expect("the value follows");
+        assert_eq!(self.client.line(), "END");
         let value = String::from_utf8(value).expect("as stored").trim_end().to_owned();
         let cas = words.get(4).map(|cas| cas.parse().expect("a number"));
         Some((value, cas))
@@ -155,8 +144,8 @@ impl Client {
     }
 
     fn increment(&mut self, key: &str, by: u64) -> Operation {
-        self.send(&format!("incr {key} {by}\r\n"));
-        let line = self.line();
+        self.client.send(format!("incr {key} {by}\r\n"));
+        let line = self.client.line();
         let count = match line.as_str() {
             "NOT_FOUND" => None,
             count => Some(count.parse().unwrap_or_else(|_| panic!("{line}"))),
@@ -174,25 +163,15 @@ impl Client {
 
     fn store(&mut self, command: &str, key: &str, value: &str, cas: Option<u64>) -> String {
         let cas = cas.map(|cas| format!(" {cas}")).unwrap_or_default();
-        self.send(&format!("{command} {key} 0 0 {}{cas}\r\n{value}\r\n", value.len()));
-        self.line()
+        self.client.send(format!("{command} {key} 0 0 {}{cas}\r\n{value}\r\n", value.len()));
+        self.client.line()
     }
 
     fn is_done(&mut self, request: &str, done: &str) -> bool {
-        self.send(request);
-        let line = self.line();
+        self.client.send(request);
+        let line = self.client.line();
         assert!(line == done || line == "NOT_FOUND", "{line}");
         line == done
-    }
-
-    fn send(&mut self, request: &str) {
-        self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("the server answers");
-        line.trim_end().to_owned()
     }
 }
 

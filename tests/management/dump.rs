@@ -7,7 +7,7 @@ use std::thread;
 
 use larder::clock::Clock;
 
-use super::{Client, programs, resident_bytes};
+use super::{Client, programs};
 use crate::support::{Server, larder};
 
 #[test]
@@ -110,10 +110,10 @@ fn items_are_listed_while_others_change() {
 
 #[test]
 fn a_client_that_does_not_read_its_list_costs_nothing() {
-    let mut server = Server::start(&larder(), &["-m", "256"]);
+    let server = Server::start(&larder(), &["-m", "256"]);
     let mut client = Client::new(&server);
     fill(&mut client, ITEMS);
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let mut idle = Client::new(&server);
     idle.send("lru_crawler metadump all\r\n");
     assert_eq!(idle.line(), "OK\r\n");
@@ -125,7 +125,7 @@ fn a_client_that_does_not_read_its_list_costs_nothing() {
     // The memory of what is overwritten is used again, though somebody is in the middle of a list.
     fill(&mut client, ITEMS);
     fill(&mut client, ITEMS);
-    let grown = resident_bytes(&mut server).saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 40 << 20, "{grown} bytes more");
     drop(idle);
     crate::support::await_true(

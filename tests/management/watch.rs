@@ -1,6 +1,6 @@
 //! `watch`: what clients are told of what goes on.
 
-use super::{Client, programs, resident_bytes};
+use super::{Client, programs};
 use crate::support::{self, Server, larder};
 
 #[test]
@@ -148,11 +148,11 @@ fn watching_takes_the_whole_connection() {
 /// it, and it costs no more than its buffer.
 #[test]
 fn a_slow_watcher_loses_lines() {
-    let mut server = Server::start(&larder(), &[]);
+    let server = Server::start(&larder(), &[]);
     let (mut watcher, mut client) = (Client::new(&server), Client::new(&server));
     watcher.ask("watch fetchers\r\n", "OK\r\n");
     let keys: String = (0..1000).map(|number| format!(" key{number}")).collect();
-    let before = resident_bytes(&mut server);
+    let before = server.resident_bytes();
     let skipped = |client: &mut Client| {
         let stats = client.ask("stats\r\n", "END\r\n");
         let line = stats.iter().find_map(|line| line.strip_prefix("STAT log_watcher_skipped "));
@@ -168,7 +168,7 @@ fn a_slow_watcher_loses_lines() {
         client.ask(format!("get{keys}\r\n"), "END\r\n");
         requests += 1;
     }
-    let grown = resident_bytes(&mut server).saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes more");
     let skipped = skipped(&mut client);
     assert!(skipped >= 50_000, "{skipped}");

@@ -6,12 +6,18 @@
 
 #![expect(dead_code, reason = "each of the test programs uses its part of this")]
 
+pub(crate) mod client;
+mod random;
+mod scratch;
+
+pub(crate) use self::random::Random;
+pub(crate) use self::scratch::Scratch;
+
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -74,8 +80,8 @@ impl Server {
         flags: &[&str],
         stderr: Stdio,
     ) -> Self {
-        let folder = scratch_folder();
-        let port_file = folder.join("port");
+        let scratch = Scratch::new();
+        let port_file = scratch.file("port");
         let mut child = Command::new(program)
             .args(["-l", "127.0.0.1", "-p", "-1"])
             .args(if nix::unistd::Uid::effective().is_root() { &["-u", "root"][..] } else { &[] })
@@ -92,13 +98,12 @@ impl Server {
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
-        let Some(ports) = await_ports(&folder, &port_file) else {
+        let Some(ports) = await_ports(&port_file) else {
             let _ = child.kill();
             let status = child.wait();
             panic!("{} {flags:?} wrote no port: {status:?}", program.display());
         };
         let port = |transport| port_in(&ports, transport);
-        let _ = fs::remove_dir_all(&folder);
         Self {
             program: program.to_owned(),
             child,
@@ -122,9 +127,23 @@ impl Server {
         self.address.port()
     }
 
-    /// The process, for a look at its memory or its end.
+    /// The process, for a look at its end or its log.
     pub(crate) fn process(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// The process' number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The memory of the process that is in RAM, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the server lives");
+        let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = field.expect("a known field").trim().trim_end_matches(" kB");
+        kibibytes.parse::<u64>().expect("a number") << 10
     }
 
     /// A connection that gives up reading and writing after [`PATIENCE`].
@@ -153,41 +172,17 @@ pub(crate) fn await_true(mut condition: impl FnMut() -> bool, otherwise: &str) {
     }
 }
 
-/// A seeded source of numbers (xorshift), so that what fails once fails again.
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A number under `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() >> 1).expect("64 bits") % limit
-    }
-
     pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(length).collect()
     }
 }
 
-/// A folder of this process and this call alone.
-fn scratch_folder() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("server-{}-{number}", std::process::id());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&folder).expect("the target folder is writable");
-    folder
-}
-
-/// What appears in `file` within `folder` and names a TCP port, or `None` after [`PATIENCE`].
-fn await_ports(folder: &Path, file: &Path) -> Option<String> {
+/// What appears in `file` and names a TCP port, or `None` after [`PATIENCE`].
+fn await_ports(file: &Path) -> Option<String> {
     let watcher = Inotify::init(InitFlags::IN_CLOEXEC).expect("inotify");
     let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
+    let folder = file.parent().expect("a file lies in a folder");
     watcher.add_watch(folder, events).expect("the folder exists");
     let timeout = PollTimeout::try_from(PATIENCE).expect("a few seconds");
     loop {
