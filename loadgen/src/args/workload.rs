@@ -47,8 +47,7 @@ pub struct WorkloadArgs {
     /// Share of the keys asked for that are never asked for again [default: 0]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub one_hit: Option<f64>,
-    /// Share of the keys that a million requests replace by new ones of the same popularity; a
-    /// preset has the one that makes the published share of its requests ask for a new key
+    /// Share of the keys that a million requests replace by new ones of the same popularity
     /// [default: 0]
     #[arg(long, value_name = "SHARE", value_parser = not_negative)]
     pub drift: Option<f64>,
@@ -108,7 +107,7 @@ impl WorkloadArgs {
             ttl: ttl.unwrap_or_else(Ttl::none),
             zipf: self.zipf.or(preset.map(|preset| preset.zipf)).unwrap_or(0.0),
             one_hit: self.one_hit.or(preset.map(|preset| preset.one_hit)).unwrap_or(0.0),
-            drift: 0.0,
+            drift: self.drift.unwrap_or(0.0),
             keys_per_get: self.keys_per_get.map_or(1, NonZeroUsize::get),
             cache_aside: self.cache_aside,
             seed: self.seed,
@@ -116,8 +115,7 @@ impl WorkloadArgs {
             trace,
         };
         let key_count = self.key_count(&workload);
-        let drift = self.drift.or(preset.map(|preset| preset.drift(key_count))).unwrap_or(0.0);
-        Ok(Workload { key_count, drift, ..workload })
+        Ok(Workload { key_count, ..workload })
     }
 
     fn key_count(&self, workload: &Workload) -> u64 {

@@ -94,45 +94,6 @@ impl Zipf {
     }
 }
 
-/// How often a million requests must replace each key for this share of them to meet a key that was
-/// never asked for before, where `count` keys are asked for by Zipf's law. Of a key that is asked
-/// for x times between two replacements on average, (1 - e^-x) / x of the requests are the first.
-#[must_use]
-pub fn drift(count: u64, exponent: f64, new_share: f64) -> f64 {
-    let ranks = rank_groups(count);
-    let weight = |rank: f64| libm::exp(-exponent * libm::log(rank));
-    let total: f64 = ranks.iter().map(|(rank, keys)| keys * weight(*rank)).sum();
-    let share = |replaced: f64| -> f64 {
-        let of = |(rank, keys): &(f64, f64)| {
-            let probability = weight(*rank) / total;
-            let asked = probability / replaced;
-            keys * probability * expm1_over(-asked)
-        };
-        ranks.iter().map(of).sum()
-    };
-    if new_share <= 0.0 {
-        return 0.0;
-    }
-    let (mut low, mut high) = (1e-15_f64, 1.0_f64);
-    for _ in 0..BISECTIONS {
-        let middle = libm::sqrt(low * high);
-        if share(middle) < new_share { low = middle } else { high = middle }
-    }
-    low * 1e6
-}
-
-/// Ranks from 1 to `count` in groups that grow by a hundredth: the middle of each, and how many it
-/// stands for.
-fn rank_groups(count: u64) -> Vec<(f64, f64)> {
-    let (count, mut first, mut groups) = (count as f64, 1.0, Vec::new());
-    while first <= count {
-        let keys = (first * 0.01).floor().clamp(1.0, count - first + 1.0);
-        groups.push((first + (keys - 1.0) / 2.0, keys));
-        first += keys;
-    }
-    groups
-}
-
 /// (e^x - 1) / x, continuous at 0.
 fn expm1_over(x: f64) -> f64 {
     if x.abs() > NEAR_ZERO { libm::expm1(x) / x } else { 1.0 + x / 2.0 * (1.0 + x / 3.0) }
@@ -143,7 +104,6 @@ fn log1p_over(x: f64) -> f64 {
     if x.abs() > NEAR_ZERO { libm::log1p(x) / x } else { 1.0 - x * (0.5 - x / 3.0) }
 }
 
-const BISECTIONS: u32 = 60;
 /// Below this the first terms of the series are exact to the last bit.
 const NEAR_ZERO: f64 = 1e-8;
 

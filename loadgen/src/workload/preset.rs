@@ -4,7 +4,6 @@
 use std::str::FromStr;
 
 use crate::workload::operation::Mix;
-use crate::workload::popularity;
 use crate::workload::size::Size;
 use crate::workload::ttl::Ttl;
 
@@ -25,8 +24,8 @@ pub struct Preset {
     pub zipf: f64,
     /// Share of the keys drawn that are never drawn again.
     pub one_hit: f64,
-    /// Share of the keys drawn that were never drawn before, those drawn once among them.
-    pub new: f64,
+    /// How often a key was drawn while it was observed, on average.
+    pub draws_per_key: f64,
 }
 
 impl Preset {
@@ -39,6 +38,7 @@ impl Preset {
     /// `None` for the cluster of which nothing is published.
     fn twitter(fields: &[&str]) -> Option<Self> {
         let number = |index: usize| fields[index].parse::<f64>().ok();
+        let draws_per_key = number(6)?;
         Some(Self {
             name: fields[0].to_owned(),
             mix: fields[12].parse::<Mix>().ok()?.without_gets_of_cas(),
@@ -46,14 +46,15 @@ impl Preset {
             value_bytes: Size::Lognormal(number(4)?, VALUE_DEVIATION),
             ttl: fields[9].parse().ok()?,
             zipf: number(13).unwrap_or(ZIPF_UNKNOWN),
-            one_hit: number(7)? / 100.0 / number(6)?,
-            new: number(8).unwrap_or(0.0) / 100.0,
+            one_hit: number(7)? / 100.0 / draws_per_key,
+            draws_per_key,
         })
     }
 
     fn published(fields: &[&str]) -> Option<Self> {
         let number = |index: usize| fields[index].parse::<f64>().ok();
         let value_bytes: Size = fields[2].parse().ok()?;
+        let draws_per_key = number(7).unwrap_or(FREQUENCY_UNKNOWN);
         Some(Self {
             name: fields[0].to_owned(),
             mix: fields[4].parse().ok()?,
@@ -64,20 +65,9 @@ impl Preset {
             },
             ttl: Ttl::none(),
             zipf: number(5)?,
-            one_hit: number(6)? / 100.0 / number(7).unwrap_or(FREQUENCY_UNKNOWN),
-            new: 0.0,
+            one_hit: number(6)? / 100.0 / draws_per_key,
+            draws_per_key,
         })
-    }
-}
-
-impl Preset {
-    /// The drift that makes as many of the keys drawn new as were observed, where `key_count` keys
-    /// are in use at a time.
-    #[must_use]
-    pub fn drift(&self, key_count: u64) -> f64 {
-        // Keys that are drawn once do not come from the popularity.
-        let new_share = (self.new - self.one_hit) / (1.0 - self.one_hit);
-        popularity::drift(key_count, self.zipf, new_share)
     }
 }
 
@@ -144,6 +134,25 @@ mod tests {
         assert!((preset.mix.share(Operation::Get) - 0.91 / 0.97).abs() < 1e-9);
         assert_eq!(preset.mix.share(Operation::Gets), 0.0);
         assert_eq!(preset.ttl, "1d:0.65, 14d:0.27, 12h:0.07".parse().unwrap());
+    }
+
+    /// What is published as compulsory misses is the first request of each key of a recording, from
+    /// its beginning on: it tells of no rate at which keys are replaced.
+    #[test]
+    fn compulsory_misses_are_one_for_each_key_of_a_recording() {
+        let rows = TWITTER.lines().skip(1).map(fields);
+        let products: Vec<f64> = rows
+            .filter_map(|row| {
+                Some(row[6].parse::<f64>().ok()? * row[8].parse::<f64>().ok()? / 100.0)
+            })
+            .filter(|product| *product > 0.0)
+            .collect();
+        assert_eq!(
+            products.len(),
+            52,
+            "all but cluster5, and cluster1, where it rounds to nothing"
+        );
+        assert!(products.iter().all(|product| (product - 1.0).abs() < 0.08), "{products:?}");
     }
 
     #[test]

@@ -54,9 +54,13 @@ struct Args {
     /// Idle connections
     #[arg(long, value_name = "N", default_value = "10000")]
     idle_connections: NonZeroUsize,
-    /// Requests of each replay that count, after at least as many to fill the cache
-    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
-    replay_requests: u64,
+    /// Requests of a replay at most, the second half of which counts [default: as many for each key
+    /// as were recorded]
+    #[arg(long, value_name = "N")]
+    replay_requests: Option<u64>,
+    /// The only workload to replay [default: each in turn]
+    #[arg(long, value_name = "PRESET")]
+    replay: Option<String>,
     /// The memory limit of the servers that are filled, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     fill_megabytes: u64,
@@ -120,7 +124,10 @@ fn run(args: &Args) -> io::Result<()> {
             Figure::Cpu => cpu::measure(&contestants, effort)?,
             Figure::Throughput => throughput::measure(&contestants, effort)?,
             Figure::Idle => idle::measure(&contestants, args.idle_connections.get())?,
-            Figure::Misses => misses::measure(&contestants, args.replay_requests, args.seed)?,
+            Figure::Misses => {
+                let only = args.replay.as_deref();
+                misses::measure(&contestants, args.replay_requests, only, args.seed)?
+            }
             Figure::Memory => memory::measure(&contestants, args.fill_megabytes, args.seed)?,
             Figure::Eviction => eviction::measure(&contestants, effort)?,
             Figure::Expiry => expiry::measure(&contestants, args.expiring_items, args.seed)?,
