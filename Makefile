@@ -35,6 +35,7 @@ comparison: ; cargo build --release --workspace && scripts/comparison $(ARGS)
 PREFIX = /usr/local
 PUT = install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)
 LOADGEN = target/release/loadgen
+LOADGEN_COMMANDS = synthesise compare merge man completions
 install: target/release/larder $(LOADGEN)
 	install -D $< $(DESTDIR)$(PREFIX)/bin/larder
 	install -D $(LOADGEN) $(DESTDIR)$(PREFIX)/bin/loadgen
@@ -45,6 +46,8 @@ install: target/release/larder $(LOADGEN)
 	$< --generate zsh | $(PUT)/share/zsh/site-functions/_larder
 	$< --generate fish | $(PUT)/share/fish/vendor_completions.d/larder.fish
 	$(LOADGEN) man | $(PUT)/share/man/man1/loadgen.1
+	for command in $(LOADGEN_COMMANDS); do \
+		$(LOADGEN) man $$command | $(PUT)/share/man/man1/loadgen-$$command.1; done
 	$(LOADGEN) completions bash | $(PUT)/share/bash-completion/completions/loadgen
 	$(LOADGEN) completions zsh | $(PUT)/share/zsh/site-functions/_loadgen
 	$(LOADGEN) completions fish | $(PUT)/share/fish/vendor_completions.d/loadgen.fish

@@ -34,7 +34,7 @@ pub fn take_turn(housekeeper: &mut Housekeeper, clock: &Clock, now: Seconds) {
 }
 
 /// A worker that wants the processor waits no longer than this.
-const TURN: Duration = Duration::from_micros(300);
+const TURN: Duration = Duration::from_micros(100);
 
 /// Nothing is due more often than once a second.
 const PAUSE: Duration = Duration::from_millis(500);

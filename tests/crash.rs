@@ -1,21 +1,29 @@
-//! Kills under load. Writers store, append to, count up, touch and delete keys of their own on a
-//! server with a memory file, in short pipelines; the server is killed at a random moment and
-//! started again, and each key must be as its writer knows it: what was acknowledged last, or what
-//! was asked for after that and not answered. Nothing else, and no miss unless items were evicted.
+//! Kills under load. Writers store (some of it for a second or two), compare and store, append to,
+//! count up, touch and delete keys of their own on a server with a memory file, in short pipelines,
+//! and sometimes all is flushed between them; the server is killed at a random moment and started
+//! again, and each key must be as its writer knows it: what was acknowledged last, or what was asked
+//! for after that and not answered. Nothing else, no cas a second time, nothing that was flushed or
+//! whose time is over, and no miss unless items were evicted. A flush that was not answered has
+//! happened to everything or to nothing.
 //!
 //! `LARDER_CRASH_KILLS` says how often (`make test-long`: some hundreds of times).
 
 mod support;
+#[path = "crash/writer.rs"]
+mod writer;
 
+use larder::clock::Clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
-use support::{Random, Scratch, Server, larder};
+use support::{Random, Scratch, Server, await_true, larder};
+use writer::{Held, Writer};
 
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
@@ -23,8 +31,9 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
     let file = scratch.file("memory");
     let flags = ["-m", "16", "-t", "2", "-e", file.to_str().expect("plain")];
     let plan = Plan { keys: 300, large_keys: 6, value_bytes_max: 1500, is_strict: true };
-    let moved = run(&flags, plan, kills() * 3 / 4);
-    assert!(moved > 0, "what was dead was gathered");
+    let seen = run(&flags, plan, kills() * 3 / 4);
+    assert!(seen.moved > 0, "what was dead was gathered");
+    assert!(seen.flushes > 0 && seen.compared > 0 && seen.ended > 0, "{seen:?}");
 }
 
 #[test]
@@ -47,18 +56,41 @@ struct Plan {
     is_strict: bool,
 }
 
-/// Kills a server so many times, then stops it in order. Returns how many items it moved in memory
-/// meanwhile.
-fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
+/// What happened meanwhile, lest a test prove nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Items moved in memory.
+    moved: u64,
+    flushes: u64,
+    /// Values stored on condition of a cas, or refused for it.
+    compared: u64,
+    /// Values that a killed server held whose time was over when the next one had started.
+    ended: u64,
+}
+
+/// Kills a server so many times, then stops it in order.
+fn run(flags: &[&str], plan: Plan, kills: u64) -> Seen {
     let mut random = Random(0x5eed + kills);
+    let world = World::new();
     let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, plan)).collect();
     let mut newest_cas = 0;
-    let (mut moved, mut found, mut missing) = (0, 0, 0);
+    let mut seen = Seen::default();
+    let (mut found, mut missing) = (0, 0);
     let mut slowest_us = 0;
     let mut server = Server::start(&larder(), flags);
     for round in 0..=kills {
         let is_last = round == kills;
-        write_until(&mut writers, &mut server, random.below(4000), is_last);
+        let answers = random.below(4000);
+        let flush = if plan.is_strict { random.below(4) } else { 3 };
+        let flush = [Flush::Answered, Flush::Cut].get(flush).copied();
+        write_until(&world, &mut writers, &mut server, answers, flush, is_last);
+        seen.flushes += u64::from(flush.is_some());
+        if is_last {
+            // What is to end has ended before the last start, while no server runs.
+            let ends = writers.iter().flat_map(|writer| writer.acknowledged.values());
+            let last = ends.filter_map(Held::end).max().unwrap_or(0);
+            await_true(|| world.clock.now_seconds() > last, "time goes on");
+        }
         if round % 3 == 0 {
             start_in_vain(flags, random.below(3000));
         }
@@ -68,13 +100,19 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
         assert_eq!(stats["restart_state"], "resumed", "round {round}");
         assert_eq!(stats["restart_segments_damaged"], "0", "round {round}");
         slowest_us = slowest_us.max(number(&stats, "restart_us"));
+        let is_flushed = flush == Some(Flush::Cut) && are_all_gone(&mut client, &writers);
         let mut newest_here = 0;
         for writer in &mut writers {
+            if is_flushed {
+                writer.forget_all();
+            }
             for key in writer.keys() {
+                let asked = world.clock.now_seconds();
                 let answer = client.get(&key);
+                let moment = (asked, world.clock.now_seconds());
                 newest_here = newest_here.max(answer.as_ref().map_or(0, |(_, cas)| *cas));
-                let answer = answer.map(|(value, _)| value);
-                let is_missing = writer.settle(&key, answer.as_deref(), round);
+                seen.ended += u64::from(writer.has_ended(&key, asked));
+                let is_missing = writer.settle(&key, answer.as_ref(), moment, round);
                 missing += u64::from(is_missing);
                 found += u64::from(answer.is_some());
             }
@@ -84,14 +122,25 @@ fn run(flags: &[&str], plan: Plan, kills: u64) -> u64 {
         newest_cas = cas;
         let evictions = number(&client.stats("stats"), "evictions");
         assert!(!plan.is_strict || (evictions, missing) == (0, 0), "round {round}: {missing}");
-        moved += number(&client.stats("stats larder"), "items_moved");
+        seen.moved += number(&client.stats("stats larder"), "items_moved");
     }
+    seen.compared = writers.iter().map(|writer| writer.compared).sum();
     let share = 100.0 * found as f64 / (found + missing) as f64;
     println!(
         "{kills} kills: {share:.2} % of what was stored found again, the rest evicted; in \
-         {slowest_us} µs at most"
+         {slowest_us} µs at most; {seen:?}"
     );
-    moved
+    seen
+}
+
+/// Whether a flush has happened: nothing that was acknowledged to be there is.
+fn are_all_gone(client: &mut Client, writers: &[Writer]) -> bool {
+    let mut held = writers.iter().flat_map(|writer| {
+        let asked: HashSet<_> = writer.in_flight.iter().map(|asked| &asked.key).collect();
+        let lasting = writer.acknowledged.iter().filter(|(_, held)| held.lasts());
+        lasting.map(|(key, _)| key).filter(move |key| !asked.contains(key))
+    });
+    held.all(|key| client.get(key).is_none())
 }
 
 /// Starts a server and kills it, most likely while it is still finding what is there.
@@ -107,167 +156,85 @@ fn start_in_vain(flags: &[&str], patience: usize) {
     server.wait().expect("it ends");
 }
 
+/// A flush of everything in the middle of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    Answered,
+    /// The server is killed before it answers.
+    Cut,
+}
+
+/// What all writers share.
+struct World {
+    clock: Clock,
+    /// Held by each writer from a pipeline to its answers, and by who flushes.
+    turn: RwLock<()>,
+    answered: AtomicU64,
+    flushes: AtomicU64,
+    cas_given: Mutex<HashSet<u64>>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            clock: Clock::start(),
+            turn: RwLock::new(()),
+            answered: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            cas_given: Mutex::default(),
+        }
+    }
+
+    fn note_cas(&self, cas: u64) {
+        let mut given = self.cas_given.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(given.insert(cas), "{cas} is given a second time");
+    }
+}
+
 /// Has the writers write until so many requests were answered, and then ends the server.
-fn write_until(writers: &mut [Writer], server: &mut Server, answers: u64, in_order: bool) {
-    let answered = AtomicU64::new(0);
+fn write_until(
+    world: &World,
+    writers: &mut [Writer],
+    server: &mut Server,
+    answers: u64,
+    flush: Option<Flush>,
+    in_order: bool,
+) {
+    world.answered.store(0, Ordering::Relaxed);
     let streams: Vec<TcpStream> = writers.iter().map(|_| server.connect()).collect();
     thread::scope(|scope| {
         let mut running = Vec::new();
         for (writer, stream) in writers.iter_mut().zip(streams) {
-            let answered = &answered;
             running.push(scope.spawn(move || {
-                let _killed = writer.write(Client::new(stream), answered);
+                let _killed = writer.write(Client::new(stream), world);
             }));
         }
-        while answered.load(Ordering::Relaxed) < answers {
-            assert!(running.iter().any(|writer| !writer.is_finished()), "a writer goes on");
-            thread::yield_now();
+        let await_answers = |answers| {
+            while world.answered.load(Ordering::Relaxed) < answers {
+                assert!(running.iter().any(|writer| !writer.is_finished()), "a writer goes on");
+                thread::yield_now();
+            }
+        };
+        if flush == Some(Flush::Answered) {
+            await_answers(answers / 2);
+            let _turn = world.turn.write().expect("no writer panics with it");
+            assert_eq!(Client::new(server.connect()).ask("flush_all"), "OK");
+            world.flushes.fetch_add(1, Ordering::Relaxed);
         }
+        await_answers(answers);
+        let cut = (flush == Some(Flush::Cut)).then(|| {
+            let turn = world.turn.write().expect("no writer panics with it");
+            let mut stream = server.connect();
+            stream.write_all(b"flush_all\r\n").expect("it listens");
+            (turn, stream)
+        });
         let process = server.process();
         let id = Pid::from_raw(i32::try_from(process.id()).expect("a process id"));
         kill(id, if in_order { Signal::SIGTERM } else { Signal::SIGKILL }).expect("it runs");
+        drop(cut);
         process.wait().expect("it ends");
     });
-}
-
-/// What a key holds: pieces, each of a version and a length; or a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Held {
-    Nothing,
-    Pieces(Vec<(u64, usize)>),
-    Number(u64),
-}
-
-/// One client and what it knows of its keys.
-struct Writer {
-    number: usize,
-    plan: Plan,
-    random: Random,
-    version: u64,
-    acknowledged: HashMap<String, Held>,
-    /// Requests without an answer: what their keys hold when they are carried out.
-    in_flight: VecDeque<(String, Held)>,
-}
-
-impl Writer {
-    fn new(number: usize, plan: Plan) -> Self {
-        let random = Random(0xface + number as u64);
-        let (acknowledged, in_flight) = (HashMap::new(), VecDeque::new());
-        Self { number, plan, random, version: 0, acknowledged, in_flight }
-    }
-
-    fn keys(&self) -> Vec<String> {
-        (0..self.plan.keys).map(|key| format!("{}:{key}", self.number)).collect()
-    }
-
-    /// Writes until the server is gone.
-    fn write(&mut self, mut client: Client, answered: &AtomicU64) -> io::Result<()> {
-        loop {
-            let mut requests = Vec::new();
-            for _ in 0..=self.random.below(PIPELINE) {
-                self.request(&mut requests);
-            }
-            client.stream.get_mut().write_all(&requests)?;
-            while let Some((key, held)) = self.in_flight.front().cloned() {
-                let reply = client.line()?;
-                if self.plan.is_strict {
-                    let is_right = matches!(&*reply, "STORED" | "DELETED" | "TOUCHED")
-                        || held == reply.parse().map_or(Held::Nothing, Held::Number);
-                    assert!(is_right, "{reply} for {key}, which is to hold {held:?}");
-                }
-                self.in_flight.pop_front();
-                self.acknowledged.insert(key, held);
-                answered.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Adds a request, and what it will make of its key.
-    fn request(&mut self, requests: &mut Vec<u8>) {
-        let number = self.random.below(self.plan.keys);
-        let is_large = number < self.plan.large_keys;
-        let key = format!("{}:{number}", self.number);
-        let last = self.in_flight.iter().rev().find(|(other, _)| *other == key);
-        let before = last.map(|(_, held)| held).or_else(|| self.acknowledged.get(&key));
-        let before = before.cloned().unwrap_or(Held::Nothing);
-        let what = if self.plan.is_strict { self.random.below(10) } else { 9 };
-        self.version += 1;
-        let after = match (what, before) {
-            (0 | 1, Held::Pieces(mut pieces)) if pieces.len() < 5 => {
-                pieces.push((self.version, self.random.below(200)));
-                let value = value(&key, &pieces[pieces.len() - 1..]);
-                put(requests, "append", &key, &value);
-                Held::Pieces(pieces)
-            }
-            (0..=2, Held::Number(held)) => {
-                requests.extend(format!("incr {key} 7\r\n").bytes());
-                Held::Number(held + 7)
-            }
-            (2, before @ Held::Pieces(_)) => {
-                requests.extend(format!("touch {key} 10000\r\n").bytes());
-                before
-            }
-            (3, Held::Pieces(_) | Held::Number(_)) => {
-                requests.extend(format!("delete {key}\r\n").bytes());
-                Held::Nothing
-            }
-            (4, _) => {
-                let number = self.version * 1000;
-                put(requests, "set", &key, number.to_string().as_bytes());
-                Held::Number(number)
-            }
-            _ => {
-                let most = if is_large { LARGE_BYTES } else { self.plan.value_bytes_max };
-                let pieces = vec![(self.version, self.random.below(most))];
-                put(requests, "set", &key, &value(&key, &pieces));
-                Held::Pieces(pieces)
-            }
-        };
-        self.in_flight.push_back((key, after));
-    }
-
-    /// Holds what was found of a key against what is known of it, and knows it from now on. Returns
-    /// whether it is missing.
-    fn settle(&mut self, key: &str, found: Option<&[u8]>, round: u64) -> bool {
-        let known = self.acknowledged.get(key).cloned().unwrap_or(Held::Nothing);
-        let asked = self.in_flight.iter().filter(|(other, _)| other == key);
-        let mut possible = vec![known];
-        possible.extend(asked.map(|(_, held)| held.clone()));
-        self.in_flight.retain(|(other, _)| other != key);
-        let agrees = |held: &&Held| match (held, found) {
-            (Held::Nothing, None) => true,
-            (Held::Pieces(pieces), Some(found)) => value(key, pieces) == found,
-            (Held::Number(number), Some(found)) => number.to_string().as_bytes() == found,
-            _ => false,
-        };
-        // The latest that fits: repeated requests may leave the same behind.
-        if let Some(held) = possible.iter().rev().find(agrees).cloned() {
-            self.acknowledged.insert(key.to_owned(), held);
-            return false;
-        }
-        let shown = found.map(|found| String::from_utf8_lossy(&found[..found.len().min(80)]));
-        let may_miss = !self.plan.is_strict && found.is_none();
-        assert!(may_miss, "round {round}: {key} is {shown:?} and not one of {possible:?}");
-        self.acknowledged.insert(key.to_owned(), Held::Nothing);
-        true
-    }
-}
-
-/// Bytes that tell key and versions.
-fn value(key: &str, pieces: &[(u64, usize)]) -> Vec<u8> {
-    let mut value = Vec::new();
-    for &(version, bytes) in pieces {
-        value.extend(format!("<{key} {version} {bytes}>").bytes());
-        let mut random = Random(version + 1);
-        value.extend(random.bytes(bytes));
-    }
-    value
-}
-
-fn put(requests: &mut Vec<u8>, command: &str, key: &str, value: &[u8]) {
-    requests.extend(format!("{command} {key} 0 0 {}\r\n", value.len()).bytes());
-    requests.extend(value);
-    requests.extend(b"\r\n");
+    writers.iter_mut().for_each(|writer| writer.note_flushes(world));
 }
 
 struct Client {

@@ -1,7 +1,14 @@
 //! The memory limit while the store runs: what is beyond it goes at once, and comes back when it
 //! may.
 
+#[path = "support/mod.rs"]
+mod support;
+
 use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, Removal, State, Store};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use support::{Server, await_true, larder};
 
 #[test]
 fn a_smaller_limit_evicts_the_oldest_at_once_and_a_larger_one_gives_room_again() {
@@ -102,6 +109,39 @@ fn a_store_outgrows_the_limit_that_it_started_with() {
     store.check();
 }
 
+/// Of a running server, the memory itself.
+#[test]
+fn a_server_gives_back_what_is_beyond_a_smaller_limit() {
+    let mut server = Server::start(&larder(), &["-m", "64"]);
+    let mut client = BufReader::new(server.connect());
+    let value = "v".repeat(10_000);
+    let ask = |client: &mut BufReader<TcpStream>, request: String| {
+        client.get_mut().write_all(request.as_bytes()).expect("it listens");
+        let mut reply = String::new();
+        client.read_line(&mut reply).expect("it answers");
+        reply
+    };
+    let store_all = |client: &mut BufReader<TcpStream>| {
+        for number in 0..10_000 {
+            let reply = ask(client, format!("set {number} 0 0 {}\r\n{value}\r\n", value.len()));
+            assert_eq!(reply, "STORED\r\n");
+        }
+    };
+    store_all(&mut client);
+    let process = server.process().id();
+    let resident_bytes = || {
+        let statm = fs::read_to_string(format!("/proc/{process}/statm")).expect("it runs");
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+        pages.expect("a number") * 4096
+    };
+    assert!(resident_bytes() > 60 << 20, "the memory is used");
+    assert_eq!(ask(&mut client, "cache_memlimit 16\r\n".to_owned()), "OK\r\n");
+    let is_within = || resident_bytes() < (16 << 20) + PROCESS_BYTES;
+    await_true(is_within, "it gives back what it had beyond the limit");
+    store_all(&mut client);
+    assert!(is_within(), "and takes no more");
+}
+
 fn set(batch: &mut Batch<'_>, number: u32) -> Result<(), OutOfMemory> {
     let mut draft = batch.reserve(key(number).as_bytes(), VALUE.len(), 0, Expiry::At(0))?;
     batch.fill(&mut draft, &VALUE);
@@ -120,3 +160,6 @@ fn key(number: u32) -> String {
 
 const VALUE: [u8; 1000] = [7; 1000];
 const NOW: u32 = 1_800_000_000;
+
+/// What a server takes beside its limit: itself, and segments for moving.
+const PROCESS_BYTES: usize = 14 << 20;

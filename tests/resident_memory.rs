@@ -2,26 +2,29 @@
 //! counts.
 
 use larder::clock::Seconds;
-use larder::store::{Chores, Expected, Expiry, Handle, Housekeeper, Options, Store};
+use larder::store::{
+    Chores, Expected, Expiry, Handle, Housekeeper, MemoryFileOptions, Options, Store,
+};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Never more than the limit and a constant: while sizes shift, with a large value among small
 /// ones, while the index grows, when everything expires and the store fills up again, and when the
-/// limit itself changes.
+/// limit itself changes. In memory that is the process's alone; then in a file's, whose pages count
+/// as resident where the process has touched them, and on a tmpfs take memory in any case.
 #[test]
 fn the_limit_and_a_constant_are_never_passed() {
-    let store = Store::new(&Options::new(LIMIT_BYTES, true)).expect("mapped");
-    let (handle, housekeeper) = (store.register(), store.housekeeper());
-    let mut load = Load {
-        store,
-        handle,
-        housekeeper,
-        limit_bytes: LIMIT_BYTES,
-        base_bytes: 0,
-        value: vec![7; 4 << 20],
-        number: 0,
-        now: 1000,
-    };
+    let options = Options::new(LIMIT_BYTES, true);
+    run(Load::new(Store::new(&options).expect("mapped"), None));
+    let file = MemoryFile::new();
+    let in_file = MemoryFileOptions { path: file.0.clone(), discard_older_than_seconds: None };
+    let store = Store::open(&options, &in_file, NOW).expect("mapped");
+    run(Load::new(store, Some(file)));
+}
+
+fn run(mut load: Load) {
     load.base_bytes = resident_bytes();
     load.store(50_000, |_| 1000, 0);
     assert!(load.above_base() > LIMIT_BYTES / 10 * 9, "the memory is used");
@@ -46,10 +49,33 @@ fn the_limit_and_a_constant_are_never_passed() {
     load.store.check();
 }
 
+/// On a tmpfs, if there is one.
+struct MemoryFile(PathBuf);
+
+impl MemoryFile {
+    fn new() -> Self {
+        let shared = Path::new("/dev/shm");
+        let folder = if shared.is_dir() { shared } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+        Self(folder.join(format!("larder-resident-memory-{}", std::process::id())))
+    }
+
+    fn bytes(&self) -> usize {
+        let blocks = fs::metadata(&self.0).expect("the store made it").blocks();
+        usize::try_from(blocks).expect("64-bit") * 512
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let _stays = fs::remove_file(&self.0);
+    }
+}
+
 struct Load {
     store: Arc<Store>,
     handle: Handle,
     housekeeper: Housekeeper,
+    file: Option<MemoryFile>,
     limit_bytes: usize,
     base_bytes: usize,
     /// As long as the longest, and there from the beginning.
@@ -59,6 +85,20 @@ struct Load {
 }
 
 impl Load {
+    fn new(store: Arc<Store>, file: Option<MemoryFile>) -> Self {
+        Self {
+            handle: store.register(),
+            housekeeper: store.housekeeper(),
+            store,
+            file,
+            limit_bytes: LIMIT_BYTES,
+            base_bytes: 0,
+            value: vec![7; 4 << 20],
+            number: 0,
+            now: NOW,
+        }
+    }
+
     /// Stores so many values of new keys, and looks at the process all the time.
     fn store(&mut self, items: u64, value_bytes: impl Fn(u64) -> usize, ttl_seconds: Seconds) {
         let expiry = if ttl_seconds == 0 { 0 } else { self.now + ttl_seconds };
@@ -91,7 +131,10 @@ impl Load {
     fn look(&self) {
         let above = self.above_base();
         let totals = self.store.totals();
-        assert!(above < self.limit_bytes + CONSTANT_BYTES, "{above} bytes: {totals:?}");
+        let most = self.limit_bytes + CONSTANT_BYTES;
+        assert!(above < most, "{above} bytes: {totals:?}");
+        let in_file = self.file.as_ref().map_or(0, MemoryFile::bytes);
+        assert!(in_file < most, "{in_file} bytes in the file: {totals:?}");
     }
 
     fn above_base(&self) -> usize {
@@ -104,6 +147,8 @@ fn resident_bytes() -> usize {
     let pages: usize = statm.split(' ').nth(1).expect("the second").parse().expect("a number");
     pages * 4096
 }
+
+const NOW: Seconds = 1000;
 
 const LIMIT_BYTES: usize = 32 << 20;
 

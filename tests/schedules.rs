@@ -49,6 +49,30 @@ fn a_key_stays_visible_while_it_is_overwritten_and_its_table_grows() {
     });
 }
 
+/// What makes way for others within its window stays visible meanwhile. (The 115th item finds its
+/// window full; a table would grow for it that has room elsewhere.)
+#[test]
+fn an_item_that_makes_way_stays_visible() {
+    explore(|| {
+        let store = store(384 << 10, false);
+        let mut handle = store.register();
+        (0..112).for_each(|n| put_1(&mut handle, n));
+        let index_bytes = store.totals().index_bytes;
+        let storing = spawn(&store, |store| {
+            let mut handle = store.register();
+            (112..118).for_each(|n| put_1(&mut handle, n));
+        });
+        for n in (0..112).step_by(5) {
+            let batch = handle.batch(NOW);
+            assert!(matches!(batch.peek(&[n]).state, State::Hit(_)), "{n} is never removed");
+        }
+        drop(handle);
+        storing.join().expect("no panic");
+        assert_eq!((store.totals().items, store.totals().index_bytes), (118, index_bytes));
+        store.check();
+    });
+}
+
 /// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that
 /// there is.
 #[test]

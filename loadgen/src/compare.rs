@@ -14,7 +14,7 @@ use crate::engine::address::Address;
 use crate::engine::run;
 use crate::load::{Outcome, measure};
 use crate::output::html::count;
-use crate::process::Server;
+use crate::process::{Server, raise_file_limit};
 
 /// All that was found of two servers.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ pub struct Ratio {
 /// When a server cannot be started, or gives a wrong answer.
 pub fn compare(args: &CompareArgs) -> Result<Comparison, Box<dyn std::error::Error>> {
     refuse_what_is_for_single_runs(&args.run)?;
+    raise_file_limit()?;
     let servers = [start(&args.a)?, start(&args.b)?];
     let runs = servers.each_ref().map(|server| {
         let servers = vec![Address::from(server.address)];

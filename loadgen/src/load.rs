@@ -15,6 +15,7 @@ use crate::cost::watch::Watch;
 use crate::debug_build;
 use crate::engine::Plan;
 use crate::engine::error::Error;
+use crate::engine::error::named;
 use crate::engine::limit::Limit;
 use crate::engine::run;
 use crate::engine::schedule::Pace;
@@ -22,6 +23,7 @@ use crate::measure::report::Report;
 use crate::output::plain::Plain;
 use crate::output::progress::Progress;
 use crate::output::{hgrm, html, json, log};
+use crate::process::raise_file_limit;
 use crate::slo::{self, Objective};
 
 /// All that is known of a run.
@@ -47,6 +49,8 @@ pub struct Outcome {
 ///
 /// When the run cannot be made; a run whose findings are not as they must be is told in the code.
 pub fn load(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    args.output.try_files()?;
+    raise_file_limit()?;
     let plan = Arc::new(args.plan()?);
     plan.servers.iter().for_each(debug_build::warn);
     if args.preload {
@@ -80,19 +84,13 @@ fn find_slo(plan: &Plan, args: &RunArgs, objective: &Objective) -> Result<Told, 
     Ok(Ok(ExitCode::SUCCESS))
 }
 
-/// Writes an outcome in every form that was asked for, and judges it.
+/// Writes an outcome in every form that was asked for, and judges it. Files come first: they are
+/// there even when nobody is left to read the summary.
 ///
 /// # Errors
 ///
 /// When a file cannot be written.
 pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    match args.json {
-        true => writeln!(io::stdout(), "{:#}", json::outcome(outcome))?,
-        false => write!(io::stdout(), "{}", Plain(outcome))?,
-    }
-    for warning in &outcome.warnings {
-        eprintln!("warning: {warning}");
-    }
     let report = &outcome.report;
     write(args.hgrm.as_deref(), |file| hgrm::write(&report.total.latencies.all(), file))?;
     write(args.log.as_deref(), |file| log::write(outcome.open, report, file))?;
@@ -100,6 +98,13 @@ pub fn tell(outcome: &Outcome, args: &OutputArgs) -> Result<ExitCode, Box<dyn st
         let page = html::page(outcome, &args.title, &command_line());
         file.write_all(page.as_bytes())
     })?;
+    match args.json {
+        true => writeln!(io::stdout(), "{:#}", json::outcome(outcome))?,
+        false => write!(io::stdout(), "{}", Plain(outcome))?,
+    }
+    for warning in &outcome.warnings {
+        eprintln!("warning: {warning}");
+    }
     let mut broken = false;
     for assertion in &args.assertions {
         if let Some(figure) = assertion.broken_by(report) {
@@ -138,11 +143,14 @@ pub fn measure(plan: &Arc<Plan>, args: &RunArgs) -> Result<Outcome, Error> {
         open: plan.pace != Pace::Closed,
         stats: watched.growth,
         cost: watched.cost,
-        noise: Some(watched.noise),
+        noise: watched.noise,
         warnings: Vec::new(),
         report,
     };
-    let warnings = warnings(&outcome, plan.threads, limit);
+    let mut warnings = warnings(&outcome, plan.threads, limit);
+    if watched.gone {
+        warnings.push("a server's process has ended: what it cost is not known".to_owned());
+    }
     Ok(Outcome { warnings, ..outcome })
 }
 
@@ -209,8 +217,7 @@ pub fn write(
     content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named = |error| named(path.display(), &error);
     let mut file = BufWriter::new(File::create(path).map_err(named)?);
     content(&mut file).and_then(|()| file.flush()).map_err(named)
 }

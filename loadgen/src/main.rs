@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Some(Command::Synthesise(args)) => write_trace(args),
         Some(Command::Merge(args)) => merge(args),
         Some(Command::Compare(args)) => compare(args),
-        Some(Command::Man) => write_man_page(),
+        Some(Command::Man { command }) => write_man_page(command.as_deref()),
         Some(Command::Completions { shell }) => write_completions(*shell),
     };
     done.unwrap_or_else(|error| failed(error.as_ref()))
@@ -60,8 +60,13 @@ fn merge(args: &MergeArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let compared = compare::compare(args)?;
     let output = &args.run.output;
+    output.try_files()?;
+    let compared = compare::compare(args)?;
+    load::write(output.report.as_deref(), |file| {
+        let page = comparison::page(&compared, &output.title, &load::command_line());
+        file.write_all(page.as_bytes())
+    })?;
     match output.json {
         true => writeln!(io::stdout(), "{:#}", serde_json::json!(compared.figures))?,
         false => write!(io::stdout(), "{}", Table(&compared.figures))?,
@@ -69,10 +74,6 @@ fn compare(args: &CompareArgs) -> Result<ExitCode, Box<dyn Error>> {
     for warning in compared.warnings() {
         eprintln!("warning: {warning}");
     }
-    load::write(output.report.as_deref(), |file| {
-        let page = comparison::page(&compared, &output.title, &load::command_line());
-        file.write_all(page.as_bytes())
-    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,7 +84,14 @@ fn write_completions(shell: Shell) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_man_page() -> Result<ExitCode, Box<dyn Error>> {
-    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+/// Of the program, or of one of its commands.
+fn write_man_page(command: Option<&str>) -> Result<ExitCode, Box<dyn Error>> {
+    let mut page = Cli::command().disable_help_subcommand(true);
+    page.build();
+    if let Some(command) = command {
+        let found = page.find_subcommand(command);
+        page = found.ok_or_else(|| format!("there is no command `{command}`"))?.clone();
+    }
+    clap_mangen::Man::new(page).render(&mut io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }

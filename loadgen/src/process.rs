@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::clock;
+use crate::engine::error::named;
 
 /// The environment variable by which memcached is told to write down its ports; larder and the null
 /// server follow it.
@@ -49,9 +51,7 @@ impl Server {
             Some(cores) => on_cores(cores, || command.spawn())?,
             None => command.spawn(),
         };
-        let name = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", program.display()))
-        };
+        let name = |error| named(program.display(), &error);
         let mut child = spawned.map_err(name)?;
         let address = match port_file.wait(&mut child) {
             Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -110,6 +110,14 @@ pub fn on_cores<T>(cores: &[usize], work: impl FnOnce() -> T) -> io::Result<T> {
     let result = work();
     sched_setaffinity(this_thread, &before)?;
     Ok(result)
+}
+
+/// Lets this process, and those that it starts, open as many files as the system allows; returns how
+/// many that are.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
 }
 
 /// A path where a server writes down its port; removed when dropped.

@@ -2,11 +2,13 @@
 //!
 //! Rates double until one breaks the bound, then the range is halved, by ratio, until its ends are a
 //! twentieth apart. A rate keeps the bound when its run does: latency within it, nothing failed,
-//! nothing left unsent.
+//! nothing left unsent, and all answered hardly later than the last was due, for a backlog that a
+//! short run hides would break the bound in a longer one.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::args::RunArgs;
 use crate::args::number::time_nanos;
@@ -36,11 +38,21 @@ pub struct Trial {
 }
 
 impl Objective {
-    fn trial(&self, rate: f64, outcome: &Outcome) -> Trial {
-        let total = &outcome.report.total;
-        let nanos = total.latencies.all().value_at_quantile(self.quantile) as f64;
-        let answered = total.counters.requests() > 0 && total.counters.failures() == 0;
-        Trial { rate, latency_us: nanos / 1e3, kept: answered && nanos <= self.nanos }
+    /// What a run came to that lasted `duration` by its schedule.
+    fn trial(&self, rate: f64, duration: Duration, outcome: &Outcome) -> Trial {
+        let report = &outcome.report;
+        let (latencies, counters) = (report.total.latencies.all(), &report.total.counters);
+        let nanos = latencies.value_at_quantile(self.quantile) as f64;
+        let answered = counters.requests() > 0 && counters.failures() == 0;
+        let in_time = report.elapsed.as_secs_f64() <= duration.as_secs_f64() * OVERTIME_MAX;
+        let kept = answered && in_time && nanos <= self.nanos;
+        Trial { rate, latency_us: nanos / 1e3, kept }
+    }
+
+    /// The rate at which a run has a request beyond the quantile, so that there is one to look at.
+    fn least_rate(&self, duration: Duration) -> f64 {
+        let requests = 1.0 / (1.0 - self.quantile).max(f64::EPSILON);
+        (requests / duration.as_secs_f64().max(f64::EPSILON)).clamp(1.0, FIRST_RATE)
     }
 }
 
@@ -75,16 +87,21 @@ pub fn find(
     observe: &mut dyn FnMut(Trial),
 ) -> Result<Option<Trial>, Error> {
     let first = args.rate.map_or(FIRST_RATE, |rate| rate.from.max(1.0));
-    search(first, |rate| {
+    let least = objective.least_rate(args.seconds);
+    search(first, least, |rate| {
         let pace = Pace::Open(Rate::steady(rate), args.arrivals);
         let plan = Arc::new(Plan { pace, ..plan.clone() });
-        let trial = objective.trial(rate, &measure(&plan, args)?);
+        let trial = objective.trial(rate, args.seconds, &measure(&plan, args)?);
         observe(trial);
         Ok(trial)
     })
 }
 
-fn search<E>(first: f64, mut run: impl FnMut(f64) -> Result<Trial, E>) -> Result<Option<Trial>, E> {
+fn search<E>(
+    first: f64,
+    least: f64,
+    mut run: impl FnMut(f64) -> Result<Trial, E>,
+) -> Result<Option<Trial>, E> {
     let (mut best, mut broken): (Option<Trial>, Option<f64>) = (None, None);
     let mut rate = first;
     loop {
@@ -98,25 +115,27 @@ fn search<E>(first: f64, mut run: impl FnMut(f64) -> Result<Trial, E>) -> Result
             (Some(best), Some(broken)) => (best.rate * broken).sqrt(),
             (Some(best), None) if best.rate >= RATE_MAX => return Ok(Some(best)),
             (Some(best), None) => best.rate * 2.0,
-            (None, _) if rate <= RATE_MIN => return Ok(None),
-            (None, _) => rate / 4.0,
+            (None, _) if rate <= least => return Ok(None),
+            (None, _) => (rate / 4.0).max(least),
         };
     }
 }
 
 const FIRST_RATE: f64 = 1000.0;
 const CLOSE: f64 = 1.05;
-const RATE_MIN: f64 = 1.0;
 const RATE_MAX: f64 = 1e8;
+/// A tenth of a run.
+const OVERTIME_MAX: f64 = 1.1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::operation::Operation;
 
     /// A server that keeps the bound up to `capacity`.
     fn found(first: f64, capacity: f64) -> (Option<f64>, u32) {
         let mut runs = 0;
-        let trial = search(first, |rate| {
+        let trial = search(first, 1.0, |rate| {
             runs += 1;
             Ok::<_, ()>(Trial { rate, latency_us: 0.0, kept: rate <= capacity })
         });
@@ -132,6 +151,37 @@ mod tests {
             assert!(runs < 20, "{runs}");
         }
         assert_eq!(found(1000.0, 0.0).0, None);
+    }
+
+    #[test]
+    fn a_backlog_that_outlasts_the_run_breaks_the_bound() {
+        let objective: Objective = "p99=5s".parse().unwrap();
+        let mut outcome = Outcome::default();
+        let counters = &mut outcome.report.total.counters;
+        counters.answered[Operation::Get as usize] = 100;
+        outcome.report.total.latencies.record(Operation::Get, 2_000_000_000);
+        for (elapsed_millis, kept) in [(1000, true), (1099, true), (3000, false)] {
+            outcome.report.elapsed = Duration::from_millis(elapsed_millis);
+            assert_eq!(objective.trial(1.0, Duration::from_secs(1), &outcome).kept, kept);
+        }
+    }
+
+    #[test]
+    fn the_search_ends_where_no_request_lies_beyond_the_quantile() {
+        let least = |bound: &str, seconds| {
+            bound.parse::<Objective>().unwrap().least_rate(Duration::from_secs(seconds)).round()
+        };
+        assert_eq!(
+            (least("p99=1ms", 10), least("p99.9=1ms", 5), least("p50=1ms", 9)),
+            (10.0, 200.0, 1.0)
+        );
+        assert_eq!(least("max=1ms", 10), FIRST_RATE);
+        let mut rates = Vec::new();
+        let never = search(1000.0, 100.0, |rate| {
+            rates.push(rate);
+            Ok::<_, ()>(Trial { rate, latency_us: 0.0, kept: false })
+        });
+        assert_eq!((never, rates), (Ok(None), vec![1000.0, 250.0, 100.0]));
     }
 
     #[test]

@@ -46,12 +46,13 @@ fn a_request_allocates_nothing() {
             };
             client.run(Limit::Requests(requests), Duration::MAX, &mut observe).unwrap();
         };
-        // The first requests make buffers as large as the largest needs.
-        run(5000);
-        let before = allocations();
-        run(5000);
-        assert_eq!(allocations() - before, 0, "{pace:?}");
-        assert!(answered >= 5000);
+        // Buffers become as large as what happens to fall together needs, sooner or later.
+        let none = (0..ATTEMPTS).any(|_| {
+            let before = allocations();
+            run(5000);
+            allocations() == before
+        });
+        assert!(none && answered >= 5000, "{pace:?}");
     }
 }
 
@@ -66,6 +67,8 @@ fn an_allocation_is_counted() {
 fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
+
+const ATTEMPTS: u32 = 10;
 
 struct Counting;
 

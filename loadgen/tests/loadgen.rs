@@ -159,11 +159,61 @@ fn the_man_page_and_completions_are_there() {
         assert!(output.status.success());
         texts(&output).0
     };
-    assert!(print(&["man"]).contains(".TH loadgen 1"));
+    let page = print(&["man"]);
+    assert!(page.contains(".TH loadgen 1"));
+    // Every page that is referred to is there.
+    let referred: Vec<_> = page.split("\nloadgen\\-").skip(1).collect();
+    for rest in &referred {
+        let command = rest.split('(').next().unwrap();
+        let name = format!(".TH loadgen-{command} 1");
+        assert!(print(&["man", command]).contains(&name), "{name}");
+    }
+    assert_eq!(referred.len(), 5);
     for shell in ["bash", "zsh", "fish"] {
         assert!(print(&["completions", shell]).contains("find-slo"), "{shell}");
     }
     assert!(print(&["--help"]).contains("Exit codes: 0 well"));
+}
+
+#[test]
+fn what_cannot_be_is_named_before_the_run() {
+    let server = null_server();
+    let folder = std::env::temp_dir().join(format!("loadgen-none-{}", std::process::id()));
+    let nowhere = folder.join("file").to_str().unwrap().to_owned();
+    for option in ["--report", "--log", "--hgrm"] {
+        // Longer than anyone would wait for a typing error.
+        let args = ["--values", "constant", "--seconds", "86400", option, &nowhere];
+        assert_fails(&loadgen(server.address, &args), &format!("{nowhere}: No such file"));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let output = command.args(["--server", &nowhere]).output().unwrap();
+    assert_fails(&output, &format!("{nowhere}: No such file"));
+}
+
+#[test]
+fn files_are_there_even_when_nobody_reads_the_summary() {
+    let server = null_server();
+    let report = std::env::temp_dir().join(format!("loadgen-unread-{}.html", std::process::id()));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--server", &server.address.to_string(), "--values", "constant"]);
+    command.args(["--requests", "100", "--report"]).arg(&report).stdout(writer);
+    command.output().unwrap();
+    let page = std::fs::read_to_string(&report).unwrap();
+    std::fs::remove_file(&report).unwrap();
+    assert!(page.contains("Latency by percentile"));
+}
+
+#[test]
+fn as_many_connections_as_the_system_allows_are_opened() {
+    let server = null_server();
+    let address = server.address.to_string();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")]);
+    command.args(["--server", &address, "--values", "constant", "--connections", "100"]);
+    let output = command.args(["--requests", "500"]).output().unwrap();
+    assert_succeeds(&output, "keys found     500 of 500 (100.00 %)");
 }
 
 #[test]

@@ -103,6 +103,19 @@ fn several_servers_share_the_keys_by_their_weights() {
 }
 
 #[test]
+fn what_a_server_says_when_it_refuses_is_told() {
+    let server = start(&larder());
+    let address = server.address.to_string();
+    let args = ["--value-bytes", "2000000", "--mix", "set", "--requests", "20", "--pipeline", "2"];
+    let report = run(&address, &args);
+    let refusal = "SERVER_ERROR object too large for cache";
+    assert_eq!((&report["errors"], &report["first_error"]), (&20.into(), &refusal.into()));
+    let args = ["--server", &address, "--value-bytes", "2000000", "--keys", "9", "--preload"];
+    let stderr = String::from_utf8(loadgen(&args).stderr).unwrap();
+    assert!(stderr.contains(&format!("9 could not be stored: {refusal}")), "{stderr}");
+}
+
+#[test]
 fn a_cache_aside_miss_is_filled_and_then_found() {
     let server = start(&larder());
     let address = server.address.to_string();

@@ -23,7 +23,7 @@ fn found(output: &Output, code: i32) -> Value {
 /// The lie ends the run by its name; counted, it does not.
 #[track_caller]
 fn assert_caught(script: Script, kind: &str, words: &str) {
-    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3 --timeout 0.3";
+    let load = "--preload --keys 20 --mix get,set --requests 4000 --connections 3";
     let output = loadgen(script, load);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
@@ -98,14 +98,35 @@ fn another_keys_answer_is_caught() {
 #[test]
 fn a_reply_that_never_comes_is_counted_as_a_timeout() {
     let drop_one = |get, answer: &mut Answer| answer.dropped = get == 500;
-    let load = "--preload --keys 20 --requests 2000 --connections 3 --timeout 0.3";
+    // Longer than a busy machine keeps an honest answer.
+    let load = "--preload --keys 20 --requests 2000 --connections 3 --timeout 3";
     let report = found(&loadgen(drop_one, load), 0);
     assert_eq!(report["timeouts"], 1, "{report}");
-    let alone = "--preload --keys 20 --requests 700 --connections 1 --timeout 0.3";
+    let alone = "--preload --keys 20 --requests 700 --connections 1 --timeout 3";
     let report = found(&loadgen(drop_one, alone), 0);
     assert_eq!((&report["timeouts"], &report["reconnects"]), (&1.into(), &1.into()), "{report}");
-    let broken = loadgen(drop_one, &format!("{load} --assert failures==0 --assert p50<1s"));
+    let broken = loadgen(drop_one, &format!("{load} --assert failures==0 --assert p50<2s"));
     assert_eq!(broken.status.code(), Some(4));
     let stderr = String::from_utf8_lossy(&broken.stderr);
     assert!(stderr.contains("not failures==0: 1") && !stderr.contains("p50"), "{stderr}");
 }
+
+#[test]
+fn what_waits_for_a_closed_connection_is_not_the_load_generators_fault() {
+    let hang_up = |get, answer: &mut Answer| answer.closed = get == 1;
+    let load = "--preload --keys 20 --requests 150 --connections 1 --pipeline 4 --rate 1000";
+    let mut last = Value::Null;
+    // A hundred requests are due before the connection is tried again.
+    for _ in 0..ATTEMPTS {
+        last = found(&loadgen(hang_up, load), 0);
+        assert_eq!(last["reconnects"], 1, "{last}");
+        let [latency, late] = ["latency", "sent_late"].map(|of| last[of]["max_us"].as_f64());
+        if latency > Some(90_000.0) && late < Some(50_000.0) {
+            return;
+        }
+    }
+    panic!("{last}");
+}
+
+/// Of which one must be undisturbed by what else the machine does.
+const ATTEMPTS: u32 = 10;

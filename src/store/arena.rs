@@ -187,6 +187,15 @@ impl Arena {
         let _advice = self.map.advise_range(Advice::PopulateWrite, offset, self.segment_bytes());
     }
 
+    /// The first segment of which nothing is in a huge page with something of this one.
+    pub(super) fn end_of_huge_page(&self, segment: SegmentId) -> SegmentId {
+        let start = self.start().addr();
+        let end = start + ((segment as usize + 1) << self.segment_shift);
+        let bytes = end.next_multiple_of(HUGE_PAGE_BYTES) - start;
+        let end = bytes.div_ceil(self.segment_bytes());
+        u32::try_from(end).expect("little more than the arena").min(self.segments)
+    }
+
     /// Prepares a segment for use that was released or never used. Returns `false` if its file has
     /// no room for it.
     pub(super) fn prepare(&self, segment: SegmentId) -> bool {
@@ -325,6 +334,9 @@ pub(super) fn prefetch<T>(line: *const T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _no_hint_to_give = line;
 }
+
+/// As most systems have them.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 const CACHE_LINE_BYTES: usize = 64;
 

@@ -194,8 +194,8 @@ impl Horizon {
     }
 }
 
-/// What one step passes over: some hundreds of small items, some hundred microseconds.
-const STEP_BYTES: usize = 32 << 10;
+/// What one step passes over: some hundreds of small items, some tens of microseconds.
+const STEP_BYTES: usize = 16 << 10;
 
 /// A segment is swept when one byte in so many is over.
 const SWEPT_PART: usize = 16;

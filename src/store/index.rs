@@ -24,17 +24,19 @@
 //! # Writer
 //!
 //! Holds the shard's lock. It changes one slot by one store: an item replaces another in the same
-//! slot, so a reader sees the old one or the new one and never neither. There is no moving of items
-//! between slots, hence no false miss.
+//! slot, so a reader sees the old one or the new one and never neither. A new key takes the first
+//! free slot of its window; where there is none, others make way (`index/way.rs`), in a manner that
+//! no reader can miss them for.
 //!
 //! # Growth
 //!
 //! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
 //! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
 //! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full:
-//! 11.8 bytes an item on average (simulated with random tags and 3000 items a shard, with 88 of 100
-//! in their home bucket).
+//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full,
+//! and so does making way: 11 to 12 bytes an item, with 88 of 100 in their home bucket, and hardly
+//! more when keys have come and gone for long (simulated with random tags, and 700 to 3000 items a
+//! shard that are replaced one and a half times over).
 //!
 //! # Why a reader cannot see a torn item
 //!
@@ -43,6 +45,7 @@
 //! that were pinned at the time are gone.
 
 mod slot;
+mod way;
 
 pub(super) use self::slot::{FREQUENCY_MAX, Found, LOCATION_BITS, Slot, Stamp};
 
@@ -50,6 +53,7 @@ use self::slot::{
     EMPTY, LIVE, LIVE_SHIFT, STAMP_MASK, TAG_SHIFT, frequency_of, ghost_slot, item_slot,
     location_of,
 };
+use self::way::make_way;
 use super::arena::{Arena, Location, prefetch};
 use super::item::Item;
 use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
@@ -169,7 +173,7 @@ impl Index {
 
     /// Has the processor fetch all that a writer may look at to find a place for this hash.
     pub(super) fn prefetch_places(&self, hash: Hash, guard: &Guard) {
-        for bucket in window(self.shard(hash).load(guard), hash.tag()) {
+        for bucket in buckets(self.shard(hash).load(guard), hash.tag()) {
             prefetch(bucket);
         }
     }
@@ -200,7 +204,7 @@ impl Index {
     ) {
         for &hash in hashes {
             // Nine of ten items lie in the first. To ask for more only keeps others waiting.
-            if let Some(bucket) = window(self.shard(hash).load(guard), hash.tag()).next() {
+            if let Some(bucket) = buckets(self.shard(hash).load(guard), hash.tag()).next() {
                 prefetch(bucket);
             }
         }
@@ -240,9 +244,8 @@ impl Index {
         ControlFlow::Continue(())
     }
 
-    /// Calls `visit` with every item of one shard; `false` if there is no such shard. It takes
-    /// no lock: what is replaced meanwhile is seen as it was or as it is, and what stays is seen
-    /// once.
+    /// Calls `visit` with every item of one shard; `false` if there is no such shard. The items are
+    /// those of one moment, under the lock; they are visited without it.
     pub(super) fn visit_shard(
         &self,
         number: usize,
@@ -251,12 +254,12 @@ impl Index {
         mut visit: impl FnMut(Item<'_>),
     ) -> bool {
         let Some(shard) = self.shards.get(number) else { return false };
-        for slot in shard.load(guard).iter().flat_map(|bucket| &bucket.0) {
-            let slot = slot.load(Ordering::Acquire);
-            if slot & LIVE != 0 {
-                visit(self.item(location_of(slot), arena, guard));
-            }
-        }
+        let lock = lock(self.lock_of(number));
+        let slots = shard.load(guard).iter().flat_map(|bucket| &bucket.0);
+        let slots = slots.map(|slot| slot.load(Ordering::Acquire));
+        let items: Vec<_> = slots.filter(|slot| slot & LIVE != 0).map(location_of).collect();
+        drop(lock);
+        items.into_iter().for_each(|at| visit(self.item(at, arena, guard)));
         true
     }
 
@@ -319,7 +322,7 @@ impl<'i> Locked<'i> {
     /// The ghost of a key that probably is the one: its tag agrees.
     pub(super) fn ghost(&self, hash: Hash) -> Option<(Slot<'i>, Stamp)> {
         let table = self.shard.load(self.guard);
-        let slots = window(table, hash.tag()).flat_map(|bucket| &bucket.0);
+        let slots = buckets(table, hash.tag()).flat_map(|bucket| &bucket.0);
         let seen = slots.map(|slot| (Slot(slot), slot.load(Ordering::Relaxed)));
         seen.filter(|(_, seen)| *seen != EMPTY)
             .find(|(_, seen)| seen >> LIVE_SHIFT == hash.tag() << 1)
@@ -328,7 +331,8 @@ impl<'i> Locked<'i> {
 
     /// A slot without an item for the hash, and how the table grew if it had to.
     pub(super) fn vacancy(&self, hash: Hash) -> (Slot<'i>, Option<Growth>) {
-        if let Some(slot) = vacancy_in(self.shard.load(self.guard), hash.tag()) {
+        let table = self.shard.load(self.guard);
+        if let Some(slot) = vacancy_in(table, hash.tag()).or_else(|| make_way(table, hash.tag())) {
             return (Slot(slot), None);
         }
         let growth = self.grow(hash);
@@ -425,7 +429,7 @@ fn find_slot<'g, T>(
     mut accept: impl FnMut(&'g AtomicU64, u64) -> Option<T>,
 ) -> Option<T> {
     let wanted = hash.tag() << 1 | 1;
-    for bucket in window(table, hash.tag()) {
+    for bucket in buckets(table, hash.tag()) {
         for slot in &bucket.0 {
             let seen = slot.load(Ordering::Acquire);
             if seen >> LIVE_SHIFT == wanted
@@ -438,23 +442,16 @@ fn find_slot<'g, T>(
     None
 }
 
-/// A slot without an item, empty or the oldest ghost: in the first bucket of the window that has
-/// some to spare, so that most items are found where they are looked for first; else in the one
-/// that has the most, which is what keeps tables full before they must grow.
+/// A slot without an item in the first bucket of the window that has one.
 fn vacancy_in(table: &[Bucket], tag: u64) -> Option<&AtomicU64> {
-    let is_vacant = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) & LIVE == 0;
-    let mut emptiest: Option<(&Bucket, usize)> = None;
-    for bucket in window(table, tag) {
-        let free = bucket.0.iter().filter(is_vacant).count();
-        if free > emptiest.map_or(0, |(_, free)| free) {
-            emptiest = Some((bucket, free));
-        }
-        if free >= FREE_TO_SPARE {
-            break;
-        }
-    }
-    let vacant = emptiest?.0.0.iter().filter(is_vacant);
-    vacant.min_by_key(|slot| slot.load(Ordering::Relaxed) & STAMP_MASK)
+    buckets(table, tag).find_map(vacant)
+}
+
+/// A slot of the bucket without an item, empty or the oldest ghost.
+fn vacant(bucket: &Bucket) -> Option<&AtomicU64> {
+    let slots = bucket.0.iter().map(|slot| (slot, slot.load(Ordering::Relaxed)));
+    let vacant = slots.filter(|(_, seen)| seen & LIVE == 0);
+    vacant.min_by_key(|(_, seen)| seen & STAMP_MASK).map(|(slot, _)| slot)
 }
 
 /// Whether all of the old table's items found a place in the new one. Ghosts get what is left.
@@ -475,13 +472,20 @@ fn copy_slots(old: &[Bucket], new: &[Bucket]) -> bool {
 }
 
 /// The buckets in which a tag may lie: its home and those behind it, as many as there are.
-fn window(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
-    let mut next = usize::try_from((tag * table.len() as u64) >> TAG_BITS).expect("64-bit");
-    (0..WINDOW_BUCKETS.min(table.len())).map(move |_| {
-        let bucket = &table[next];
-        next = if next + 1 == table.len() { 0 } else { next + 1 };
-        bucket
+fn buckets(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
+    window(table.len(), home(table.len(), tag), 0).map(|bucket| &table[bucket])
+}
+
+/// The numbers of the buckets in a window, all but the first `skipped` ones.
+fn window(buckets: usize, home: usize, skipped: usize) -> impl Iterator<Item = usize> {
+    (skipped..WINDOW_BUCKETS.min(buckets)).map(move |distance| {
+        let bucket = home + distance;
+        if bucket < buckets { bucket } else { bucket - buckets }
     })
+}
+
+fn home(buckets: usize, tag: u64) -> usize {
+    usize::try_from((tag * buckets as u64) >> TAG_BITS).expect("64-bit")
 }
 
 /// As tables have on average, or a little less: there will be more items.
@@ -491,9 +495,6 @@ const SLOTS_PER_BUCKET: usize = 8;
 /// With fewer, a table must grow while it is emptier; with more, who finds nothing has looked at
 /// more.
 const WINDOW_BUCKETS: usize = 4;
-
-/// A bucket with so many free slots takes an item though another may have more.
-const FREE_TO_SPARE: usize = 3;
 
 /// Where shards can have so much memory, their tables are of whole pages from the first on.
 const SHARD_BYTES_FOR_PAGES: usize = 4 << 20;

@@ -145,7 +145,8 @@ impl Options {
         let segment_log2 = if memory_bytes >= LARGE_MEMORY_BYTES {
             *SEGMENT_LOG2.end()
         } else {
-            (memory_bytes / SEGMENTS_WANTED).max(1).ilog2().clamp(*SEGMENT_LOG2.start(), 18)
+            let usual = (memory_bytes / SEGMENTS_USUAL).clamp(USUAL_BYTES.0, USUAL_BYTES.1);
+            usual.min(memory_bytes / SEGMENTS_WANTED).max(1).ilog2().max(*SEGMENT_LOG2.start())
         };
         let shards_log2 = (memory_bytes / SHARD_BYTES).max(2).ilog2();
         Self { memory_bytes, segment_bytes: 1 << segment_log2, shards_log2, evict }
@@ -364,7 +365,11 @@ const SEGMENT_LOG2: std::ops::RangeInclusive<u32> = 12..=20;
 /// not so many that what is kept of each would tell.
 const SEGMENTS_SUITABLE: std::ops::RangeInclusive<usize> = 32..=1 << 18;
 
-/// The memory is cut into about so many segments, of 4 to 256 KiB: each writer has one open ...
+/// The memory is cut into about so many segments, of 64 to 256 KiB, for some are always open or in
+/// reserve and count in full ...
+const SEGMENTS_USUAL: usize = 2048;
+const USUAL_BYTES: (usize, usize) = (64 << 10, 256 << 10);
+/// ... but into so many at least where it is small: each writer has one open ...
 const SEGMENTS_WANTED: usize = 256;
 /// ... but of 1 MiB from here on.
 const LARGE_MEMORY_BYTES: usize = 16 << 30;

@@ -14,6 +14,7 @@
 //!
 //! How many there may be is `segment/budget.rs`'s, which of them to clear `segment/clearing.rs`'s.
 
+mod ahead;
 mod aside;
 mod budget;
 mod check;
@@ -67,6 +68,8 @@ struct Pool {
     cold: Vec<SegmentId>,
     /// From this one on, segments were never used.
     fresh: SegmentId,
+    /// From this one on, the system has given no pages yet.
+    touched: SegmentId,
     /// The segments in use by the order in which they are to be evicted.
     queues: Queues,
     segments: Box<[Segment]>,
@@ -88,8 +91,9 @@ struct Segment {
     opened: u64,
 }
 
-/// What anyone may read of a segment, without the lock.
-#[derive(Debug)]
+/// What anyone may read of a segment, without the lock. All zeros until the segment is used for the
+/// first time: memory for sixteen times the limit is not to be touched before.
+#[derive(Debug, Default)]
 struct Gauge {
     /// Bytes of entries that are not known to be dead. All of an open segment, so that what is
     /// written to it need not be counted one by one.
@@ -125,6 +129,7 @@ impl Space {
             warm: Vec::new(),
             cold: Vec::new(),
             fresh: 0,
+            touched: 0,
             queues: Queues::default(),
             segments: (0..segments).map(|_| Segment::FREE).collect(),
             in_use: 0,
@@ -174,26 +179,6 @@ impl Space {
             return None;
         }
         self.open(&mut pool, queue, rank)
-    }
-
-    /// Whether the segments that will be used for the first time next have no pages yet. For the
-    /// system may take milliseconds to give a huge page, whoever stores must not be the first to
-    /// touch it.
-    pub(super) fn wants_pages(&self) -> bool {
-        let fresh = self.fresh.load(Ordering::Relaxed);
-        let ahead = u32::try_from(POPULATED_BYTES >> self.arena.segment_bytes().ilog2());
-        let wanted = fresh + ahead.expect("small");
-        fresh > 0 && self.populated.load(Ordering::Relaxed) < wanted.min(self.segments_allowed())
-    }
-
-    /// Populates the next segment that [wants](Space::wants_pages) pages. One thread at a time
-    /// does so.
-    pub(super) fn populate_next(&self) {
-        let next = self.populated.load(Ordering::Relaxed).max(self.fresh.load(Ordering::Relaxed));
-        if next < self.segments_allowed() {
-            self.arena.populate(next);
-        }
-        self.populated.store(next + 1, Ordering::Relaxed);
     }
 
     /// Whether segments will be free when their readers have gone.
@@ -356,8 +341,7 @@ impl Space {
         if segment == self.arena.segments() {
             return None;
         }
-        let was_released = segment != pool.fresh;
-        if (was_released || self.arena.is_kept()) && !self.arena.prepare(segment) {
+        if !self.arena.prepare(segment) {
             // Nowhere to write to: until the limit is set anew, what there is must do.
             let taken_bytes = pool.in_use as usize * self.arena.segment_bytes()
                 + self.other_bytes.load(Ordering::Relaxed);
@@ -365,7 +349,9 @@ impl Space {
             return None;
         }
         if pool.cold.pop().is_none() {
+            self.note_touched(pool, segment);
             pool.fresh += 1;
+            self.gauges[segment as usize].first_expiry.store(NEVER, Ordering::Relaxed);
             self.fresh.store(pool.fresh, Ordering::Release);
         }
         Some(segment)
@@ -373,6 +359,7 @@ impl Space {
 
     /// Gives back the pages of free segments that the limit has no room for any more.
     fn release_beyond_limit(&self, pool: &mut Pool) {
+        self.release_ahead(pool);
         while pool.in_use as usize + pool.warm.len() > self.segments_allowed() as usize {
             let Some(segment) = pool.warm.pop() else { break };
             // SAFETY: a free segment has no readers and no writer, and it is not free to others
@@ -449,17 +436,6 @@ impl Space {
     }
 }
 
-impl Default for Gauge {
-    fn default() -> Self {
-        Self {
-            live_bytes: AtomicU32::new(0),
-            used_bytes: AtomicU32::new(0),
-            first_expiry: AtomicU32::new(NEVER),
-            queue: AtomicU32::new(0),
-        }
-    }
-}
-
 impl Segment {
     const FREE: Self = Self { state: State::Free, queue: Queue::Probation, rank: 0, opened: 0 };
 }
@@ -467,9 +443,6 @@ impl Segment {
 /// What moving may take beyond the limit: the segments that are being filled, and one for a large
 /// item.
 const SEGMENTS_BEYOND_LIMIT: u32 = 4;
-
-/// So much memory is populated ahead of its first use: some huge pages.
-const POPULATED_BYTES: usize = 8 << 20;
 
 /// Later than any moment.
 const NEVER: Seconds = Seconds::MAX;

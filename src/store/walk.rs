@@ -1,7 +1,7 @@
 //! Walking over everything that is stored, piece by piece, in as many batches as it takes.
 //!
-//! A piece is a shard of the index: some hundreds of items, looked at as a reader does, without its
-//! lock. Shards neither come nor go, so a number is all that must be kept between two pieces, and an
+//! A piece is a shard of the index: some hundreds of items, noted under its lock and looked at
+//! without. Shards neither come nor go, so a number is all that must be kept between two pieces, and an
 //! item that is there from the beginning of a walk to its end is met exactly once.
 
 use super::item::Item;

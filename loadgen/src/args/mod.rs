@@ -3,6 +3,8 @@
 pub mod number;
 pub mod workload;
 
+use std::fs::OpenOptions;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::args::workload::WorkloadArgs;
 use crate::dialect::Dialect;
 use crate::engine::Plan;
 use crate::engine::address::Address;
+use crate::engine::error::named;
 use crate::engine::limit::Limit;
 use crate::engine::schedule::{Arrivals, Pace, Rate, ramp_over};
 use crate::output::assertion::Assertion;
@@ -43,8 +46,11 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Add up the findings of several machines
     Merge(MergeArgs),
-    /// Print the man page
-    Man,
+    /// Print the man page, or that of a command
+    Man {
+        /// Which; the program's own where none is named
+        command: Option<String>,
+    },
     /// Print a shell's completions
     Completions {
         /// For which shell
@@ -116,7 +122,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub count_wrong: bool,
     /// Find the highest rate that keeps a latency, as in p99=1ms; runs of the given length each
-    #[arg(long, value_name = "BOUND", conflicts_with_all = ["trace", "requests"])]
+    #[arg(long, value_name = "BOUND", conflicts_with_all = NOT_IN_A_SEARCH)]
     pub find_slo: Option<Objective>,
     /// The server's process, if it is not the one that listens at its address
     #[arg(long, value_name = "PID")]
@@ -184,6 +190,21 @@ pub struct MergeArgs {
     pub output: OutputArgs,
 }
 
+impl OutputArgs {
+    /// Opens every file that is to be written, for a run may be long.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be written; the error names it.
+    pub fn try_files(&self) -> io::Result<()> {
+        for path in [&self.hgrm, &self.log, &self.report].into_iter().flatten() {
+            let opened = OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|error| named(path.display(), &error))?;
+        }
+        Ok(())
+    }
+}
+
 impl RunArgs {
     /// What to do.
     ///
@@ -222,14 +243,16 @@ impl RunArgs {
     }
 }
 
+/// A search is many runs, and tells of none.
+const NOT_IN_A_SEARCH: [&str; 6] = ["trace", "requests", "hgrm", "log", "report", "assertions"];
 const EXAMPLES: &str = "\
 Examples:
   How fast is it? 50 connections, one request at a time, then sixteen at once:
     loadgen --preload
     loadgen --preload --pipeline 16 --threads 2
 
-  How long do requests take that come whether or not the server is ready? Ten thousand a second, nine
-  gets to a set; the latency counts from when each was due:
+  How long do requests take that come whether or not the server is ready? Ten thousand a second,
+  nine gets to a set; the latency counts from when each was due:
     loadgen --preload --rate 10k --mix get:9,set:1 --seconds 60
 
   A cache before a database, as observed at Twitter, on 400 MiB of items; how many misses?
@@ -260,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_no_server_takes_is_refused() {
+        let plan =
+            |bytes| Cli::try_parse_from(["loadgen", "--key-bytes", bytes]).unwrap().run.plan();
+        assert!(plan("250").is_ok() && plan("uniform:1,300").is_ok());
+        assert_eq!(plan("251").unwrap_err(), "a key has 250 bytes at most");
+    }
+
+    #[test]
     fn requests_stand_in_for_seconds() {
         let limit = |args: &[&str]| Cli::try_parse_from(args).map(|cli| cli.run.limit());
         assert_eq!(limit(&["loadgen"]).unwrap(), Limit::Time(Duration::from_secs(10)));
@@ -267,5 +298,6 @@ mod tests {
         assert!(limit(&["loadgen", "--requests", "7", "--seconds", "1"]).is_err());
         assert!(limit(&["loadgen", "--seconds", "-1"]).is_err());
         assert!(limit(&["loadgen", "--pipeline", "0"]).is_err());
+        assert!(limit(&["loadgen", "--find-slo", "p99=1ms", "--report", "run.html"]).is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::args::number::{bytes, not_negative, positive, share};
 use crate::random::floor;
 use crate::truth::value::Values;
 use crate::workload::Workload;
-use crate::workload::keys::Keys;
+use crate::workload::keys::{KEY_BYTES_MAX, Keys};
 use crate::workload::operation::{Mix, Operation};
 use crate::workload::preset::Preset;
 use crate::workload::size::Size;
@@ -87,6 +87,11 @@ impl WorkloadArgs {
         let preset = self.preset.as_ref();
         let default = Workload::default();
         let key_bytes = self.key_bytes.clone().or(preset.map(|preset| preset.key_bytes.clone()));
+        if let Some(Size::Fixed(bytes)) = key_bytes
+            && bytes > KEY_BYTES_MAX as f64
+        {
+            return Err(format!("a key has {KEY_BYTES_MAX} bytes at most"));
+        }
         let keys = match &trace {
             Some(trace) => Keys::Listed(Arc::clone(trace)),
             None => key_bytes.map_or(default.keys, |bytes| Keys::Made { bytes }),

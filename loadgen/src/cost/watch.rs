@@ -7,6 +7,7 @@ use crate::cost::machine::{Noise, Ticks};
 use crate::cost::stats::{self, Stats};
 use crate::cost::{Cost, Process, Usage};
 use crate::engine::address::Address;
+use crate::engine::error::named;
 
 /// What was seen before a run.
 #[derive(Debug)]
@@ -30,8 +31,10 @@ pub struct Watched {
     pub cost: Option<Cost>,
     /// What they counted, all together.
     pub growth: Vec<(&'static str, i64)>,
-    /// What else the machine did.
-    pub noise: Noise,
+    /// What else the machine did; `None` where nobody knows what a server did.
+    pub noise: Option<Noise>,
+    /// Whether a process that was watched has ended, and what it cost and counted with it.
+    pub gone: bool,
 }
 
 impl Watch {
@@ -42,7 +45,10 @@ impl Watch {
     /// When there is no such process, or the system does not tell.
     pub fn new(servers: &[Address], pid: Option<i32>) -> io::Result<Self> {
         let processes = match pid {
-            Some(pid) => vec![Process::new(pid)?],
+            Some(pid) => {
+                let process = Process::new(pid);
+                vec![process.map_err(|error| named(format_args!("process {pid}"), &error))?]
+            }
             None => {
                 let all: Option<Vec<_>> = servers.iter().map(Process::listening).collect();
                 let mut all = all.unwrap_or_default();
@@ -79,9 +85,12 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// When a process is gone.
+    /// When the system does not tell.
     pub fn end(self) -> io::Result<Watched> {
-        let (usage, ticks) = (usage(&self.processes)?, Ticks::now()?);
+        let Ok(usage) = usage(&self.processes) else {
+            return Ok(Watched { cost: None, growth: Vec::new(), noise: None, gone: true });
+        };
+        let ticks = Ticks::now()?;
         let our_cpu = self.ourselves.usage()?.cpu.saturating_sub(self.our_cpu);
         let stats = ask(&self.servers);
         let items = stats.iter().map(|stats| stats.get("curr_items")?.parse::<u64>().ok()).sum();
@@ -90,8 +99,8 @@ impl Watch {
             ..Cost::between(&self.processes, self.usage, usage, items)
         });
         let ours = our_cpu + usage.cpu.saturating_sub(self.usage.cpu);
-        let noise = ticks.noise_since(self.ticks, ours);
-        Ok(Watched { cost, growth: stats::growth(&self.stats, &stats), noise })
+        let noise = Some(ticks.noise_since(self.ticks, ours));
+        Ok(Watched { cost, growth: stats::growth(&self.stats, &stats), noise, gone: false })
     }
 }
 
@@ -102,4 +111,25 @@ fn ask(servers: &[Address]) -> Vec<Stats> {
 
 fn usage(processes: &[Process]) -> io::Result<Usage> {
     processes.iter().map(|process| process.usage()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_that_ends_meanwhile_takes_what_it_cost_with_it() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let watch = Watch::new(&[], Some(pid)).unwrap();
+        assert!(watch.end().unwrap().cost.is_some());
+        let watch = Watch::new(&[], Some(pid)).unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let watched = watch.end().unwrap();
+        assert!(watched.gone && watched.cost.is_none() && watched.noise.is_none());
+        let error = Watch::new(&[], Some(pid)).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("process {pid}: ")), "{error}");
+    }
 }

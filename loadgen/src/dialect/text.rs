@@ -1,5 +1,7 @@
 //! The classic text protocol.
 
+use memchr::memchr;
+
 use super::{Malformed, Parsed, Reply, Store, block, line, number, words};
 use crate::workload::operation::Operation;
 
@@ -28,11 +30,10 @@ pub(super) fn reply(input: &[u8]) -> Result<Parsed<'_>, Malformed> {
         b"NOT_FOUND" => Reply::NotFound,
         b"DELETED" => Reply::Deleted,
         b"TOUCHED" => Reply::Touched,
-        b"ERROR" => Reply::Error(line),
-        _ if line.starts_with(b"SERVER_ERROR") || line.starts_with(b"CLIENT_ERROR") => {
-            Reply::Error(line)
-        }
-        _ => Reply::Number(number(line)?),
+        _ => match line.split(|&byte| byte == b' ').next().unwrap_or_default() {
+            b"ERROR" | b"SERVER_ERROR" | b"CLIENT_ERROR" => Reply::Error(line),
+            _ => Reply::Number(number(line)?),
+        },
     };
     Ok(Some((reply, bytes)))
 }
@@ -43,13 +44,12 @@ fn value<'a>(
     header: &'a [u8],
     line_bytes: usize,
 ) -> Result<Parsed<'a>, Malformed> {
-    let mut fields = header.split(|&byte| byte == b' ');
-    let mut field = || fields.next().ok_or(Malformed);
-    let (key, flags, bytes) = (field()?, field()?, number(field()?)?);
-    let token = fields.next().map_or(Ok(0), number)?;
-    if flags != b"0" || fields.next().is_some() {
-        return Err(Malformed);
-    }
+    let (key, rest) = header.split_at(memchr(b' ', header).ok_or(Malformed)?);
+    let sizes = rest.strip_prefix(b" 0 ").ok_or(Malformed)?;
+    let (bytes, token) = match memchr(b' ', sizes) {
+        Some(end) => (number(&sizes[..end])?, number(&sizes[end + 1..])?),
+        None => (number(sizes)?, 0),
+    };
     let block = block(input, line_bytes, bytes)?;
     Ok(block.map(|(value, end)| (Reply::Value { key, value, token }, end)))
 }
@@ -94,7 +94,13 @@ mod tests {
         assert_reply(Dialect::Text, b"17\r\n", Reply::Number(17));
         let error = b"SERVER_ERROR out of memory storing object";
         assert_reply(Dialect::Text, &[&error[..], b"\r\n"].concat(), Reply::Error(error));
-        for bad in [&b"VALUE key 1 1\r\na\r\n"[..], b"VALUE key 0\r\n", b"WHAT\r\n", b"\r\n"] {
+        for bad in [
+            &b"VALUE key 1 1\r\na\r\n"[..],
+            b"VALUE key 0\r\n",
+            b"VALUE key 0 1 2 3\r\n",
+            b"WHAT\r\n",
+            b"\r\n",
+        ] {
             assert_eq!(Dialect::Text.reply(bad), Err(Malformed), "{}", bad.escape_ascii());
         }
     }

@@ -1,11 +1,15 @@
 //! One thread's sessions and its event loop.
 //!
 //! In a closed loop a session sends a pipeline of requests, waits for all their answers, and only
-//! then sends the next. In an open loop requests are due by a schedule, whatever the server does: a
-//! request goes to the session that has had room for longest, and when none has, it waits. Its
-//! latency counts from when it was due, so that a server's pause counts for every request that fell
-//! into it. What waits needs no memory: the schedule's next time simply lies in the past. What is
-//! due is sent before answers are read, so that the one hardly delays the other.
+//! then sends the next. What has come for all sessions is read before any of them sends again: a
+//! server that is woken for one request at a time goes back to sleep behind each, and on a quiet
+//! machine waking a core is what costs most.
+//!
+//! In an open loop requests are due by a schedule, whatever the server does: a request goes to the
+//! session that has had room for longest, and when none has, it waits. Its latency counts from when
+//! it was due, so that a server's pause counts for every request that fell into it. What waits needs
+//! no memory: the schedule's next time simply lies in the past. What is due is sent before answers
+//! are read, so that the one hardly delays the other.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -17,7 +21,7 @@ use mio::{Events, Poll, Token};
 use crate::clock::{self, nanos};
 use crate::dialect::Dialect;
 use crate::engine::Plan;
-use crate::engine::error::Error;
+use crate::engine::error::{Error, named};
 use crate::engine::exchange::Exchange;
 use crate::engine::limit::{Budget, Limit};
 use crate::engine::link::{Failure, Link};
@@ -74,6 +78,7 @@ impl Client {
                     let token = Token(session * plan.servers.len() + server);
                     let owed = Owed::with_capacity(plan.pipeline * plan.servers.len(), keys_max);
                     Link::open(address.endpoint(), poll.registry(), token, owed)
+                        .map_err(|error| named(address, &error))
                 };
                 let links = plan.servers.iter().enumerate().map(open).collect::<io::Result<_>>()?;
                 Ok(Session::new(links, keys_max))
@@ -168,7 +173,7 @@ impl Client {
             if self.plan.pace == Pace::Closed {
                 self.ready.pop_front();
                 self.sessions[index].queued = false;
-                self.send_batch(index, now)?;
+                self.send_batch(index)?;
                 continue;
             }
             let due = self.due_nanos().filter(|&due| due <= now && self.budget.allows(due));
@@ -229,7 +234,9 @@ impl Client {
     }
 
     /// In a closed loop: as many requests as a pipeline holds, with one write.
-    fn send_batch(&mut self, index: usize, now: u64) -> Result<(), Error> {
+    fn send_batch(&mut self, index: usize) -> Result<(), Error> {
+        // Not when the queue was begun: what the sessions before this one took is not the server's.
+        let now = self.elapsed_nanos();
         let session = &mut self.sessions[index];
         let times = Times { due: now, sent: now };
         for _ in 0..self.plan.pipeline {
@@ -323,12 +330,6 @@ impl Client {
             self.follow(index, now)?;
         }
         self.queue(index, now);
-        if self.plan.pace == Pace::Closed && self.sessions[index].queued {
-            // At once, as a client does that has nothing else to do.
-            self.ready.pop_back();
-            self.sessions[index].queued = false;
-            self.send_batch(index, self.elapsed_nanos())?;
-        }
         Ok(())
     }
 
@@ -376,6 +377,8 @@ impl Client {
         sample.counters.lost += owed;
         link.close(now);
         session.follow_ups.clear();
+        // What waits for the connection does so through no fault of this program.
+        session.full = true;
         if session.queued {
             session.queued = false;
             self.ready.retain(|&ready| ready != index);

@@ -14,6 +14,11 @@ pub enum Error {
     Wrong(Wrong),
 }
 
+/// An error of the system with what it is about.
+pub(crate) fn named(what: impl fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -60,6 +60,10 @@ impl Exchange<'_> {
         }
         match &input[taken..] {
             [] => Ok(taken),
+            NO_ROOM => {
+                self.error(NO_ROOM.trim_ascii_end());
+                Ok(input.len())
+            }
             rest => Err(violation("more than was asked for", rest)),
         }
     }
@@ -75,8 +79,8 @@ impl Exchange<'_> {
         request: Request,
         reply: &Reply<'_>,
     ) -> Result<(), Wrong> {
-        if let Reply::Error(_) = reply {
-            self.sample.counters.errors += 1;
+        if let Reply::Error(text) = reply {
+            self.error(text);
             self.settle(owed, request, false);
             return self.finish(owed, request);
         }
@@ -135,6 +139,9 @@ impl Exchange<'_> {
     }
 
     fn misses(&mut self, owed: &mut Owed, count: usize) {
+        if count == 0 {
+            return;
+        }
         self.sample.counters.misses += count as u64;
         for key in owed.keys.drain(..count) {
             if self.plan.workload.cache_aside {
@@ -263,6 +270,13 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    fn error(&mut self, text: &[u8]) {
+        self.sample.counters.errors += 1;
+        if self.sample.first_error.is_none() {
+            self.sample.first_error = Some(shown(text).to_string());
+        }
+    }
+
     fn describe(&self, item: Item, value: &[u8]) -> String {
         let mut text = [0; KEY_BYTES_MAX];
         let key = self.plan.workload.keys.text(item.id, &mut text);
@@ -284,6 +298,8 @@ fn shown(bytes: &[u8]) -> impl fmt::Display {
 }
 
 const SHOWN_BYTES_MAX: usize = 120;
+/// What memcached says unasked to a connection beyond its `-c`.
+const NO_ROOM: &[u8] = b"ERROR Too many open connections\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -417,6 +433,17 @@ mod tests {
         bench.take(&[&first[..], END].concat()).unwrap();
         bench.ask(Operation::Get, &[5]);
         assert_eq!(bench.take(&first), Err(Fault::Stale));
+    }
+
+    #[test]
+    fn a_connection_too_many_is_no_lie() {
+        let mut bench = Bench::new(Operation::Get, false);
+        assert_eq!(bench.take(NO_ROOM), Ok(NO_ROOM.len()));
+        bench.ask(Operation::Get, &[0]);
+        assert_eq!(bench.take(NO_ROOM), Ok(NO_ROOM.len()));
+        assert_eq!((bench.sample.counters.errors, bench.owed.len()), (2, 0));
+        let first = bench.sample.first_error.unwrap();
+        assert_eq!(first, "ERROR Too many open connections");
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn preload(plan: &Arc<Plan>) -> Result<Report, Error> {
     match report.total.counters.failures() {
         0 if stored == plan.workload.key_count => Ok(report),
         failures => {
-            let message = format!("of the keys to begin with, {failures} could not be stored");
+            let why = report.total.first_error.map_or(String::new(), |error| format!(": {error}"));
+            let message = format!("of the keys to begin with, {failures} could not be stored{why}");
             Err(io::Error::other(message).into())
         }
     }

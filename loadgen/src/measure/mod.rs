@@ -136,6 +136,8 @@ pub struct Sample {
     pub latencies: Latencies,
     /// How much later than intended requests were sent by this program's own fault, in nanoseconds.
     pub lateness: Histogram<u64>,
+    /// What the server said when it answered with an error for the first time.
+    pub first_error: Option<String>,
 }
 
 impl Sample {
@@ -144,19 +146,23 @@ impl Sample {
         self.counters.add(&other.counters);
         self.latencies.add(&other.latencies);
         self.lateness.add(&other.lateness).expect("the same bounds");
+        if self.first_error.is_none() {
+            self.first_error.clone_from(&other.first_error);
+        }
     }
 
     pub(crate) fn clear(&mut self) {
         self.counters = Counters::default();
         self.latencies.clear();
         self.lateness.reset();
+        self.first_error = None;
     }
 }
 
 impl Default for Sample {
     fn default() -> Self {
         let (counters, latencies) = (Counters::default(), Latencies::default());
-        Self { counters, latencies, lateness: histogram() }
+        Self { counters, latencies, lateness: histogram(), first_error: None }
     }
 }
 

@@ -36,6 +36,7 @@ pub fn outcome(outcome: &Outcome) -> Value {
         "hit_ratio": counters.hit_ratio(),
         "refused": counters.refused,
         "errors": counters.errors,
+        "first_error": report.total.first_error,
         "timeouts": counters.timeouts,
         "lost": counters.lost,
         "unsent": counters.unsent,

@@ -24,6 +24,7 @@ struct Rest {
     elapsed_nanos: u64,
     interval_nanos: u64,
     counters: Counters,
+    first_error: Option<String>,
     intervals: Vec<Interval>,
 }
 
@@ -38,6 +39,7 @@ pub fn write(open: bool, report: &Report, output: &mut impl Write) -> io::Result
         elapsed_nanos: crate::clock::nanos(report.elapsed),
         interval_nanos: crate::clock::nanos(report.interval),
         counters: report.total.counters.clone(),
+        first_error: report.total.first_error.clone(),
         intervals: report.intervals.clone(),
     };
     let mut serializer = V2DeflateSerializer::new();
@@ -77,6 +79,7 @@ pub fn read(log: &[u8]) -> io::Result<(bool, Report)> {
         ..Report::default()
     };
     report.total.counters = rest.counters;
+    report.total.first_error = rest.first_error;
     for entry in IntervalLogIterator::new(log) {
         let LogEntry::Interval(line) = entry.map_err(|_| invalid("a line that is no histogram"))?
         else {
@@ -123,6 +126,7 @@ mod tests {
             sample.counters.answered[operation as usize] += 1;
         }
         sample.counters.hits = random.below(1000);
+        sample.first_error = Some("SERVER_ERROR busy".to_owned());
         let (interval, elapsed) = (Duration::from_secs(1), Duration::from_nanos(1_234_567_891));
         let mut report = Report { interval, elapsed, ..Report::default() };
         report.push(0, &sample);

@@ -74,6 +74,9 @@ impl Plain<'_> {
             "failures",
             format_args!("{errors} errors, {timeouts} timeouts, {lost} lost, {unsent} never sent"),
         )?;
+        if let Some(error) = &self.0.report.total.first_error {
+            line(formatter, "first error", format_args!("{error}"))?;
+        }
         if reconnects > 0 {
             line(formatter, "reconnects", format_args!("{reconnects}"))?;
         }

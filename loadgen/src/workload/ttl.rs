@@ -15,7 +15,13 @@ impl Ttl {
         Self(Vec::new())
     }
 
-    /// Of key number `id`, in seconds; 0 is for ever.
+    /// Until a date, in seconds since 1970, for every key.
+    #[must_use]
+    pub fn until(date: u32) -> Self {
+        Self(vec![(date, 1.0)])
+    }
+
+    /// Of key number `id`, in seconds; 0 is for ever, and what is more than 30 days a date.
     #[must_use]
     pub fn seconds(&self, id: u64) -> u32 {
         if self.0.is_empty() {

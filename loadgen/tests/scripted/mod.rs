@@ -16,6 +16,8 @@ pub(crate) struct Answer {
     pub(crate) previous: Vec<u8>,
     /// Whether anything is said at all.
     pub(crate) dropped: bool,
+    /// Whether the connection is closed instead.
+    pub(crate) closed: bool,
 }
 
 #[derive(Default)]
@@ -50,7 +52,10 @@ fn converse(socket: &TcpStream, state: &Mutex<State>, script: Script) -> io::Res
         }
         let words: Vec<_> = line.split_whitespace().collect();
         let answer = match words[..] {
-            ["get", key] => get(key, state, script),
+            ["get", key] => match get(key, state, script) {
+                Some(answer) => answer,
+                None => return Ok(()),
+            },
             ["set", key, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().unwrap() + 2];
                 input.read_exact(&mut value)?;
@@ -67,15 +72,17 @@ fn converse(socket: &TcpStream, state: &Mutex<State>, script: Script) -> io::Res
     }
 }
 
-fn get(key: &str, state: &Mutex<State>, script: Script) -> Vec<u8> {
+/// `None` where the connection is to be closed.
+fn get(key: &str, state: &Mutex<State>, script: Script) -> Option<Vec<u8>> {
     let mut locked = state.lock().unwrap();
     locked.gets += 1;
     let [value, previous] = locked.items.get(key).cloned().unwrap_or_default();
-    let mut answer = Answer { key: key.to_owned(), value, previous, dropped: false };
+    let (dropped, closed) = (false, false);
+    let mut answer = Answer { key: key.to_owned(), value, previous, dropped, closed };
     script(locked.gets, &mut answer);
-    if answer.dropped {
-        return Vec::new();
+    if answer.dropped || answer.closed {
+        return answer.dropped.then(Vec::new);
     }
     let header = format!("VALUE {} 0 {}\r\n", answer.key, answer.value.len());
-    [header.as_bytes(), &answer.value, b"\r\nEND\r\n"].concat()
+    Some([header.as_bytes(), &answer.value, b"\r\nEND\r\n"].concat())
 }

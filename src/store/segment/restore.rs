@@ -68,6 +68,7 @@ impl Space {
     pub(in crate::store) fn restore(&self, found: &[Restored], in_file: u32) -> u64 {
         let mut pool = lock(&self.pool);
         pool.fresh = in_file;
+        pool.touched = in_file;
         self.fresh.store(in_file, Ordering::Release);
         pool.opened = found.iter().map(|one| one.label.opened).max().unwrap_or(0);
         let mut live_bytes = 0;

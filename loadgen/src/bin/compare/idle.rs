@@ -4,15 +4,14 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use loadgen::process::allowed_cores;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use loadgen::process::{allowed_cores, raise_file_limit};
 
 use crate::servers::{Contestant, Kind};
 use crate::summary::{Goal, Table};
 
 pub(crate) fn measure(contestants: &[Contestant], connections: usize) -> io::Result<Table> {
     let cores = allowed_cores()?;
-    raise_file_limit(connections)?;
+    allow(connections)?;
     let header = ["resident bytes", "before", "after", "per connection", "goal"];
     let title = format!("{connections} idle connections, each of which has asked once");
     let mut table = Table::new(title, header.map(str::to_owned).to_vec());
@@ -60,12 +59,12 @@ fn open(server: SocketAddr, connections: usize) -> io::Result<Vec<TcpStream>> {
         .collect()
 }
 
-/// Lets this process, and the servers it starts, open that many files, as far as the system allows.
-fn raise_file_limit(connections: usize) -> io::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    if hard < (connections + OTHER_CONNECTIONS) as u64 {
-        let message = format!("the system allows {hard} open files, too few for {connections}");
+/// Lets this process, and the servers it starts, open that many connections.
+fn allow(connections: usize) -> io::Result<()> {
+    let files_max = raise_file_limit()?;
+    if files_max < (connections + OTHER_CONNECTIONS) as u64 {
+        let message =
+            format!("the system allows {files_max} open files, too few for {connections}");
         return Err(io::Error::other(message));
     }
     Ok(())

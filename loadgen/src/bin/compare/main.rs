@@ -7,6 +7,7 @@
 
 mod cpu;
 mod eviction;
+mod expiry;
 mod idle;
 mod memory;
 mod misses;
@@ -59,6 +60,9 @@ struct Args {
     /// The memory limit of the servers that are filled, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     fill_megabytes: u64,
+    /// Items that end in the same second
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    expiring_items: u64,
     /// Where the random sequence of keys begins
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -79,6 +83,8 @@ enum Figure {
     Memory,
     /// How long gets take while sets evict at full speed
     Eviction,
+    /// How long gets take while millions of items that ended at once are cleared away: minutes
+    Expiry,
     /// The load generator itself on one core, against the null server on another
     Loadgen,
 }
@@ -117,6 +123,7 @@ fn run(args: &Args) -> io::Result<()> {
             Figure::Misses => misses::measure(&contestants, args.replay_requests, args.seed)?,
             Figure::Memory => memory::measure(&contestants, args.fill_megabytes, args.seed)?,
             Figure::Eviction => eviction::measure(&contestants, effort)?,
+            Figure::Expiry => expiry::measure(&contestants, args.expiring_items, args.seed)?,
             Figure::Loadgen => tool::measure(effort)?,
         };
         println!("{table}");

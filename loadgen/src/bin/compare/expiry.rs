@@ -1,0 +1,169 @@
+//! How long gets take while millions of items that ended in the same second are cleared away, and
+//! how long that takes. What the same gets take right before tells how much of it is the machine's.
+//!
+//! One worker on one core serves the gets, the load is on another core: whichever of a server's
+//! threads clears away does it on the core that the gets want.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadgen::cost::stats;
+use loadgen::engine::Plan;
+use loadgen::engine::limit::Limit;
+use loadgen::engine::run;
+use loadgen::measure::Sample;
+use loadgen::process::{Server, on_cores};
+use loadgen::workload::Workload;
+use loadgen::workload::keys::Keys;
+use loadgen::workload::operation::{Mix, Operation};
+use loadgen::workload::size::Size;
+use loadgen::workload::ttl::Ttl;
+
+use crate::cpu;
+use crate::servers::{Contestant, Kind};
+use crate::summary::{Goal, Table};
+
+pub(crate) fn measure(contestants: &[Contestant], items: u64, seed: u64) -> io::Result<Table> {
+    let title = format!(
+        "One worker, {PIPELINE} gets pipelined while {items} items of 20 + 30 bytes end at once"
+    );
+    let header = [
+        "latency of gets, µs",
+        "p99.9 before",
+        "longest before",
+        "p99.9 while",
+        "longest while",
+        "cleared after",
+        "goal",
+    ];
+    let mut table = Table::new(title, header.map(str::to_owned).to_vec());
+    for contestant in contestants.iter().filter(|contestant| contestant.kind != Kind::Null) {
+        let figures = Figures::take(contestant, items, seed)?;
+        let micros = |sample: &Sample, quantile| {
+            format!("{:.0}", sample.latencies.all().value_at_quantile(quantile) as f64 / 1e3)
+        };
+        let goal = match contestant.kind {
+            Kind::Larder => GOAL_MICROS.verdict(figures.during.latencies.all().max() as f64 / 1e3),
+            Kind::Memcached | Kind::Null => "-".to_owned(),
+        };
+        table.push(vec![
+            contestant.title.clone(),
+            micros(&figures.before, 0.999),
+            micros(&figures.before, 1.0),
+            micros(&figures.during, 0.999),
+            micros(&figures.during, 1.0),
+            figures.cleared(),
+            goal,
+        ]);
+    }
+    Ok(table)
+}
+
+/// What is measured of one server.
+struct Figures {
+    before: Sample,
+    /// From when the items end until they are gone.
+    during: Sample,
+    seconds: f64,
+    items_left: u64,
+}
+
+impl Figures {
+    fn take(contestant: &Contestant, items: u64, seed: u64) -> io::Result<Self> {
+        let (server_core, client_core) = cpu::two_cores()?;
+        let megabytes = MEGABYTES_MIN + items * ITEM_BYTES_MAX / (1 << 20);
+        let server =
+            contestant.start_with_memory(megabytes, 1, &[server_core], cpu::CONNECTIONS_MAX)?;
+        let workload = Workload { key_count: KEYS, seed, ..Workload::default() };
+        let gets = Arc::new(plan(&server, workload));
+        on_cores(&[client_core], || {
+            let rate = run::preload(&gets)?.requests_per_second();
+            let loading = Duration::from_secs_f64(LOADING_TIMES * items as f64 / rate);
+            let end = number(&server, "time")? + LOADING_SECONDS_MIN + loading.as_secs();
+            run::preload(&Arc::new(plan(&server, ending(items, end, seed))))?;
+            if number(&server, "time")? + 2 > end {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the items ended while they were stored",
+                ));
+            }
+            Self::ask(&server, &gets, end)
+        })?
+    }
+
+    fn ask(server: &Server, gets: &Arc<Plan>, end: u64) -> io::Result<Self> {
+        let mut figures = Self {
+            before: Sample::default(),
+            during: Sample::default(),
+            seconds: 0.0,
+            items_left: u64::MAX,
+        };
+        let mut now = number(server, "time")?;
+        while now < end {
+            let report = run::run(gets, 0, Limit::Time(TAKE), Duration::MAX, &mut |_, _| {})?;
+            now = number(server, "time")?;
+            // The last one may have seen the end already.
+            let sample = if now < end { &mut figures.before } else { &mut figures.during };
+            sample.add(&report.total);
+        }
+        while figures.items_left > gets.workload.key_count && figures.seconds < PATIENCE_SECONDS {
+            let report = run::run(gets, 0, Limit::Time(TAKE), Duration::MAX, &mut |_, _| {})?;
+            figures.during.add(&report.total);
+            figures.seconds += report.elapsed.as_secs_f64();
+            figures.items_left = number(server, "curr_items")?;
+        }
+        Ok(figures)
+    }
+
+    fn cleared(&self) -> String {
+        match self.items_left {
+            0..=KEYS => format!("{:.1} s", self.seconds),
+            left => format!("{left} left after {:.0} s", self.seconds),
+        }
+    }
+}
+
+fn plan(server: &Server, workload: Workload) -> Plan {
+    Plan { pipeline: PIPELINE, ..Plan::new(workload, vec![server.address.into()]) }
+}
+
+/// Keys of another length than those that are asked for.
+fn ending(items: u64, end: u64, seed: u64) -> Workload {
+    Workload {
+        mix: Mix::only(Operation::Set),
+        key_count: items,
+        keys: Keys::Made { bytes: Size::Fixed(20.0) },
+        value_bytes: Size::Fixed(30.0),
+        ttl: Ttl::until(u32::try_from(end).expect("a date")),
+        seed,
+        ..Workload::default()
+    }
+}
+
+fn number(server: &Server, name: &str) -> io::Result<u64> {
+    let told = stats::ask(&server.address.into(), "")?;
+    let number = told.get(name).and_then(|text| text.parse().ok());
+    number.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, format!("no `{name}` in stats")))
+}
+
+const PIPELINE: usize = 16;
+
+/// What is asked for, and never ends.
+const KEYS: u64 = 100_000;
+
+const MEGABYTES_MIN: u64 = 128;
+/// With all that a server keeps of an item.
+const ITEM_BYTES_MAX: u64 = 160;
+
+/// So much longer may it take to store the items than what it took to store the keys leads to
+/// expect.
+const LOADING_TIMES: f64 = 1.5;
+const LOADING_SECONDS_MIN: u64 = 5;
+
+/// One run of gets, after which the server is asked how far it is.
+const TAKE: Duration = Duration::from_millis(250);
+
+const PATIENCE_SECONDS: f64 = 60.0;
+
+const GOAL_MICROS: Goal = Goal::AtMost(2000.0);
