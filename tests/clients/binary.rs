@@ -1,7 +1,6 @@
 //! Clients of the binary protocol: the `memcache` crate, and the tests that python-binary-memcached
 //! brings along.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::process::Command;
 use memcache::{Client, CommandError, MemcacheError};
 
 use super::support::{self, Server};
-use super::{run, servers};
+use super::{compares_and_stores, run, servers};
 
 #[test]
 fn the_memcache_crate_in_binary() {

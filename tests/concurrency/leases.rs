@@ -8,8 +8,8 @@ use larder::store::{
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Ten thousand readers see that a stale item's lease is to be had before the first of them asks for
-/// it: one gets it.
+/// Ten thousand readers see that a stale item's lease is to be had before the first of them asks
+/// for it: one gets it.
 #[test]
 fn a_lease_has_one_winner_among_ten_thousand_readers() {
     let store = store(8 << 20, true);
