@@ -74,8 +74,11 @@ fn charts(outcome: &Outcome) -> Vec<Chart> {
     let report = &outcome.report;
     let seconds = report.interval.as_secs_f64();
     // The last interval is shorter than the others.
-    let whole = report.intervals.len().saturating_sub(1).max(1);
-    let intervals = &report.intervals[..whole.min(report.intervals.len())];
+    let intervals = report.intervals.split_last().map_or(&[][..], |(_, whole)| whole);
+    if intervals.len() < 2 {
+        // One point is no curve.
+        return vec![by_percentile(outcome)];
+    }
     let over_time = |name: &str, figure: &dyn Fn(usize) -> f64| Series {
         name: name.to_owned(),
         points: intervals
@@ -183,6 +186,9 @@ fn table(outcome: &Outcome, body: &mut String) {
         "{} errors, {} timeouts, {} lost, {} never sent",
         counters.errors, counters.timeouts, counters.lost, counters.unsent
     );
+    if let Some(error) = &total.first_error {
+        let _ = write!(body, " (the first error: {})", escape(error));
+    }
     for fault in Fault::ALL {
         let _ = write!(body, ", {} {}", counters.faults[fault as usize], fault.name());
     }
@@ -248,6 +254,7 @@ mod tests {
                 sample.counters.answered[Operation::Get as usize] += 1;
             }
             (sample.counters.hits, sample.counters.misses) = (900, 100);
+            sample.first_error = Some("ERROR <1>".to_owned());
             outcome.report.push(index, &sample);
         }
         outcome.warnings.push("a & b".to_owned());
@@ -259,11 +266,23 @@ mod tests {
         let page = page(&outcome(), "<loadgen>", "loadgen --assert 'p99<2ms'");
         assert!(page.contains("<h1>&lt;loadgen&gt;</h1>") && page.contains("p99&lt;2ms"));
         assert!(page.contains("a &amp; b") && page.contains("1,000"));
+        assert!(page.contains("never sent (the first error: ERROR &lt;1&gt;), 0 torn"));
         for outside in ["http:", "https:", "<script", "url(", "@import", "NaN", "inf"] {
             assert!(!page.contains(outside), "{outside}");
         }
         for title in ["Requests a second", "Latency by percentile", "Keys found", "Open loop"] {
             assert!(page.contains(title), "{title}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_less_than_two_intervals_has_no_curves_over_time() {
+        let mut outcome = outcome();
+        for (intervals, curves) in [(3, true), (2, false), (1, false)] {
+            outcome.report.intervals.truncate(intervals);
+            let page = page(&outcome, "t", "c");
+            assert_eq!(page.contains("Requests a second"), curves);
+            assert!(page.contains("Latency by percentile"));
         }
     }
 
