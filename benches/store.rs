@@ -3,9 +3,9 @@
 //!
 //! Some things are no mean but a maximum, which criterion does not measure, and are printed: the
 //! longest pauses of a single store while the index grows from nothing, and of a single look-up
-//! while millions of items that expired together are swept. How long the system had a thread wait for
-//! a processor it tells by itself, so those pauses are told apart; what another virtual machine takes
-//! it does not tell. `LARDER_BENCH_GROWING_KEYS` grows the index to another size.
+//! while millions of items that expired together are swept. How long the system had a thread wait
+//! for a processor it tells by itself, so those pauses are told apart; what another virtual machine
+//! takes it does not tell. `LARDER_BENCH_GROWING_KEYS` grows the index to another size.
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
@@ -77,8 +77,8 @@ fn set(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Gets of which six in ten ask for the same key, by one thread and by two: prints how much more two
-/// do. With a line of memory that every hit writes it would be less.
+/// Gets of which six in ten ask for the same key, by one thread and by two: prints how much more
+/// two do. With a line of memory that every hit writes it would be less.
 fn hot_key() {
     let scale = Scale::chosen();
     let (store, _handle) = filled(scale);

@@ -1,11 +1,11 @@
 //! Short input, gathered from a worker's connections and served together.
 //!
-//! A client that waits for every reply sends one request at a time, and to look one key up is mostly
-//! to wait for memory: for its bucket, then for its item. Where many such clients are ready in one
-//! turn of the event loop, their requests are served as a pipeline is: at one moment, in one batch,
-//! and the keys of all are waited for at once. The last group of a turn is served by a task of its
-//! own, which the first request wakes: it stands in the event loop's queue behind all connections
-//! that were ready when the turn began.
+//! A client that waits for every reply sends one request at a time, and to look one key up is
+//! mostly to wait for memory: for its bucket, then for its item. Where many such clients are ready
+//! in one turn of the event loop, their requests are served as a pipeline is: at one moment, in one
+//! batch, and the keys of all are waited for at once. The last group of a turn is served by a task
+//! of its own, which the first request wakes: it stands in the event loop's queue behind all
+//! connections that were ready when the turn began.
 
 use crate::clock::Seconds;
 use crate::connection::Connection;

@@ -43,8 +43,8 @@ pub(crate) async fn watch(worker: Rc<Worker>, timeout_seconds: Seconds) {
     }
 }
 
-/// The TCP connections that wait for a request for more than `timeout_seconds`, and in how many seconds
-/// there may be another one.
+/// The TCP connections that wait for a request for more than `timeout_seconds`, and in how many
+/// seconds there may be another one.
 fn sort(records: &[Known], now: Seconds, timeout_seconds: Seconds) -> (Vec<&Known>, Seconds) {
     let mut idle = Vec::new();
     let mut longest_seconds = 0;

@@ -28,7 +28,7 @@ pub fn start(verbosity: u32) {
     }
 }
 
-/// Shows what that many `-v` show: 0 warnings, 1 events, 2 details, 3 and above everything. Does
+/// Shows what that many `-v` show: 0 warnings, 1 events, 2 and above connections, too. Does
 /// nothing before [`start`].
 pub fn set_verbosity(verbosity: u32) {
     if let Some(handle) = FILTER.get() {

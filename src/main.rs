@@ -113,10 +113,10 @@ fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), 
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::SIGHUP => server.reload(),
-                    signal => break info!("{signal}: stopping"),
+                    signal => break info!(target: BANNER, "{signal}: stopping"),
                 },
                 () = server.shutdown_requested() => {
-                    break info!("a client asked for shutdown: stopping");
+                    break info!(target: BANNER, "a client asked for shutdown: stopping");
                 }
             }
         }

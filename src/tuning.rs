@@ -1,6 +1,6 @@
-//! Settings of memcached's engine, from the command line and from clients, who may change them while
-//! it runs. larder's engine has no use for them: they are remembered, so that `stats settings` shows
-//! what was set.
+//! Settings of memcached's engine, from the command line and from clients, who may change them
+//! while it runs. larder's engine has no use for them: they are remembered, so that `stats
+//! settings` shows what was set.
 
 use crate::sync::{Mutex, lock};
 use std::collections::BTreeMap;

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
+use tracing::debug;
 
 /// What a worker's connections have in common.
 #[derive(Debug)]
@@ -180,8 +181,9 @@ impl Worker {
         Ok(Client::new(arrival.into_stream()?, session, Rc::clone(self), record))
     }
 
-    /// Tells those who watch of a connection.
+    /// Tells those who watch of a connection, and the log.
     pub(crate) fn tell(&self, event: &Event<'_>) {
+        debug!("{event}");
         let watchers = &self.shared.watchers;
         if watchers.kinds().contains(Kind::ConnectionEvents) {
             watchers.tell(self.shared.clock.since_epoch(), event);

@@ -2,18 +2,18 @@
 //! a reader knows a torn, a foreign or an old one when it sees it. Evicting, compacting and growing
 //! go on all the time; the tests assert that they did.
 
+#[path = "concurrency/flushes.rs"]
+mod flushes;
+#[path = "concurrency/leases.rs"]
+mod leases;
 #[path = "support/random.rs"]
 mod random;
 
 use larder::clock::Seconds;
-use larder::store::{
-    Amended, Amendment, Batch, Chores, Expected, Expiry, Handle, Item, Lookup, Marks, Options,
-    State, Store, Traits,
-};
+use larder::store::{Batch, Chores, Expected, Expiry, Handle, Item, Options, State, Store};
 use random::Random;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 /// Each key has one writer at a time; a reader must see the version that was acknowledged last
@@ -164,95 +164,6 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
     successes
 }
 
-/// Ten thousand readers see that a stale item's lease is to be had before the first of them asks for
-/// it: one gets it.
-#[test]
-fn a_lease_has_one_winner_among_ten_thousand_readers() {
-    let store = store(8 << 20, true);
-    put_stale(&mut store.register());
-    let all_have_looked = Barrier::new(usize::try_from(THREADS).expect("few"));
-    let winners: usize = thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..THREADS)
-                .map(|_| {
-                    scope.spawn(|| {
-                    let mut handles: Vec<Handle> =
-                        (0..READERS / THREADS).map(|_| store.register()).collect();
-                    let batches: Vec<Batch<'_>> =
-                        handles.iter_mut().map(|handle| handle.batch(START)).collect();
-                    let seen: Vec<Lookup<'_>> =
-                        batches.iter().map(|batch| batch.look(b"key")).collect();
-                    let may_have_it = |lookup: &Lookup<'_>| matches!(
-                        lookup.state, State::Hit(item) if item.is_stale() && !item.is_leased()
-                    );
-                    assert!(seen.iter().all(may_have_it));
-                    all_have_looked.wait();
-                    let asked = batches.iter().zip(&seen).map(|(batch, seen)| {
-                        batch.amend(b"key", seen.witness(), ASK_FOR_LEASE)
-                    });
-                    asked.filter(|&amended| amended == Amended::Done { leased: true }).count()
-                })
-                })
-                .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
-    });
-    assert_eq!(winners, 1);
-}
-
-/// The same while the item moves from place to place, again and again: a mark that was set in one
-/// place must not be lost in the next.
-#[test]
-fn a_lease_has_one_winner_while_its_item_moves() {
-    let store = store(256 << 10, true);
-    let mut rounds_won = 0;
-    for round in 0..LEASES {
-        put_stale(&mut store.register());
-        let winners: usize = thread::scope(|scope| {
-            let stirring = scope.spawn(|| stir(&mut store.register(), &mut Random(round)));
-            let threads: Vec<_> = (0..THREADS)
-                .map(|_| scope.spawn(|| ask_repeatedly(&mut store.register())))
-                .collect();
-            stirring.join().expect("no panic");
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
-        });
-        assert!(winners <= 1, "{winners} winners");
-        rounds_won += u64::try_from(winners).expect("few");
-    }
-    assert!(rounds_won > LEASES / 2, "mostly it was not evicted before: {rounds_won}");
-    assert!(store.totals().moved > 0, "something was moved");
-    store.check();
-}
-
-/// Returns how often the lease was got.
-fn ask_repeatedly(handle: &mut Handle) -> usize {
-    let mut won = 0;
-    for _ in 0..20 {
-        let batch = handle.batch(START);
-        let lookup = batch.look(b"key");
-        if let State::Hit(item) = lookup.state
-            && !item.is_leased()
-        {
-            let amended = batch.amend(b"key", lookup.witness(), ASK_FOR_LEASE);
-            won += usize::from(amended == Amended::Done { leased: true });
-        }
-    }
-    won
-}
-
-/// Overwrites keys at random, so that parts of all segments are dead and what lives in them moves.
-fn stir(handle: &mut Handle, random: &mut Random) {
-    for _ in 0..300 {
-        put(&mut handle.batch(START), &random.below(150_u64).to_le_bytes(), &[0; 900]);
-    }
-}
-
-fn put_stale(handle: &mut Handle) {
-    let traits = Traits { flags: 0, expiry: Expiry::At(0), cas: None, marks: Marks::NewStale };
-    let mut batch = handle.batch(START);
-    let draft = batch.reserve_with(b"key", 0, traits).expect("there is room");
-    batch.publish(draft, Expected::Any).expect("there is no condition");
-}
-
 /// Touches only ever move the expiry ahead; appends inherit it. Neither takes back what the other
 /// did.
 #[test]
@@ -281,101 +192,6 @@ fn an_append_keeps_the_newest_expiry() {
         is_over.store(true, SeqCst);
     });
     store.check();
-}
-
-/// What was acknowledged before a flush began is not seen after it returned, in whatever way it may
-/// come back; what is stored after it returned stays.
-#[test]
-fn a_flush_takes_all_that_was_and_nothing_that_comes() {
-    let store = store(1 << 20, false);
-    let flushes = Flushes::default();
-    let is_over = AtomicBool::new(false);
-    let (lost, kept) = (AtomicU64::new(0), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (store, flushes, is_over, lost, kept) = (&store, &flushes, &is_over, &lost, &kept);
-            scope.spawn(move || {
-                let mut handle = store.register();
-                let own = [b'k', u8::try_from(thread).expect("small")];
-                while !is_over.load(SeqCst) {
-                    match flushes.set_and_get(&mut handle, &own) {
-                        Some(true) => kept.fetch_add(1, SeqCst),
-                        Some(false) => lost.fetch_add(1, SeqCst),
-                        None => 0,
-                    };
-                    // Goes on what was there: nothing of that is to outlive a flush either.
-                    for _ in 0..20 {
-                        flushes.prolong(&mut handle, b"shared");
-                    }
-                }
-            });
-        }
-        let mut handle = store.register();
-        while lost.load(SeqCst) < 100 || kept.load(SeqCst) < 100 {
-            flushes.begun.fetch_add(1, SeqCst);
-            handle.batch(START).flush(0);
-            flushes.ended.fetch_add(1, SeqCst);
-            for _ in 0..50 {
-                thread::yield_now();
-            }
-        }
-        is_over.store(true, SeqCst);
-    });
-    store.check();
-}
-
-/// How many flushes have begun, and how many have returned: one thread flushes.
-#[derive(Default)]
-struct Flushes {
-    begun: AtomicU64,
-    ended: AtomicU64,
-    names: AtomicU64,
-    /// By name: how many flushes had begun when the value had certainly been stored.
-    known: Mutex<HashMap<u64, u64>>,
-}
-
-impl Flushes {
-    /// Stores a key of this thread and gets it a while later. Returns whether it had to be there;
-    /// `None` if a flush ran meanwhile.
-    fn set_and_get(&self, handle: &mut Handle, key: &[u8]) -> Option<bool> {
-        let ended_before = self.ended.load(SeqCst);
-        set(handle, key, b"value");
-        let begun = self.begun.load(SeqCst);
-        thread::yield_now();
-        let ended = self.ended.load(SeqCst);
-        let is_there = get(handle, key).is_some();
-        let begun_after = self.begun.load(SeqCst);
-        if ended > begun {
-            assert!(!is_there, "a flush ran between set and get");
-            return Some(false);
-        }
-        if begun_after == ended_before {
-            assert!(is_there, "no flush ran at all");
-            return Some(true);
-        }
-        None
-    }
-
-    /// Adds to a value that begins with the name of the first that it goes back to.
-    fn prolong(&self, handle: &mut Handle, key: &[u8]) {
-        let ended = self.ended.load(SeqCst);
-        let name = self.names.fetch_add(1, SeqCst);
-        let mut is_first = false;
-        change(handle, key, |old| {
-            is_first = old.is_empty();
-            if is_first {
-                return name.to_le_bytes().to_vec();
-            }
-            let first = u64::from_le_bytes(*old.first_chunk().expect("a name"));
-            if let Some(&begun) = self.known.lock().expect("no panic").get(&first) {
-                assert!(begun >= ended, "there before flush {begun} ended, seen after {ended}");
-            }
-            [&old[..old.len().min(300)], b"+"].concat()
-        });
-        if is_first {
-            self.known.lock().expect("no panic").insert(name, self.begun.load(SeqCst));
-        }
-    }
 }
 
 /// Figures may be asked for and reset while everybody is at work.
@@ -618,11 +434,5 @@ const OPERATIONS: u64 = 4000;
 const LARGE_KEYS: u64 = 12;
 
 const CHANGES: u64 = 1000;
-
-const READERS: u64 = 10_000;
-
-const LEASES: u64 = 50;
-
-const ASK_FOR_LEASE: Amendment = Amendment { expiry: None, lease: true };
 
 const START: Seconds = 1000;

@@ -1,10 +1,10 @@
 //! Kills under load. Writers store (some of it for a second or two), compare and store, append to,
 //! count up, touch and delete keys of their own on a server with a memory file, in short pipelines,
 //! and sometimes all is flushed between them; the server is killed at a random moment and started
-//! again, and each key must be as its writer knows it: what was acknowledged last, or what was asked
-//! for after that and not answered. Nothing else, no cas a second time, nothing that was flushed or
-//! whose time is over, and no miss unless items were evicted. A flush that was not answered has
-//! happened to everything or to nothing.
+//! again, and each key must be as its writer knows it: what was acknowledged last, or what was
+//! asked for after that and not answered. Nothing else, no cas a second time, nothing that was
+//! flushed or whose time is over, and no miss unless items were evicted. A flush that was not
+//! answered has happened to everything or to nothing.
 //!
 //! `LARDER_CRASH_KILLS` says how often (`make test-long`: some hundreds of times).
 

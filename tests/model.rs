@@ -7,6 +7,10 @@
 //! A failure prints its seed; `LARDER_MODEL_SEED=<seed> cargo test --test model` runs that seed
 //! alone.
 
+#[path = "model/oracle.rs"]
+mod oracle;
+#[path = "model/requests.rs"]
+mod requests;
 #[path = "support/store.rs"]
 mod store;
 #[path = "support/random.rs"]
@@ -16,12 +20,13 @@ mod scratch;
 
 use larder::clock::Seconds;
 use larder::store::{Handle, Housekeeper, MemoryFileOptions, Options, Store, Totals};
+use oracle::Oracle;
 use random::Random;
+use requests::key_of;
 use scratch::Scratch;
-use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
-use store::{Hit, Op, Reply, When, apply, number};
+use store::{Hit, Op, Reply, When, apply};
 
 #[test]
 fn every_answer_is_memcacheds_while_items_are_evicted() {
@@ -234,7 +239,7 @@ fn run(
 ) -> Result<Report, String> {
     let mut subject = Subject::new(plan);
     let mut random = Random(seed);
-    let mut oracle = Oracle { now: START, ..Oracle::default() };
+    let mut oracle = Oracle::new(START);
     let mut report = Report {
         totals: subject.store.totals(),
         misses: 0,
@@ -367,233 +372,10 @@ fn honest(handle: &mut Handle, now: Seconds, op: &Op) -> Reply {
     apply(handle, now, op)
 }
 
-/// Memcached, naively.
-#[derive(Debug, Default)]
-struct Oracle {
-    items: HashMap<Vec<u8>, Hit>,
-    now: Seconds,
-    flush_at: Seconds,
-    cas: u64,
-}
-
-impl Oracle {
-    /// Carries out what time has brought and returns how many items it killed.
-    fn forget_dead(&mut self) -> u64 {
-        let now = self.now;
-        if self.flush_at != 0 && self.flush_at <= now {
-            self.items.clear();
-            self.flush_at = 0;
-        }
-        let before = self.items.len();
-        self.items.retain(|_, item| item.expiry == 0 || item.expiry > now);
-        (before - self.items.len()) as u64
-    }
-
-    /// Compares an answer with the right one. Returns 1 if they agree only when the key is taken to
-    /// have been evicted.
-    fn compare(&mut self, op: &Op, reply: &Reply) -> Result<u64, String> {
-        let mut cas = if let Reply::Stored { cas } = reply { *cas } else { 0 };
-        if let Op::Invalidate { cas: Some(chosen), .. } = op {
-            cas = *chosen;
-        } else if cas != 0 && cas <= self.cas {
-            return Err(format!("cas {cas} after {}", self.cas));
-        } else {
-            self.cas = self.cas.max(cas);
-        }
-        let before = op.key().and_then(|key| self.items.get(key)).cloned();
-        let expected = self.apply(op, cas);
-        if expected == *reply {
-            return Ok(0);
-        }
-        if before.is_some()
-            && let Some(key) = op.key()
-        {
-            self.items.remove(key);
-            if self.apply(op, cas) == *reply {
-                return Ok(1);
-            }
-        }
-        Err(format!("{} instead of {}", brief(reply), brief(&expected)))
-    }
-
-    /// The right answer. A new item gets this cas.
-    fn apply(&mut self, op: &Op, cas: u64) -> Reply {
-        let old = op.key().and_then(|key| self.items.get(key)).cloned();
-        match (op, old) {
-            (Op::Store { when, key, value, flags, expiry }, old) => match (when, old) {
-                (When::Absent, Some(_)) | (When::Present, None) => Reply::NotStored,
-                (When::Cas(_), None) => Reply::NotFound,
-                (When::Cas(cas), Some(old)) if old.cas != *cas => Reply::Exists,
-                _ => self.put(key, value.clone(), *flags, *expiry, cas),
-            },
-            (Op::Append { .. } | Op::Prepend { .. }, None) => Reply::NotStored,
-            (Op::Append { key, value }, Some(old)) => {
-                self.put(key, [&old.value[..], value].concat(), old.flags, old.expiry, cas)
-            }
-            (Op::Prepend { key, value }, Some(old)) => {
-                self.put(key, [value, &old.value[..]].concat(), old.flags, old.expiry, cas)
-            }
-            (Op::Increment { key, by }, Some(old)) => match number(&old.value) {
-                None => Reply::NotANumber,
-                Some(number) => {
-                    let value = number.wrapping_add(*by).to_string().into_bytes();
-                    let item = Hit { value, cas, last_access: self.now, ..old };
-                    self.items.insert(key.clone(), item);
-                    Reply::Stored { cas }
-                }
-            },
-            (Op::Get { key }, Some(old)) => {
-                self.fetched(key, old.expiry);
-                Reply::Hit(old)
-            }
-            (Op::GetAndTouch { key, expiry }, Some(old)) => {
-                self.fetched(key, *expiry);
-                Reply::Hit(old)
-            }
-            (Op::Touch { key, expiry }, Some(_)) => {
-                self.fetched(key, *expiry);
-                Reply::Done
-            }
-            (Op::Invalidate { key, .. }, Some(old)) => {
-                let item = Hit { cas, is_stale: true, is_leased: false, ..old };
-                self.items.insert(key.clone(), item);
-                Reply::Stored { cas }
-            }
-            (Op::Lease { key }, Some(old)) => {
-                self.items.insert(key.clone(), Hit { is_leased: true, ..old.clone() });
-                Reply::Leased(!old.is_leased)
-            }
-            (Op::Delete { key }, Some(_)) => {
-                self.items.remove(key);
-                Reply::Done
-            }
-            (Op::Flush { at }, _) => {
-                self.flush_at = if *at <= self.now { 0 } else { *at };
-                if self.flush_at == 0 {
-                    self.items.clear();
-                }
-                Reply::Done
-            }
-            (Op::Abandon { .. }, _) => Reply::Done,
-            (_, None) => Reply::NotFound,
-        }
-    }
-
-    fn put(&mut self, key: &[u8], value: Vec<u8>, flags: u32, expiry: Seconds, cas: u64) -> Reply {
-        let item = Hit {
-            value,
-            flags,
-            expiry,
-            cas,
-            last_access: self.now,
-            is_fetched: false,
-            is_stale: false,
-            is_leased: false,
-        };
-        self.items.insert(key.to_vec(), item);
-        Reply::Stored { cas }
-    }
-
-    fn fetched(&mut self, key: &[u8], expiry: Seconds) {
-        let item = self.items.get_mut(key).expect("it was there");
-        *item = Hit { expiry, last_access: self.now, is_fetched: true, ..item.clone() };
-    }
-
-    /// Which part of the memory live items and this request would take.
-    fn fullness(&self, plan: &Plan, op: &Op) -> f64 {
-        let entry = |key: &[u8], value: usize| (key.len() + value + 32) as f64;
-        let live: f64 = self.items.iter().map(|(key, item)| entry(key, item.value.len())).sum();
-        let asked = match op {
-            Op::Store { key, value, .. } => entry(key, value.len()),
-            Op::Append { key, value } | Op::Prepend { key, value } => {
-                entry(key, value.len() + self.items.get(key).map_or(0, |item| item.value.len()))
-            }
-            _ => 0.0,
-        };
-        (live + asked) / plan.memory_bytes as f64
-    }
-}
-
 impl Reply {
     fn value_bytes(&self) -> usize {
         if let Self::Hit(hit) = self { hit.value.len() } else { 0 }
     }
-}
-
-impl Random {
-    fn op(&mut self, plan: &Plan, oracle: &Oracle) -> Op {
-        let key = key_of(self.below(plan.keys));
-        let (value, flags) = (self.value(plan), self.flags());
-        let expiry = self.expiry(oracle.now);
-        let small = |mut value: Vec<u8>| {
-            value.truncate(300);
-            value
-        };
-        match self.below(100) {
-            0..=34 => Op::Store { when: When::Always, key, value, flags, expiry },
-            35..=39 => Op::Store { when: When::Absent, key, value, flags, expiry },
-            40..=44 => Op::Store { when: When::Present, key, value, flags, expiry },
-            45..=52 => {
-                let right = oracle.items.get(&key).map_or(1, |item| item.cas);
-                let when = When::Cas(if self.below(3) == 0 { right + 1 } else { right });
-                Op::Store { when, key, value, flags, expiry }
-            }
-            53 if self.below(2) == 0 => {
-                let cas = (self.below(2) == 0).then(|| self.next());
-                Op::Invalidate { key, cas }
-            }
-            54 => Op::Lease { key },
-            53..=56 => Op::Append { key, value: small(value) },
-            57..=59 => Op::Prepend { key, value: small(value) },
-            60..=64 => Op::Increment { key, by: self.next() },
-            65..=68 => Op::Touch { key, expiry },
-            69..=72 => Op::GetAndTouch { key, expiry },
-            73..=77 => Op::Delete { key },
-            78 => Op::Abandon { key, value },
-            79 if self.below(10) == 0 => {
-                let at = if self.below(2) == 0 { 0 } else { oracle.now + self.below(9) };
-                Op::Flush { at }
-            }
-            _ => Op::Get { key },
-        }
-    }
-
-    /// Mostly small, some numbers, some of several segments, now and then the largest.
-    fn value(&mut self, plan: &Plan) -> Vec<u8> {
-        let largest = u32::try_from(plan.value_bytes_max).expect("small");
-        let bytes = match self.below(200) {
-            0 => largest,
-            1..=4 => self.below(largest),
-            5..=20 => self.below(largest.min(8192)),
-            21..=60 => self.below(1000),
-            61..=90 => return self.below(1000).to_string().into_bytes(),
-            _ => self.below(120),
-        };
-        let mut value = self.next().to_le_bytes().repeat(bytes as usize / 8 + 1);
-        value.truncate(bytes as usize);
-        value
-    }
-
-    fn flags(&mut self) -> u32 {
-        if self.below(2) == 0 { 0 } else { self.below(u32::MAX) }
-    }
-
-    /// Never, soon, later, or already over.
-    fn expiry(&mut self, now: Seconds) -> Seconds {
-        match self.below(8) {
-            0 => now - self.below(2),
-            1 | 2 => now + 1 + self.below(20),
-            3 => now + 1000,
-            _ => 0,
-        }
-    }
-}
-
-/// Keys of every length up to 250.
-fn key_of(number: u32) -> Vec<u8> {
-    let mut key = format!("{number}:").into_bytes();
-    key.resize(key.len().max(number as usize * 37 % 251), b'k');
-    key
 }
 
 fn set(number: u32, value: Vec<u8>, expiry: Seconds) -> Op {

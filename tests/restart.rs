@@ -184,9 +184,9 @@ fn another_limit_keeps_what_fits() {
     }
 }
 
-/// A process may end before it marks as dead what it has replaced or moved. Here none of these marks
-/// were made: of all versions and copies there are, the newest counts, and the others are gone for
-/// good.
+/// A process may end before it marks as dead what it has replaced or moved. Here none of these
+/// marks were made: of all versions and copies there are, the newest counts, and the others are
+/// gone for good.
 #[test]
 fn of_several_versions_and_copies_the_newest_counts() {
     let scratch = Scratch::new();

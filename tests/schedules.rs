@@ -15,7 +15,7 @@
 
 use larder::clock::Seconds;
 use larder::store::{
-    Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Loan, Options, State, Store,
+    Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Loan, Options, State, Store, Totals,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
@@ -165,18 +165,9 @@ fn a_segment_is_not_used_again_before_what_was_lent_of_it_is_back() {
 /// Additions on condition, while a third thread makes the store move its items about.
 #[test]
 fn no_conditional_change_is_lost_while_items_move() {
-    let moved = Arc::new(AtomicU64::new(0));
-    let moved_in_all = Arc::clone(&moved);
-    explore(move || {
+    explore_counting(moved, move || {
         let store = store(48 << 10, false);
-        // Every segment holds something that lives and more that does not.
-        let mut handle = store.register();
-        (0..24).for_each(|n| put_1(&mut handle, n));
-        set(&store, b"count", 0);
-        for n in (0_u8..24).filter(|n| !n.is_multiple_of(3)) {
-            handle.batch(NOW).remove(&[n], Expected::Any);
-        }
-        drop(handle);
+        litter(&store, b"count");
         let adding = [(); 2].map(|()| {
             spawn(&store, |store| {
                 let mut handle = store.register();
@@ -190,26 +181,16 @@ fn no_conditional_change_is_lost_while_items_move() {
         adding.into_iter().for_each(|thread| thread.join().expect("no panic"));
         disturbing.join().expect("no panic");
         assert_eq!(get(&store, b"count", NOW), Some(6));
-        store.check();
-        moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+        store
     });
-    assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
 /// The lease of an item that moves meanwhile: of those who ask, one gets it.
 #[test]
 fn a_lease_is_given_once_while_its_item_moves() {
-    let moved = Arc::new(AtomicU64::new(0));
-    let moved_in_all = Arc::clone(&moved);
-    explore(move || {
+    explore_counting(moved, move || {
         let store = store(48 << 10, false);
-        let mut handle = store.register();
-        (0..24).for_each(|n| put_1(&mut handle, n));
-        set(&store, b"leased", 0);
-        for n in (0_u8..24).filter(|n| !n.is_multiple_of(3)) {
-            handle.batch(NOW).remove(&[n], Expected::Any);
-        }
-        drop(handle);
+        litter(&store, b"leased");
         let asking = [(); 3].map(|()| spawn(&store, ask_for_lease));
         let disturbing = spawn(&store, |store| {
             let mut handle = store.register();
@@ -219,10 +200,8 @@ fn a_lease_is_given_once_while_its_item_moves() {
         disturbing.join().expect("no panic");
         assert_eq!(winners.iter().sum::<usize>(), 1);
         assert!(!ask_for_lease(&store), "it is given");
-        store.check();
-        moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+        store
     });
-    assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
 }
 
 /// A value of several segments is whole for whoever walks its pieces while they are moved, one by
@@ -241,9 +220,7 @@ fn pieces_of_a_large_item_move_under_readers_and_writers() {
         |batch| batch.flush(0),
     ];
     for change in changes {
-        let moved = Arc::new(AtomicU64::new(0));
-        let moved_in_all = Arc::clone(&moved);
-        explore(move || {
+        explore_counting(moved, move || {
             let store = store(40 << 10, false);
             scatter_large(&store);
             let moving = spawn(&store, |store| {
@@ -256,10 +233,8 @@ fn pieces_of_a_large_item_move_under_readers_and_writers() {
             }
             moving.join().expect("no panic");
             changing.join().expect("no panic");
-            store.check();
-            moved_in_all.fetch_add(store.totals().moved, Ordering::Relaxed);
+            store
         });
-        assert!(moved.load(Ordering::Relaxed) > 0, "something was moved");
     }
 }
 
@@ -292,9 +267,7 @@ fn the_limit_shrinks_under_readers_and_writers() {
 /// What the housekeeper sweeps, compacts and evicts, others touch, overwrite and remove.
 #[test]
 fn the_housekeeper_works_beside_readers_and_writers() {
-    let swept = Arc::new(AtomicU64::new(0));
-    let swept_in_all = Arc::clone(&swept);
-    explore(move || {
+    explore_counting(swept, move || {
         let store = store(40 << 10, true);
         let mut handle = store.register();
         for n in 0..6 {
@@ -318,10 +291,8 @@ fn the_housekeeper_works_beside_readers_and_writers() {
         }
         keeping.join().expect("no panic");
         changing.join().expect("no panic");
-        store.check();
-        swept_in_all.fetch_add(store.totals().swept, Ordering::Relaxed);
+        store
     });
-    assert!(swept.load(Ordering::Relaxed) > 0, "something was swept");
 }
 
 /// A change on condition either comes before the flush and dies with it, or after it and finds
@@ -407,6 +378,30 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(PREEMPTIONS, schedules / 2), config).run(move || scenario());
 }
 
+/// Explores a scenario, checks its store, and sees to it that what `figure` counts happened in one
+/// schedule at least.
+fn explore_counting(
+    figure: fn(&Totals) -> u64,
+    scenario: impl Fn() -> Arc<Store> + Send + Sync + 'static,
+) {
+    let counted = Arc::new(AtomicU64::new(0));
+    let counted_in_all = Arc::clone(&counted);
+    explore(move || {
+        let store = scenario();
+        store.check();
+        counted_in_all.fetch_add(figure(&store.totals()), Ordering::Relaxed);
+    });
+    assert!(counted.load(Ordering::Relaxed) > 0, "what is to be seen happened");
+}
+
+fn moved(totals: &Totals) -> u64 {
+    totals.moved
+}
+
+fn swept(totals: &Totals) -> u64 {
+    totals.swept
+}
+
 fn spawn<T: Send + 'static>(
     store: &Arc<Store>,
     work: impl FnOnce(&Arc<Store>) -> T + Send + 'static,
@@ -418,6 +413,17 @@ fn spawn<T: Send + 'static>(
 fn store(memory_bytes: usize, evict: bool) -> Arc<Store> {
     Store::new(&Options { memory_bytes, segment_bytes: 4096, shards_log2: 1, evict })
         .expect("the system has this much memory")
+}
+
+/// Stores a key among others, so that every segment holds something that lives and more that does
+/// not.
+fn litter(store: &Arc<Store>, key: &[u8]) {
+    let mut handle = store.register();
+    (0..24).for_each(|n| put_1(&mut handle, n));
+    set(store, key, 0);
+    for n in (0_u8..24).filter(|n| !n.is_multiple_of(3)) {
+        handle.batch(NOW).remove(&[n], Expected::Any);
+    }
 }
 
 fn set(store: &Arc<Store>, key: &[u8], version: u64) {

@@ -279,7 +279,8 @@ mod tests {
     use crate::random::Random;
     use crate::workload::operation::Operation;
 
-    /// Rounds in which B has `factor` times A's figure, each with noise of its own and some of both.
+    /// Rounds in which B has `factor` times A's figure, each with noise of its own and some of
+    /// both.
     fn rounds(factor: f64, seed: u64) -> Vec<[f64; 2]> {
         let mut random = Random::new(seed, 0);
         let round = |_| {

@@ -112,8 +112,8 @@ pub fn on_cores<T>(cores: &[usize], work: impl FnOnce() -> T) -> io::Result<T> {
     Ok(result)
 }
 
-/// Lets this process, and those that it starts, open as many files as the system allows; returns how
-/// many that are.
+/// Lets this process, and those that it starts, open as many files as the system allows; returns
+/// how many that are.
 pub fn raise_file_limit() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

@@ -1,7 +1,7 @@
 //! The highest rate at which a latency stays within a bound.
 //!
-//! Rates double until one breaks the bound, then the range is halved, by ratio, until its ends are a
-//! twentieth apart. A rate keeps the bound when its run does: latency within it, nothing failed,
+//! Rates double until one breaks the bound, then the range is halved, by ratio, until its ends are
+//! a twentieth apart. A rate keeps the bound when its run does: latency within it, nothing failed,
 //! nothing left unsent, and all answered hardly later than the last was due, for a backlog that a
 //! short run hides would break the bound in a longer one.
 
@@ -75,7 +75,8 @@ impl FromStr for Objective {
     }
 }
 
-/// Finds the highest rate by runs of `args`, beginning at its rate; each trial is told to `observe`.
+/// Finds the highest rate by runs of `args`, beginning at its rate; each trial is told to
+/// `observe`.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Wakes a poll to the microsecond. A poll's own timeout counts whole milliseconds, which is far too
-//! coarse for when a request or a reply is due.
+//! Wakes a poll to the microsecond. A poll's own timeout counts whole milliseconds, which is far
+//! too coarse for when a request or a reply is due.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};

@@ -1,10 +1,11 @@
 //! What is known comes back: the null server holds its replies by known distributions and stalls as
 //! told, and the latencies that are found must be those, in percentiles and on average.
 //!
-//! Noise only ever adds to a latency. So nothing may come back shorter, in any run, and of a few runs
-//! one must be as quiet as the bound asks; a mistake in the measuring would be in all of them. How
-//! much longer is a question to a quiet machine: `make test-long` asks for 2 %, and `make test`, which
-//! must tell a mistake from a busy machine, for as much as no such mistake would stay under.
+//! Noise only ever adds to a latency. So nothing may come back shorter, in any run, and of a few
+//! runs one must be as quiet as the bound asks; a mistake in the measuring would be in all of them.
+//! How much longer is a question to a quiet machine: `make test-long` asks for 2 %, and `make
+//! test`, which must tell a mistake from a busy machine, for as much as no such mistake would stay
+//! under.
 
 use std::path::Path;
 use std::process::Command;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ContextKind;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 
 use super::generate::Artifact;
@@ -19,6 +20,7 @@ use super::generate::Artifact;
     version = VERSION,
     about = "A cache server for memcached clients",
     after_help = after_help(),
+    override_usage = "larder [OPTIONS]",
     infer_long_args = true,
     args_override_self = true,
     disable_help_flag = true,
@@ -131,7 +133,7 @@ pub struct Args {
     /// Raise the core file limit as far as it goes
     #[arg(short = 'r', long, help_heading = PROCESS)]
     pub enable_coredumps: bool,
-    /// Log more: -v events, -vv details, -vvv everything; never keys or values
+    /// Log more: -v events, -vv connections too; never keys or values
     #[arg(short = 'v', action = ArgAction::Count, help_heading = PROCESS)]
     pub verbose: u8,
     /// Like -v, whatever its value
@@ -215,7 +217,11 @@ pub(super) fn matches<W>(words: impl IntoIterator<Item = W>) -> Result<ArgMatche
 where
     W: Into<OsString> + Clone,
 {
-    with_grammar(|grammar| grammar.try_get_matches_from_mut(words))
+    with_grammar(|grammar| grammar.try_get_matches_from_mut(words)).map_err(|mut error| {
+        // That an unknown option could be a stray word helps nobody.
+        error.remove(ContextKind::Suggested);
+        error
+    })
 }
 
 /// Lends the grammar, which is made once: each line of a file is read by it.

@@ -10,8 +10,8 @@
 //! Memory that was never used costs nothing: the system gives pages on first touch, and takes them
 //! back in [`Arena::release`].
 //!
-//! The mapping is anonymous, or that of a file behind its first page (`file.rs`). What was stored in
-//! it is then in the file as soon as the processor has done it, whatever becomes of the process.
+//! The mapping is anonymous, or that of a file behind its first page (`file.rs`). What was stored
+//! in it is then in the file as soon as the processor has done it, whatever becomes of the process.
 //! That is why the order of stores matters here and in `item.rs`, even where no other thread is
 //! looking: a process may end between any two of them.
 
@@ -49,8 +49,8 @@ struct SegmentHeader {
     /// Bytes of this header and of the entries behind it that are published or dead; in the upper
     /// half their checksum, where there is a file.
     progress: AtomicU64,
-    /// Bytes of this header and of the entries behind it that are written, drafts among them; in the
-    /// upper half the same, inverted.
+    /// Bytes of this header and of the entries behind it that are written, drafts among them; in
+    /// the upper half the same, inverted.
     written: AtomicU64,
 }
 
@@ -67,8 +67,8 @@ impl Location {
 }
 
 impl Arena {
-    /// Maps `segments` segments of `1 << segment_shift` bytes. This takes addresses; memory is taken
-    /// by what is written.
+    /// Maps `segments` segments of `1 << segment_shift` bytes. This takes addresses; memory is
+    /// taken by what is written.
     ///
     /// # Errors
     /// The system refuses the mapping.
@@ -305,9 +305,9 @@ impl Arena {
     /// # Safety
     /// The segment's memory can be touched, as for [`Arena::label`].
     unsafe fn header(&self, segment: SegmentId) -> &SegmentHeader {
-        // SAFETY: a segment starts at a multiple of its size from the start of the mapping, so it is
-        // aligned and in the mapping; any bits are a header, and it is only changed as the atomics
-        // it consists of.
+        // SAFETY: a segment starts at a multiple of its size from the start of the mapping, so it
+        // is aligned and in the mapping; any bits are a header, and it is only changed as the
+        // atomics it consists of.
         unsafe { &*self.pointer(self.location(segment, 0)).cast::<SegmentHeader>() }
     }
 }

@@ -209,8 +209,8 @@ impl Backing {
         MmapOptions::new().offset(PAGE_BYTES as u64).len(bytes).map_raw(&**self.0)
     }
 
-    /// Has the file hold these bytes of the arena. Returns `false` if the disk has no room: to touch
-    /// what is mapped would then end the process.
+    /// Has the file hold these bytes of the arena. Returns `false` if the disk has no room: to
+    /// touch what is mapped would then end the process.
     pub(super) fn allocate(&self, offset: usize, bytes: usize) -> bool {
         match self.fallocate(FallocateFlags::empty(), offset, bytes) {
             Ok(()) => true,
@@ -360,8 +360,8 @@ fn refusal(reason: impl Into<String>) -> io::Error {
 
 const MAGIC: &[u8] = b"larder\x1a\n";
 
-/// Changes with whatever changes in the layout of file, segments or items; on a machine of the other
-/// byte order it reads as another.
+/// Changes with whatever changes in the layout of file, segments or items; on a machine of the
+/// other byte order it reads as another.
 const LAYOUT: u32 = 1;
 
 /// The ceiling is raised by so much at a time: once for a million stores.

@@ -124,9 +124,9 @@ fn table_bytes(class: usize) -> usize {
     TABLE_BUCKETS[class] * BUCKET_BYTES
 }
 
-/// Table sizes in buckets: some that share a page, for tiny stores, then whole pages, each an eighth
-/// more than the one before as far as pages allow. The largest holds some hundreds of thousands of
-/// items, where the store plans for some thousands.
+/// Table sizes in buckets: some that share a page, for tiny stores, then whole pages, each an
+/// eighth more than the one before as far as pages allow. The largest holds some hundreds of
+/// thousands of items, where the store plans for some thousands.
 pub(super) const TABLE_BUCKETS: [usize; CLASSES] = table_buckets();
 
 const fn table_buckets() -> [usize; CLASSES] {

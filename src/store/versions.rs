@@ -1,5 +1,5 @@
-//! The versions of items. Each is given once, over all restarts of a store that lives in a file: the
-//! file has a ceiling above all that were given, which is raised before it is passed.
+//! The versions of items. Each is given once, over all restarts of a store that lives in a file:
+//! the file has a ceiling above all that were given, which is raised before it is passed.
 
 use super::file::{MemoryFile, State};
 use crate::sync::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! Walking over everything that is stored, piece by piece, in as many batches as it takes.
 //!
 //! A piece is a shard of the index: some hundreds of items, noted under its lock and looked at
-//! without. Shards neither come nor go, so a number is all that must be kept between two pieces, and an
-//! item that is there from the beginning of a walk to its end is met exactly once.
+//! without. Shards neither come nor go, so a number is all that must be kept between two pieces,
+//! and an item that is there from the beginning of a walk to its end is met exactly once.
 
 use super::item::Item;
 use super::{Batch, State};

@@ -1,7 +1,6 @@
 //! Clients of the binary protocol: the `memcache` crate, and the tests that python-binary-memcached
 //! brings along.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::process::Command;
 use memcache::{Client, CommandError, MemcacheError};
 
 use super::support::{self, Server};
-use super::{run, servers};
+use super::{compares_and_stores, run, servers};
 
 #[test]
 fn the_memcache_crate_in_binary() {
@@ -94,23 +93,12 @@ fn stores(client: &Client) -> Result<(), MemcacheError> {
 }
 
 fn counts_and_compares(client: &Client) -> Result<(), MemcacheError> {
-    type Item = (Vec<u8>, u32, Option<u64>);
     client.set("count", 10, 0)?;
     assert_eq!(client.increment("count", 90)?, 100);
     assert_eq!(client.decrement("count", 1000)?, 0);
     assert_eq!(client.increment("begins", 5)?, 0);
     assert_eq!(client.increment("begins", 5)?, 5);
-    client.set("a", "1", 0)?;
-    client.set("b", "2", 0)?;
-    let items: HashMap<String, Item> = client.gets(&["a", "missing", "b"])?;
-    assert_eq!(items.len(), 2);
-    let (value, flags, cas) = &items["a"];
-    assert_eq!((value.as_slice(), *flags), (&b"1"[..], 0));
-    let cas = cas.expect("every reply brings the unique number");
-    assert!(client.cas("a", "3", 0, cas)?);
-    assert!(!client.cas("a", "4", 0, cas)?);
-    assert_eq!(client.get::<String>("a")?.as_deref(), Some("3"));
-    Ok(())
+    compares_and_stores(client)
 }
 
 fn looks_after_itself(client: &Client) -> Result<(), MemcacheError> {

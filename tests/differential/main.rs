@@ -157,8 +157,8 @@ fn planted_difference(dialect: Dialect, flag: &str) -> Option<String> {
     let ours = Server::start(&reference, &[&FLAGS[..], &[flag]].concat());
     let theirs = Server::start(&reference, &FLAGS);
     let pair = Pair { ours: &ours, theirs: &theirs, knows_differences: false };
-    // Who refuses to flush keeps what earlier sequences stored, which would be a difference, too: the
-    // first sequence is one that comes across the flush at once.
+    // Who refuses to flush keeps what earlier sequences stored, which would be a difference, too:
+    // the first sequence is one that comes across the flush at once.
     let (sequence, _) = (3..100)
         .map(|seed| generate::sequence(dialect, seed))
         .map(|sequence| {

@@ -2,10 +2,10 @@
 //! Lowe does ("Testing for linearizability", 2017).
 //!
 //! A configuration is what the key names, and which of the requests under way have taken effect.
-//! When a request is answered, those configurations go on in which it has taken effect, or can do so
-//! now, after whichever others under way. If none is left, no order explains the answers. As few
-//! requests are under way at a time as there are clients, and most answers fit one value only, there
-//! are never many configurations, however long the history.
+//! When a request is answered, those configurations go on in which it has taken effect, or can do
+//! so now, after whichever others under way. If none is left, no order explains the answers. As few
+//! requests are under way at a time as there are clients, and most answers fit one value only,
+//! there are never many configurations, however long the history.
 
 use std::collections::{HashMap, HashSet};
 

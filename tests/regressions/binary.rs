@@ -47,8 +47,8 @@ fn header(opcode: u8, key_bytes: u16, extras_bytes: u8, body_bytes: u32) -> [u8;
     header
 }
 
-/// All that a server has to say to a client that sends this and nothing more. It may close before it
-/// has read all of it.
+/// All that a server has to say to a client that sends this and nothing more. It may close before
+/// it has read all of it.
 fn exchange(server: &Server, request: &[u8]) -> Vec<u8> {
     let mut client = server.connect();
     let mut writer = client.try_clone().expect("a socket can be cloned");

@@ -7,9 +7,9 @@
 //!
 //! In an open loop requests are due by a schedule, whatever the server does: a request goes to the
 //! session that has had room for longest, and when none has, it waits. Its latency counts from when
-//! it was due, so that a server's pause counts for every request that fell into it. What waits needs
-//! no memory: the schedule's next time simply lies in the past. What is due is sent before answers
-//! are read, so that the one hardly delays the other.
+//! it was due, so that a server's pause counts for every request that fell into it. What waits
+//! needs no memory: the schedule's next time simply lies in the past. What is due is sent before
+//! answers are read, so that the one hardly delays the other.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -46,8 +46,8 @@ pub struct Client {
     sessions: Vec<Session>,
     /// Sessions that have room, the one that has had it for longest first.
     ready: VecDeque<usize>,
-    /// Requests of an open loop that are written and not sent: of which session, and since when they
-    /// could have been.
+    /// Requests of an open loop that are written and not sent: of which session, and since when
+    /// they could have been.
     unsent: Vec<(usize, u64)>,
     writer: Writer,
     scratch: Vec<u8>,

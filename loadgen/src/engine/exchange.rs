@@ -1,7 +1,8 @@
 //! What the server owes a connection, and whether what comes is that.
 //!
 //! Replies are taken in pieces (one value, or one word), so that an answer of any number of keys
-//! needs a buffer for one value only. What a reply means for a request is the same in every dialect.
+//! needs a buffer for one value only. What a reply means for a request is the same in every
+//! dialect.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -29,7 +29,7 @@ pub(crate) struct Request {
     pub(crate) sent_nanos: u64,
     /// Of a request that changes a value.
     pub(crate) write: Write,
-    /// Of a cas: what the value said that it is to replace. Of a question that a cas will follow: 1.
+    /// Of a cas: what the value said that it is to replace. Of a question before a cas: 1.
     pub(crate) base: Version,
 }
 

@@ -98,7 +98,8 @@ pub fn read(log: &[u8]) -> io::Result<(bool, Report)> {
     Ok((rest.open, report))
 }
 
-/// With the bounds that all histograms here have: those that were written end where their values do.
+/// With the bounds that all histograms here have: those that were written end where their values
+/// do.
 fn decode(text: &str) -> Option<Histogram<u64>> {
     let bytes = STANDARD.decode(text).ok()?;
     let read: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;

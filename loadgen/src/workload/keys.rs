@@ -42,9 +42,9 @@ impl Keys {
     }
 }
 
-/// The number by which values know the key of this text: that of a made key, and of another text one
-/// that follows from all of it. So a key is known whatever wrote its value, and wherever a trace
-/// comes upon it first.
+/// The number by which values know the key of this text: that of a made key, and of another text
+/// one that follows from all of it. So a key is known whatever wrote its value, and wherever a
+/// trace comes upon it first.
 pub(crate) fn identity(text: &[u8]) -> u64 {
     let digit = |letter: &u8| DIGITS.iter().position(|digit| digit == letter);
     let digits = text.strip_prefix(PREFIX).unwrap_or(text).iter();

@@ -7,8 +7,8 @@ use crate::store::arena::{Arena, Location};
 use crate::store::item::{self, Item};
 use std::collections::HashSet;
 
-/// Marks everything dead that is not part of a whole item, and returns what that was. A head that is
-/// there twice, because it was being moved, is left once.
+/// Marks everything dead that is not part of a whole item, and returns what that was. A head that
+/// is there twice, because it was being moved, is left once.
 ///
 /// # Safety
 /// `heads` are heads of split items and `fragments` are fragments, all found by

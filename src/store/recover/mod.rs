@@ -1,5 +1,5 @@
-//! A store that is found again in its file: after an orderly stop or a kill, under the same limit or
-//! another.
+//! A store that is found again in its file: after an orderly stop or a kill, under the same limit
+//! or another.
 //!
 //! ```text
 //! scan.rs     every segment, all processors: what is sound, and what of it lives
@@ -15,10 +15,10 @@
 //!
 //! A version is given once, for the file has the ceiling raised before the first item above it is
 //! made. An item counts if it is not marked dead, which is the last thing that is done to a draft
-//! before it gets its slot in the index; what it replaces is marked dead after that, before the key's
-//! lock is released and hence before any reply that depends on it. A kill in between leaves both,
-//! and the newer one counts. A removed or evicted item is marked in the same way. A segment that is
-//! used again says that it is empty before anything in it is written over.
+//! before it gets its slot in the index; what it replaces is marked dead after that, before the
+//! key's lock is released and hence before any reply that depends on it. A kill in between leaves
+//! both, and the newer one counts. A removed or evicted item is marked in the same way. A segment
+//! that is used again says that it is empty before anything in it is written over.
 
 mod chains;
 mod rebuild;

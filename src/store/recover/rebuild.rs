@@ -12,8 +12,8 @@ use crossbeam_epoch::Guard;
 /// than none.
 ///
 /// # Safety
-/// The segment was scanned, and what is alive in it is whole; nobody changes the arena meanwhile but
-/// by this function.
+/// The segment was scanned, and what is alive in it is whole; nobody changes the arena meanwhile
+/// but by this function.
 pub(super) unsafe fn index_segment(index: &Index, space: &Space, found: &Restored) -> i64 {
     let reader = index.register();
     let arena = &space.arena;

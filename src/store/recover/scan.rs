@@ -1,8 +1,8 @@
 //! The first look at the segments of a file: which hold what they say, and what in them lives.
 //!
 //! Nothing that is read here is believed before it was checked, and nothing is changed in a segment
-//! before its checksum was found right. Behind what the checksum covers there may be one entry more,
-//! which was being stored when the process ended; of that only the lengths are checked.
+//! before its checksum was found right. Behind what the checksum covers there may be one entry
+//! more, which was being stored when the process ended; of that only the lengths are checked.
 
 use crate::clock::Seconds;
 use crate::store::arena::{Arena, FIRST_ENTRY, Label, Location, SegmentId};
@@ -55,8 +55,8 @@ pub(super) struct Survivors {
 /// # Safety
 /// The segment lies in the file, and nobody else changes it meanwhile.
 pub(super) unsafe fn scan(arena: &Arena, segment: SegmentId, horizon: &Horizon) -> Scanned {
-    // SAFETY: the caller's promise covers the header and everything behind it, to the segment's end;
-    // entries are looked at where others end, so at multiples of 8 bytes, and where they were
+    // SAFETY: the caller's promise covers the header and everything behind it, to the segment's
+    // end; entries are looked at where others end, so at multiples of 8 bytes, and where they were
     // found.
     unsafe {
         if arena.is_hole(segment) {

@@ -73,7 +73,8 @@ impl Space {
         self.aside.fetch_sub(segments, Ordering::Relaxed);
     }
 
-    /// Gives up an open segment of the caller's own that never held anything that others could find.
+    /// Gives up an open segment of the caller's own that never held anything that others could
+    /// find.
     pub(in crate::store) fn abandon(&self, segment: SegmentId) {
         let mut pool = lock(&self.pool);
         assert_eq!(pool.segments[segment as usize].state, State::Open);

@@ -46,8 +46,8 @@ pub(in crate::store) fn beyond(segments: &[Restored], fit: u32) -> Vec<SegmentId
 }
 
 impl Space {
-    /// How many segments fit the limit, if the index takes so many bytes for the items of each, with
-    /// a little to spare.
+    /// How many segments fit the limit, if the index takes so many bytes for the items of each,
+    /// with a little to spare.
     pub(in crate::store) fn segments_fit(&self, index_bytes: usize) -> u32 {
         let other_bytes = self.other_bytes.load(Ordering::Relaxed);
         let bytes = self.memory_bytes().saturating_sub(other_bytes);

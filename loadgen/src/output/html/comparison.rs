@@ -1,5 +1,5 @@
-//! A page about two servers under the same load: every figure with its ratio, and their curves in the
-//! same charts.
+//! A page about two servers under the same load: every figure with its ratio, and their curves in
+//! the same charts.
 
 use std::fmt::Write as _;
 
