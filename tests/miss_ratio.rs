@@ -93,15 +93,20 @@ fn misses_are_those_of_s3_fifo_item_by_item() {
     };
     for workload in &WORKLOADS {
         let trace = workload.trace(megabytes);
-        let replay = replay(workload, megabytes, &trace);
-        let simulated = simulate(workload, replay.live_bytes, &trace);
-        let ratio = replay.misses as f64 / simulated as f64;
         let name = workload.name;
-        let of_all = replay.misses as f64 / trace.len() as f64;
-        println!(
-            "{name:>28}: {of_all:.4} missed, {ratio:.3} of S3-FIFO's, {:.2} moved",
-            replay.moved
-        );
+        // Each store hashes in its own way, which moves the ratio by some thousandths.
+        let ratios = [(); STORES].map(|()| {
+            let replay = replay(workload, megabytes, &trace);
+            let simulated = simulate(workload, replay.live_bytes, &trace);
+            let ratio = replay.misses as f64 / simulated as f64;
+            let of_all = replay.misses as f64 / trace.len() as f64;
+            println!(
+                "{name:>28}: {of_all:.4} missed, {ratio:.3} of S3-FIFO's, {:.2} moved",
+                replay.moved
+            );
+            ratio
+        });
+        let ratio = ratios.iter().sum::<f64>() / STORES as f64;
         assert!(ratio < 1.0 + TOLERANCE, "{name}: {ratio} times the misses of the simulation");
         assert!(ratio > 0.95, "{name}: {ratio}: the simulation is no S3-FIFO");
     }
@@ -281,6 +286,8 @@ fn put(handle: &mut Handle, key: &[u8], value_bytes: usize) {
     batch.fill(&mut draft, &vec![7; value_bytes]);
     batch.publish(draft, Expected::Any).expect("there is no condition");
 }
+
+const STORES: usize = 3;
 
 /// Segments, and ghosts that stay only where slots are free, cost no more than so many of the misses.
 const TOLERANCE: f64 = 0.01;

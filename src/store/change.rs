@@ -240,7 +240,7 @@ impl<'a> Change<'a> {
         {
             return (slot, policy::ADMITTED);
         }
-        let (slot, growth) = locked.vacancy(hash);
+        let (slot, growth) = locked.vacancy(hash, self.store.space.memory_bytes());
         if let Some(growth) = growth {
             self.store.space.index_resized(growth.bytes_added, growth.bytes_removed);
         }

@@ -329,10 +329,14 @@ impl<'i> Locked<'i> {
             .map(|(slot, seen)| (slot, Stamp(seen & STAMP_MASK)))
     }
 
-    /// A slot without an item for the hash, and how the table grew if it had to.
-    pub(super) fn vacancy(&self, hash: Hash) -> (Slot<'i>, Option<Growth>) {
+    /// A slot without an item for the hash, and how the table grew if it had to. As long as all
+    /// tables take next to nothing of the memory, they grow before items have to make way: slots to
+    /// spare hold ghosts.
+    pub(super) fn vacancy(&self, hash: Hash, memory_bytes: usize) -> (Slot<'i>, Option<Growth>) {
         let table = self.shard.load(self.guard);
-        if let Some(slot) = vacancy_in(table, hash.tag()).or_else(|| make_way(table, hash.tag())) {
+        let is_dense = self.index.table_bytes() > memory_bytes / DENSE_PART;
+        let made = || is_dense.then(|| make_way(table, hash.tag())).flatten();
+        if let Some(slot) = vacancy_in(table, hash.tag()).or_else(made) {
             return (Slot(slot), None);
         }
         let growth = self.grow(hash);
@@ -495,6 +499,9 @@ const SLOTS_PER_BUCKET: usize = 8;
 /// With fewer, a table must grow while it is emptier; with more, who finds nothing has looked at
 /// more.
 const WINDOW_BUCKETS: usize = 4;
+
+/// Tables of less than this part of the memory have slots to spare.
+const DENSE_PART: usize = 64;
 
 /// Where shards can have so much memory, their tables are of whole pages from the first on.
 const SHARD_BYTES_FOR_PAGES: usize = 4 << 20;

@@ -60,7 +60,7 @@ unsafe fn insert(index: &Index, space: &Space, hash: Hash, item: Item<'_>, guard
     }
     let slot = found.map_or_else(
         || {
-            let (slot, growth) = locked.vacancy(hash);
+            let (slot, growth) = locked.vacancy(hash, space.memory_bytes());
             if let Some(growth) = growth {
                 space.index_resized(growth.bytes_added, growth.bytes_removed);
             }
