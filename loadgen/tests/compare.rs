@@ -44,7 +44,7 @@ fn full_caches_have_figures() {
         rows.map(|row| row.split('|').nth(2).unwrap().trim().parse().unwrap()).collect()
     };
     let (shares, misses) = (of("| key "), of("| cluster"));
-    assert_eq!((shares.len(), misses.len()), (4, 10), "{stdout}");
+    assert_eq!((shares.len(), misses.len()), (4, 5), "{stdout}");
     assert!(shares.iter().all(|&share| share > 0.1 && share < 1.0), "{stdout}");
     assert!(misses.iter().all(|&percent| percent > 1.0 && percent < 100.0), "{stdout}");
 }
