@@ -415,6 +415,10 @@ impl FlagSet {
         number < 64 && self.0 >> number & 1 != 0
     }
 
+    fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
     /// Adds a letter, unless it was there.
     fn add(&mut self, letter: u8) -> bool {
         let was_there = self.has(letter);

@@ -1,7 +1,7 @@
 //! Outcomes, faults and items as the meta commands write them: a code of two letters, then the
 //! flags that were asked for, in the order in which they were.
 
-use super::Reply;
+use super::{FlagSet, Reply};
 use crate::clock::Seconds;
 use crate::protocol::encode::fault_line;
 use crate::protocol::number::strict_exptime;
@@ -13,14 +13,14 @@ use std::io::Write;
 #[derive(Debug)]
 pub struct Encoder<'o, 'r> {
     output: &'o mut Vec<u8>,
-    reply: Reply<'r>,
+    reply: &'r Reply<'r>,
     now: Seconds,
 }
 
 impl<'o, 'r> Encoder<'o, 'r> {
     /// Answers as `reply` says, at a moment.
     #[must_use]
-    pub fn new(output: &'o mut Vec<u8>, reply: Reply<'r>, now: Seconds) -> Self {
+    pub fn new(output: &'o mut Vec<u8>, reply: &'r Reply<'r>, now: Seconds) -> Self {
         Self { output, reply, now }
     }
 
@@ -57,7 +57,11 @@ impl<'o, 'r> Encoder<'o, 'r> {
         } else {
             self.output.extend_from_slice(b"HD");
         }
-        self.item_flags(item);
+        if self.reply.asked.is_within(KEY_AND_VALUE) {
+            self.key();
+        } else {
+            self.item_flags(item);
+        }
         match item.lease {
             Lease::Taken if item.stale => self.output.extend_from_slice(b" Z X"),
             Lease::Taken => self.output.extend_from_slice(b" Z"),
@@ -182,7 +186,6 @@ impl<'o, 'r> Encoder<'o, 'r> {
     }
 
     /// Key and opaque come back in every reply; of other flags nothing does.
-    #[inline]
     fn echo(&mut self, flag: &[u8]) {
         match flag[0] {
             b'O' => {
@@ -190,13 +193,20 @@ impl<'o, 'r> Encoder<'o, 'r> {
                 self.output.extend_from_slice(flag);
             }
             b'k' => {
-                self.output.extend_from_slice(b" k");
-                self.output.extend_from_slice(self.reply.key);
+                self.key();
                 if self.reply.asked.has(b'b') {
                     self.output.extend_from_slice(b" b");
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The key as it came, if it was asked for.
+    fn key(&mut self) {
+        if self.reply.asked.has(b'k') {
+            self.output.extend_from_slice(b" k");
+            self.output.extend_from_slice(self.reply.key);
         }
     }
 
@@ -226,6 +236,9 @@ impl<'o, 'r> Encoder<'o, 'r> {
         self.output.extend_from_slice(b"\r\n");
     }
 }
+
+/// What most ask for: however these stand in the request, the reply tells the key, or nothing.
+const KEY_AND_VALUE: FlagSet = FlagSet::of(b"kvq");
 
 /// What mostly surrounds a value.
 const ITEM_FRAME_BYTES: usize = 64;

@@ -20,7 +20,7 @@ fn fault(line: &str) -> (Fault, usize) {
 fn answer(line: &str, write: impl FnOnce(&mut Encoder<'_, '_>)) -> String {
     parsed(line, |line| {
         let mut output = Vec::new();
-        write(&mut Encoder::new(&mut output, line.reply, NOW));
+        write(&mut Encoder::new(&mut output, &line.reply, NOW));
         String::from_utf8(output).expect("the replies are text")
     })
 }

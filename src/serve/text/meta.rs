@@ -14,7 +14,7 @@ impl Serving<'_, '_> {
         let now = self.context.batch.now();
         let mut decoded = base64::NO_KEY;
         let Line { parsed, reply } = meta::parse(line, &mut decoded);
-        let mut encoder = Encoder::new(self.output, reply, now);
+        let mut encoder = Encoder::new(self.output, &reply, now);
         match parsed {
             Parsed::Fetch(fetch) => {
                 let loans = &mut *self.loans;
@@ -48,7 +48,7 @@ impl Serving<'_, '_> {
     }
 
     pub(super) fn meta_result(&mut self, reply: Reply<'_>, result: Result<Outcome, Fault>) {
-        let mut encoder = Encoder::new(self.output, reply, self.context.batch.now());
+        let mut encoder = Encoder::new(self.output, &reply, self.context.batch.now());
         match result {
             Ok(outcome) => encoder.outcome(outcome),
             Err(fault) => encoder.fault(fault),
@@ -79,7 +79,7 @@ impl Serving<'_, '_> {
         let now = self.context.batch.now();
         let (output, loans) = (&mut *self.output, &mut *self.loans);
         let done = command::fetch_each(self.context, &keys[..count], |number, found| {
-            let mut encoder = Encoder::new(output, replies[number].0, now);
+            let mut encoder = Encoder::new(output, &replies[number].0, now);
             match found {
                 Some((item, value)) => {
                     encoder.item(item, |output| value.write_to(output, loans));
