@@ -70,6 +70,8 @@ struct Pool {
     fresh: SegmentId,
     /// From this one on, the system has given no pages yet.
     touched: SegmentId,
+    /// Before this one, pages of fresh segments may have gone back to the system.
+    released: SegmentId,
     /// The segments in use by the order in which they are to be evicted.
     queues: Queues,
     segments: Box<[Segment]>,
@@ -130,6 +132,7 @@ impl Space {
             cold: Vec::new(),
             fresh: 0,
             touched: 0,
+            released: 0,
             queues: Queues::default(),
             segments: (0..segments).map(|_| Segment::FREE).collect(),
             in_use: 0,
@@ -341,7 +344,10 @@ impl Space {
         if segment == self.arena.segments() {
             return None;
         }
-        if !self.arena.prepare(segment) {
+        // The system keeps whoever asks it for anything waiting while it populates pages, so what is
+        // as it was mapped is taken as it is.
+        let was_released = segment != pool.fresh || segment < pool.released;
+        if (was_released || self.arena.is_kept()) && !self.arena.prepare(segment) {
             // Nowhere to write to: until the limit is tried for again, what there is must do.
             let taken_bytes = pool.in_use as usize * self.arena.segment_bytes()
                 + self.other_bytes.load(Ordering::Relaxed);

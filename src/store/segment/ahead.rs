@@ -39,6 +39,9 @@ impl Space {
         let taken = pool.in_use + u32::try_from(pool.warm.len()).expect("no more than segments");
         let room = self.segments_allowed().saturating_sub(taken);
         let end = pool.fresh.saturating_add(room);
+        if pool.touched > end {
+            pool.released = pool.released.max(pool.touched);
+        }
         while pool.touched > end {
             pool.touched -= 1;
             // SAFETY: a fresh segment was never used, and is not open to others while we hold the
