@@ -7,6 +7,7 @@ use super::arena::{Location, SegmentId};
 use super::index::{Found, Hash, Locked, Slot, Stamp};
 use super::item::{self, Entry, Item};
 use super::policy;
+use super::segment::Space;
 use super::{Amendment, Expected, Expiry, Marks, Removal, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crossbeam_epoch::Guard;
@@ -240,10 +241,15 @@ impl<'a> Change<'a> {
         {
             return (slot, policy::ADMITTED);
         }
-        let (slot, growth) = locked.vacancy(hash, self.store.space.memory_bytes());
-        if let Some(growth) = growth {
-            self.store.space.index_resized(growth.bytes_added, growth.bytes_removed);
-        }
-        (slot, 0)
+        (vacant_slot(locked, &self.store.space, hash), 0)
     }
+}
+
+/// A slot for a key that has none. What the index grows by is taken from the budget.
+pub(super) fn vacant_slot<'l>(locked: &Locked<'l>, space: &Space, hash: Hash) -> Slot<'l> {
+    let (slot, growth) = locked.vacancy(hash, space.memory_bytes());
+    if let Some(growth) = growth {
+        space.index_resized(growth.bytes_added, growth.bytes_removed);
+    }
+    slot
 }

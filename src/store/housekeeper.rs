@@ -1,6 +1,6 @@
 //! What can be done for those who store before they need it: segments kept in reserve, pages had
 //! from the system, dead bytes gathered, what has expired or was flushed taken away. In steps of
-//! some hundred microseconds, by whatever thread has the time, at moments that it is told:
+//! some tens of microseconds, by whatever thread has the time, at moments that it is told:
 //! `crate::housekeeper` is the thread of a server.
 //!
 //! # The sweep

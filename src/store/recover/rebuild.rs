@@ -2,6 +2,7 @@
 //! publishing one and marking the other dead, the newer one stays.
 
 use crate::store::arena::FIRST_ENTRY;
+use crate::store::change::vacant_slot;
 use crate::store::index::{Hash, Index};
 use crate::store::item::{Item, Kind, checked_entry};
 use crate::store::policy;
@@ -58,16 +59,7 @@ unsafe fn insert(index: &Index, space: &Space, hash: Hash, item: Item<'_>, guard
         bury(space, item);
         return 0;
     }
-    let slot = found.map_or_else(
-        || {
-            let (slot, growth) = locked.vacancy(hash, space.memory_bytes());
-            if let Some(growth) = growth {
-                space.index_resized(growth.bytes_added, growth.bytes_removed);
-            }
-            slot
-        },
-        |found| found.slot,
-    );
+    let slot = found.map_or_else(|| vacant_slot(&locked, space, hash), |found| found.slot);
     // SAFETY: the slot is of this lock and hash; the item is whole and of the arena of this index.
     unsafe { locked.set(slot, hash, item.location(), frequency) };
     match found {

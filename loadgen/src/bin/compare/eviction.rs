@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadgen::cost::stats;
 use loadgen::engine::Plan;
 use loadgen::engine::error::Error;
 use loadgen::engine::limit::Limit;
@@ -20,7 +19,7 @@ use loadgen::workload::operation::{Mix, Operation};
 
 use crate::Effort;
 use crate::cpu;
-use crate::servers::{Contestant, Kind};
+use crate::servers::{Contestant, Kind, stat};
 use crate::summary::{Goal, Table, Takes};
 
 pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<Table> {
@@ -38,6 +37,7 @@ pub(crate) fn measure(contestants: &[Contestant], effort: Effort) -> io::Result<
             Ok(server)
         })
         .collect::<io::Result<Vec<_>>>()?;
+    let evictions = |server: &Server| stat(server, "evictions");
     let before = servers.iter().map(evictions).collect::<io::Result<Vec<_>>>()?;
     let mut takes = vec![Figures::default(); contestants.len()];
     on_cores(&[client_core], || {
@@ -94,12 +94,6 @@ fn plan(server: &Server, operation: Operation, seed: u64) -> Plan {
     let workload =
         Workload { mix: Mix::only(operation), key_count: KEYS, seed, ..Workload::default() };
     Plan { pipeline: PIPELINE, ..Plan::new(workload, vec![server.address.into()]) }
-}
-
-fn evictions(server: &Server) -> io::Result<u64> {
-    let told = stats::ask(&server.address.into(), "")?;
-    let evictions = told.get("evictions").and_then(|text| text.parse().ok());
-    evictions.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no count of evictions"))
 }
 
 fn table(contestants: &[&Contestant], takes: &[Figures]) -> Table {

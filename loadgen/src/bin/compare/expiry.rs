@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadgen::cost::stats;
 use loadgen::engine::Plan;
 use loadgen::engine::limit::Limit;
 use loadgen::engine::run;
@@ -21,7 +20,7 @@ use loadgen::workload::size::Size;
 use loadgen::workload::ttl::Ttl;
 
 use crate::cpu;
-use crate::servers::{Contestant, Kind};
+use crate::servers::{Contestant, Kind, stat};
 use crate::summary::{Goal, Table};
 
 pub(crate) fn measure(contestants: &[Contestant], items: u64, seed: u64) -> io::Result<Table> {
@@ -80,9 +79,9 @@ impl Figures {
         on_cores(&[client_core], || {
             let rate = run::preload(&gets)?.requests_per_second();
             let loading = Duration::from_secs_f64(LOADING_TIMES * items as f64 / rate);
-            let end = number(&server, "time")? + LOADING_SECONDS_MIN + loading.as_secs();
+            let end = stat(&server, "time")? + LOADING_SECONDS_MIN + loading.as_secs();
             run::preload(&Arc::new(plan(&server, ending(items, end, seed))))?;
-            if number(&server, "time")? + 2 > end {
+            if stat(&server, "time")? + 2 > end {
                 return Err(io::Error::new(
                     ErrorKind::TimedOut,
                     "the items ended while they were stored",
@@ -99,10 +98,10 @@ impl Figures {
             seconds: 0.0,
             items_left: u64::MAX,
         };
-        let mut now = number(server, "time")?;
+        let mut now = stat(server, "time")?;
         while now < end {
             let report = run::run(gets, 0, Limit::Time(TAKE), Duration::MAX, &mut |_, _| {})?;
-            now = number(server, "time")?;
+            now = stat(server, "time")?;
             // The last one may have seen the end already.
             let sample = if now < end { &mut figures.before } else { &mut figures.during };
             sample.add(&report.total);
@@ -111,7 +110,7 @@ impl Figures {
             let report = run::run(gets, 0, Limit::Time(TAKE), Duration::MAX, &mut |_, _| {})?;
             figures.during.add(&report.total);
             figures.seconds += report.elapsed.as_secs_f64();
-            figures.items_left = number(server, "curr_items")?;
+            figures.items_left = stat(server, "curr_items")?;
         }
         Ok(figures)
     }
@@ -139,12 +138,6 @@ fn ending(items: u64, end: u64, seed: u64) -> Workload {
         seed,
         ..Workload::default()
     }
-}
-
-fn number(server: &Server, name: &str) -> io::Result<u64> {
-    let told = stats::ask(&server.address.into(), "")?;
-    let number = told.get(name).and_then(|text| text.parse().ok());
-    number.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, format!("no `{name}` in stats")))
 }
 
 const PIPELINE: usize = 16;

@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadgen::cost::stats;
 use loadgen::engine::Plan;
 use loadgen::engine::client::Client;
 use loadgen::engine::error::Error;
@@ -19,7 +18,7 @@ use loadgen::workload::size::Size;
 use loadgen::workload::traffic::{Part, Traffic};
 
 use crate::cpu;
-use crate::servers::{Contestant, Kind};
+use crate::servers::{Contestant, Kind, stat};
 use crate::summary::{Goal, Table};
 
 /// Items of one size, in bytes, and larder's goal.
@@ -75,17 +74,12 @@ impl Shape {
             contestant.start_with_memory(megabytes, WORKERS, &cores, cpu::CONNECTIONS_MAX)?;
         fill(self.workload(megabytes, seed), &server)?;
         let resident_bytes = server.resident_bytes()?;
-        let told = stats::ask(&server.address.into(), "")?;
-        let number = |name| told.get(name).and_then(|text: &String| text.parse::<u64>().ok());
-        match (number("curr_items"), number("evictions")) {
-            (Some(items), Some(1..)) => {
-                Ok((items * self.payload_bytes()) as f64 / resident_bytes as f64)
-            }
-            _ => {
-                let message = format!("{}: nothing was evicted", contestant.title);
-                Err(io::Error::new(ErrorKind::InvalidData, message))
-            }
+        if stat(&server, "evictions")? == 0 {
+            let message = format!("{}: nothing was evicted", contestant.title);
+            return Err(io::Error::new(ErrorKind::InvalidData, message));
         }
+        let payload_bytes = stat(&server, "curr_items")? * self.payload_bytes();
+        Ok(payload_bytes as f64 / resident_bytes as f64)
     }
 }
 

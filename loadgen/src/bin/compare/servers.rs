@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::ValueEnum;
+use loadgen::cost::stats;
 use loadgen::debug_build;
 use loadgen::process::{Server, allowed_cores};
 use loadgen::truth::value::Values;
@@ -111,6 +112,13 @@ pub(crate) fn machine() -> io::Result<String> {
     let load = loads.split(' ').next().unwrap_or_default();
     let cores = allowed_cores()?.len();
     Ok(format!("{model}, {cores} cores, Linux {}; load average before: {load}", kernel.trim()))
+}
+
+/// What a server says that it has counted, under a name of memcached's.
+pub(crate) fn stat(server: &Server, name: &str) -> io::Result<u64> {
+    let told = stats::ask(&server.address.into(), "")?;
+    let number = told.get(name).and_then(|text| text.parse().ok());
+    number.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, format!("no `{name}` in stats")))
 }
 
 fn beside_this_program(name: &str) -> io::Result<PathBuf> {
