@@ -3,14 +3,17 @@
 //!
 //! Some things are no mean but a maximum, which criterion does not measure, and are printed: the
 //! longest pauses of a single store while the index grows from nothing, and of a single look-up
-//! while millions of items that expired together are swept. How long the system had a thread wait
-//! for a processor it tells by itself, so those pauses are told apart; what another virtual machine
-//! takes it does not tell. `LARDER_BENCH_GROWING_KEYS` grows the index to another size.
+//! while millions of items that expired together are swept. A pause is the operation's own as far
+//! as the thread was working or had itself waited (for a lock, for a page): not while the system,
+//! or the host of a virtual machine, gave the processor to others. `LARDER_BENCH_GROWING_KEYS` grows
+//! the index to another size.
 
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
 use larder::housekeeper::take_turn;
 use larder::store::{Expected, Expiry, Handle, Options, State, Store, Totals};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
@@ -164,18 +167,23 @@ fn expiry() {
     });
 }
 
-/// How long one operation after the other took, less the time for which the thread waited for a
-/// processor.
+/// How long one operation after the other took, with and without what is not its own.
 struct Pauses {
     count: u64,
     over_1_ms: u64,
-    /// With the wait for a processor.
     over_1_ms_in_all: u64,
     /// The longest first.
     longest: [Duration; 10],
     began: Duration,
     last: Duration,
-    waited: Duration,
+    spent: Spent,
+}
+
+/// What a thread has done with its time.
+#[derive(Clone, Copy)]
+struct Spent {
+    working: Duration,
+    waits: i64,
 }
 
 impl Pauses {
@@ -188,18 +196,17 @@ impl Pauses {
             longest: [Duration::ZERO; 10],
             began,
             last: began,
-            waited: waited_for_a_processor(),
+            spent: Spent::now(),
         }
     }
 
     fn note(&mut self, clock: &Clock) {
-        let now = clock.uptime();
-        let mut pause = now.saturating_sub(self.last);
+        let mut pause = clock.uptime().saturating_sub(self.last);
         self.count += 1;
         let is_long = pause > Duration::from_millis(1);
-        if is_long || self.count.is_multiple_of(WAITED_EVERY) {
-            let before = std::mem::replace(&mut self.waited, waited_for_a_processor());
-            pause = pause.saturating_sub(self.waited - before);
+        if is_long || self.count.is_multiple_of(SPENT_EVERY) {
+            let before = std::mem::replace(&mut self.spent, Spent::now());
+            pause = self.spent.own_since(&before, pause);
         }
         self.over_1_ms += u64::from(pause > Duration::from_millis(1));
         self.over_1_ms_in_all += u64::from(is_long);
@@ -212,24 +219,32 @@ impl Pauses {
     }
 }
 
+impl Spent {
+    fn now() -> Self {
+        // What the usage says of it is as of the system's last tick.
+        let working = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("the system counts");
+        Self { working: working.into(), waits: usage.voluntary_context_switches() }
+    }
+
+    /// How much of a pause, most of what has passed since, was the thread's own: all of it if the
+    /// thread waited.
+    fn own_since(&self, before: &Self, pause: Duration) -> Duration {
+        if self.waits == before.waits { pause.min(self.working - before.working) } else { pause }
+    }
+}
+
 impl fmt::Display for Pauses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { count, over_1_ms, over_1_ms_in_all, longest, .. } = self;
         let took = self.last.saturating_sub(self.began);
-        let each = took.as_nanos() as f64 / self.count as f64;
+        let each = took.as_nanos() as f64 / *count as f64;
         write!(
             formatter,
             "{count} in {took:.2?}, {each:.0} ns each, {over_1_ms} longer than 1 ms \
-             ({over_1_ms_in_all} with waits for a processor), the longest {longest:.1?}"
+             ({over_1_ms_in_all} with what is not their own), the longest {longest:.1?}"
         )
     }
-}
-
-/// How long the system has had this thread wait for a processor.
-fn waited_for_a_processor() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = told.split(' ').nth(1).and_then(|nanos| nanos.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// Has a thread keep house as the server's does while `work` goes on.
@@ -354,8 +369,8 @@ const NOW: Seconds = 1000;
 /// Gets in a batch.
 const PIPELINE: u64 = 16;
 
-/// Operations between two looks at how long the thread has waited.
-const WAITED_EVERY: u64 = 512;
+/// Operations between two looks at what the thread has done with its time.
+const SPENT_EVERY: u64 = 64;
 
 const VALUE: u8 = b'v';
 

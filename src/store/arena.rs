@@ -17,6 +17,7 @@
 
 use super::file::Backing;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use std::hint::black_box;
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -73,7 +74,8 @@ impl Arena {
     /// # Errors
     /// The system refuses the mapping.
     pub(super) fn new(segments: u32, segment_shift: u32) -> io::Result<Self> {
-        let bytes = (segments as usize) << segment_shift;
+        // Of whole huge pages, for then the system has it begin with one.
+        let bytes = ((segments as usize) << segment_shift).next_multiple_of(HUGE_PAGE_BYTES);
         let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
         // Items lie anywhere, so with small pages nearly every look at one would also miss the
         // translation cache. Segments are taken from the lowest up, so that huge pages fill one
@@ -176,15 +178,28 @@ impl Arena {
 
     /// Has the system give a segment's pages now rather than at the first touch. Whatever is in
     /// it stays as it is.
+    ///
+    /// A huge page may take milliseconds. Advice would hold the lock of all the process's mappings
+    /// for as long, for which every allocator waits that wants more memory; a touch does not. So
+    /// the first page is touched, and advice given only for the rest, in pieces that are small
+    /// where there are no huge pages.
     pub(super) fn populate(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;
-        if let Some(backing) = &self.backing
-            && !backing.allocate(offset, self.segment_bytes())
-        {
-            return;
+        match &self.backing {
+            None => {
+                // SAFETY: anonymous memory can be touched anywhere.
+                let header = unsafe { self.header(segment) };
+                // A zero that the compiler knew would be nothing to write.
+                header.magic.fetch_or(black_box(0), Ordering::Relaxed);
+            }
+            Some(backing) if backing.allocate(offset, self.segment_bytes()) => {}
+            Some(_) => return,
         }
-        // A system that cannot do so gives them at the first touch.
-        let _advice = self.map.advise_range(Advice::PopulateWrite, offset, self.segment_bytes());
+        let piece_bytes = POPULATED_PIECE_BYTES.min(self.segment_bytes());
+        for piece in (offset..offset + self.segment_bytes()).step_by(piece_bytes) {
+            // A system that cannot do so gives them at the first touch.
+            let _advice = self.map.advise_range(Advice::PopulateWrite, piece, piece_bytes);
+        }
     }
 
     /// The first segment of which nothing is in a huge page with something of this one.
@@ -337,6 +352,9 @@ pub(super) fn prefetch<T>(line: *const T) {
 
 /// As most systems have them.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Some tens of microseconds' worth of small pages.
+const POPULATED_PIECE_BYTES: usize = 64 << 10;
 
 const CACHE_LINE_BYTES: usize = 64;
 

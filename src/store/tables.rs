@@ -69,8 +69,16 @@ impl TableMemory {
             places.fresh = offset + bytes;
             offset
         });
+        drop(places);
         assert!(offset + table_bytes(class) <= self.map.len(), "addresses for every table");
-        self.map.as_mut_ptr().wrapping_add(offset).cast()
+        let table = self.map.as_mut_ptr().wrapping_add(offset);
+        // A page that is read first is the system's page of zeros until it is written, when all
+        // processors that might know it as that have to be told.
+        for page in (0..table_bytes(class)).step_by(PAGE_BYTES) {
+            // SAFETY: it lies in the mapping, is the caller's alone, and zero already.
+            unsafe { table.wrapping_add(page).write_volatile(0) };
+        }
+        table.cast()
     }
 
     /// Takes a table back.

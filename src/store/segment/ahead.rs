@@ -13,8 +13,10 @@ impl Space {
     /// Whether the segments that will be used for the first time next have no pages yet.
     pub(in crate::store) fn wants_pages(&self) -> bool {
         let fresh = self.fresh.load(Ordering::Relaxed);
-        let ahead = u32::try_from(POPULATED_BYTES >> self.arena.segment_bytes().ilog2());
-        let wanted = fresh + ahead.expect("small");
+        let shift = self.arena.segment_bytes().ilog2();
+        let (least, most) = (POPULATED_BYTES_MIN >> shift, POPULATED_BYTES_MAX >> shift);
+        let ahead = (fresh as usize / POPULATED_PART).clamp(least, most);
+        let wanted = fresh + u32::try_from(ahead).expect("small");
         fresh > 0 && self.populated.load(Ordering::Relaxed) < wanted.min(self.segments_allowed())
     }
 
@@ -51,5 +53,11 @@ impl Space {
     }
 }
 
-/// So much memory is populated ahead of its first use: some huge pages.
-const POPULATED_BYTES: usize = 8 << 20;
+/// One byte in so many that are in use is populated ahead of its first use, ...
+const POPULATED_PART: usize = 16;
+
+/// ... some huge pages at least, ...
+const POPULATED_BYTES_MIN: usize = 8 << 20;
+
+/// ... and no more than outlast some tenths of a second in which the system gives few.
+const POPULATED_BYTES_MAX: usize = 64 << 20;
