@@ -5,8 +5,10 @@
 mod support;
 
 use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, Removal, State, Store};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use support::client::Client;
-use support::{Server, await_true, larder};
+use support::{Scratch, Server, await_true, larder};
 
 #[test]
 fn a_smaller_limit_evicts_the_oldest_at_once_and_a_larger_one_gives_room_again() {
@@ -126,6 +128,26 @@ fn a_server_gives_back_what_is_beyond_a_smaller_limit() {
     await_true(is_within, "it gives back what it had beyond the limit");
     store_all(&mut client);
     assert!(is_within(), "and takes no more");
+}
+
+/// A process that may not have addresses for sixteen times its limit has them for less.
+#[test]
+fn a_server_with_few_addresses_grows_less() {
+    let scratch = Scratch::new();
+    let script = scratch.file("with few addresses");
+    let text = format!("#!/bin/sh\nulimit -v 1500000 && exec '{}' \"$@\"\n", larder().display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    let memory_file = scratch.file("memory");
+    let kept = ["-m", "64", "-t", "2", "-e", memory_file.to_str().unwrap()];
+    for flags in [&kept[..4], &kept] {
+        let server = Server::start(&script, flags);
+        let mut client = Client::new(server.connect());
+        assert_eq!(client.ask("set k 0 0 1\r\nv"), "STORED");
+        assert_eq!(client.ask("cache_memlimit 80"), "OK");
+        let refusal = "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust";
+        assert_eq!(client.ask("cache_memlimit 1000"), refusal);
+    }
 }
 
 fn set(batch: &mut Batch<'_>, number: u32) -> Result<(), OutOfMemory> {

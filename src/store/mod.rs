@@ -73,7 +73,7 @@ use self::counters::{Counters, Held};
 use self::file::MemoryFile;
 use self::index::{Index, Stamp};
 use self::reclaim::Mover;
-use self::segment::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN, Space};
+use self::segment::{ARENA_BYTES_MAX, SEGMENTS_MIN, Space, map_with_growth};
 use self::versions::Versions;
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
@@ -179,12 +179,14 @@ impl Store {
     pub fn new(options: &Options) -> io::Result<Arc<Self>> {
         options.check()?;
         let segment_shift = options.segment_bytes.ilog2();
-        let segments = Space::segments_of(options.memory_bytes, segment_shift)?;
-        let arena = Arena::new(segments, segment_shift)?;
+        let (arena, index) = map_with_growth(|growth| {
+            let segments = Space::segments_of(options.memory_bytes, segment_shift, growth)?;
+            let index_bytes_max = options.memory_bytes.saturating_mul(growth);
+            let arena = Arena::new(segments, segment_shift)?;
+            Ok((arena, Index::new(options.shards_log2, index_bytes_max, 0)?))
+        })?;
         let fixed_bytes = Index::fixed_bytes(options.shards_log2);
         let space = Space::new(arena, options.memory_bytes, fixed_bytes);
-        let index_bytes_max = options.memory_bytes.saturating_mul(GROWTH_MAX);
-        let index = Index::new(options.shards_log2, index_bytes_max, 0)?;
         Ok(Arc::new(Self::assemble(options, index, space, None)))
     }
 

@@ -21,7 +21,7 @@ mod check;
 mod clearing;
 mod restore;
 
-pub(super) use self::budget::{ARENA_BYTES_MAX, GROWTH_MAX, SEGMENTS_MIN};
+pub(super) use self::budget::{ARENA_BYTES_MAX, SEGMENTS_MIN, map_with_growth};
 pub(super) use self::clearing::{Clearing, Survey, Walk};
 pub(super) use self::restore::{Restored, beyond};
 

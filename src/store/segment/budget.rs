@@ -10,15 +10,16 @@ use crate::sync::{Ordering, lock};
 use std::io;
 
 impl Space {
-    /// How many segments the arena of a store has, which can outgrow its limit.
+    /// How many segments the arena of a store has that can outgrow its limit so many times.
     ///
     /// # Errors
     /// They are too many.
     pub(in crate::store) fn segments_of(
         memory_bytes: usize,
         segment_shift: u32,
+        growth: usize,
     ) -> io::Result<u32> {
-        let most_bytes = memory_bytes.saturating_mul(GROWTH_MAX).min(ARENA_BYTES_MAX);
+        let most_bytes = memory_bytes.saturating_mul(growth).min(ARENA_BYTES_MAX);
         let segments = u32::try_from(most_bytes >> segment_shift)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many segments"))?;
         Ok(segments + SEGMENTS_BEYOND_LIMIT)
@@ -121,9 +122,25 @@ impl Space {
     }
 }
 
+/// Maps what a store needs that can outgrow its limit so many times as the system has addresses
+/// for: a process may be limited in these, and a system that promises nobody more than it has
+/// counts them as memory.
+///
+/// # Errors
+/// Those of `map`, when there is no room even for a store that cannot.
+pub(in crate::store) fn map_with_growth<T>(map: impl Fn(usize) -> io::Result<T>) -> io::Result<T> {
+    let mut growth = GROWTH_MAX;
+    loop {
+        match map(growth) {
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && growth > 1 => growth /= 2,
+            mapped => return mapped,
+        }
+    }
+}
+
 /// By how much a store can outgrow the limit that it started with: addresses are kept for so many
 /// times as much memory. A shard of the index can hold that many times its share of items.
-pub(in crate::store) const GROWTH_MAX: usize = 16;
+const GROWTH_MAX: usize = 16;
 
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(in crate::store) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
