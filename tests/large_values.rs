@@ -9,6 +9,7 @@ mod support;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::{Read, Write};
+use std::iter;
 use support::Server;
 use support::client::Client;
 
@@ -34,6 +35,29 @@ fn a_value_of_any_size_goes_in_and_comes_out_while_it_is_replaced() {
     writer.retrieve("other", value_bytes, 3);
     writer.await_zero("segments_aside");
     writer.await_zero("connection_buffer_bytes");
+}
+
+/// Memcached finds the number of an item of up to half of a slab's page, whatever follows it.
+#[test]
+fn a_counter_is_one_wherever_its_blanks_lie() {
+    for program in iter::once(support::larder()).chain(support::reference()) {
+        let server = Server::start(&program, &["-m", "8"]);
+        let mut client = Client::connect(&server);
+        // So many that some lie across the end of a segment.
+        for number in 0..500 {
+            let text = format!("{:6000}", "7");
+            assert_eq!(client.ask(&format!("set {number} 0 0 6000\r\n{text}")), "STORED");
+            assert_eq!(client.ask(&format!("incr {number} 2")), "9", "{number}");
+            assert_eq!(client.ask(&format!("decr {number} 10")), "0", "{number}");
+        }
+        // The frame of an item with this key is 62 bytes.
+        let longest_bytes = (512 << 10) - 62;
+        for (bytes, answer) in [(longest_bytes, "8"), (longest_bytes + 1, NON_NUMERIC)] {
+            let text = format!("7{}", " ".repeat(bytes - 1));
+            assert_eq!(client.ask(&format!("set big 0 0 {bytes}\r\n{text}")), "STORED");
+            assert_eq!(client.ask("incr big 1"), answer, "{bytes} bytes");
+        }
+    }
 }
 
 #[test]
@@ -245,3 +269,5 @@ const SMALL_BYTES: usize = 900_000;
 
 /// What the program takes besides items and buffers, with some KiB for each connection.
 const CONSTANT_BYTES: u64 = 40 << 20;
+
+const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value";

@@ -29,8 +29,7 @@
 //! | lines without a word (fixed by 1.6.45) | here |
 //! | no memory left to read into (fixed by 1.6.45) | `limits.rs` |
 //! | a data block without its end (memcached issue 1306, open) | here |
-//!
-//! A corrupt file for a restart is no way in: there is no restart from a file yet.
+//! | a corrupt file for a restart | `restart.rs` |
 
 #[path = "regressions/binary.rs"]
 mod binary;

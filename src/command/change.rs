@@ -1,8 +1,8 @@
 //! Changing what is stored: removing, touching, counting.
 
-use super::storage::copy;
+use super::storage::{copy, item_bytes};
 use super::{Context, count_death, published, visible_cas};
-use crate::protocol::number::lenient_u64;
+use crate::protocol::number::lenient_u64_of;
 use crate::protocol::{
     Counted, Counting, Creation, Deletion, Direction, Fault, Keep, Outcome, expiry,
 };
@@ -108,12 +108,15 @@ pub fn count(context: &mut Context<'_>, counting: &Counting<'_>) -> Result<Outco
                 None => continue,
             }
         };
-        let text = counter_text(&item).ok_or(Fault::NonNumeric)?;
+        if item.value_bytes() == 0 || is_in_chunks(context, &item) {
+            return Err(Fault::NonNumeric);
+        }
         let cas = visible_cas(context.shared, item.cas());
         if counting.compare.is_some_and(|compare| compare != cas) {
             return Ok(Outcome::Exists);
         }
-        let number = lenient_u64(text).ok_or(Fault::NonNumeric)?;
+        let text = item.value_chunks().flatten().copied();
+        let number = lenient_u64_of(text).ok_or(Fault::NonNumeric)?;
         let number = match counting.direction {
             Direction::Up => number.wrapping_add(counting.delta),
             Direction::Down => number.saturating_sub(counting.delta),
@@ -213,11 +216,10 @@ fn renumber(
     Ok(cas.map(|cas| visible_cas(context.shared, cas)))
 }
 
-/// A counter is short, so it lies in one piece; what lies in several is none.
-fn counter_text<'b>(item: &Item<'b>) -> Option<&'b [u8]> {
-    let mut pieces = item.value_chunks();
-    let text = pieces.next().filter(|text| !text.is_empty())?;
-    pieces.next().is_none().then_some(text)
+/// Whether memcached would keep the item in chunks, in which it finds no number.
+fn is_in_chunks(context: &Context<'_>, item: &Item<'_>) -> bool {
+    let bytes = item_bytes(context.shared, item.key(), item.flags(), item.value_bytes());
+    bytes > CHUNK_BYTES_MAX
 }
 
 fn fill_blanks(batch: &Batch<'_>, draft: &mut Draft, count: usize) {
@@ -253,3 +255,6 @@ fn create(
         Counted { number, cas, expiry: 0, created: true }
     }))
 }
+
+/// Half a page of memcached's slabs.
+const CHUNK_BYTES_MAX: usize = 512 << 10;

@@ -44,8 +44,13 @@ pub fn strict_exptime(token: &[u8]) -> Option<i64> {
 /// space is not looked at. A negative number is none, but for -0.
 #[must_use]
 pub fn lenient_u64(text: &[u8]) -> Option<u64> {
-    let (negative, number) = lenient(text)?;
-    (!negative || number == 0).then_some(number)
+    lenient(text).and_then(unsigned)
+}
+
+/// As [`lenient_u64`], of a text that does not lie in one piece.
+#[must_use]
+pub fn lenient_u64_of(text: impl Iterator<Item = u8>) -> Option<u64> {
+    spelled_out(text).and_then(unsigned)
 }
 
 /// As [`lenient_u64`], but signed.
@@ -60,28 +65,37 @@ fn lenient(text: &[u8]) -> Option<(bool, u64)> {
     if let &[digit @ b'0'..=b'9'] = text {
         return Some((false, u64::from(digit - b'0')));
     }
-    let start = text.iter().position(|&byte| !is_space(byte))?;
-    let (negative, text) = match text[start..].split_first()? {
-        (b'-', rest) => (true, rest),
-        (b'+', rest) => (false, rest),
-        _ => (false, &text[start..]),
-    };
-    let length = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let ends_well = text.get(length).is_none_or(|&byte| is_space(byte) || byte == 0);
-    if length == 0 || !ends_well {
-        return None;
+    spelled_out(text.iter().copied())
+}
+
+/// Whether the number is negative, and its magnitude.
+fn spelled_out(text: impl Iterator<Item = u8>) -> Option<(bool, u64)> {
+    let mut text = text.skip_while(|&byte| is_space(byte)).peekable();
+    let is_negative = text.next_if(|byte| matches!(byte, b'-' | b'+')) == Some(b'-');
+    let mut number = None;
+    for byte in text {
+        match byte {
+            b'0'..=b'9' => number = Some(with_digit(number.unwrap_or(0), byte - b'0')?),
+            _ if is_space(byte) || byte == 0 => break,
+            _ => return None,
+        }
     }
-    digits(&text[..length]).map(|number| (negative, number))
+    number.map(|number| (is_negative, number))
+}
+
+fn unsigned((is_negative, number): (bool, u64)) -> Option<u64> {
+    (!is_negative || number == 0).then_some(number)
 }
 
 fn digits(token: &[u8]) -> Option<u64> {
     token.iter().try_fold(0u64, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number.checked_mul(10)?.checked_add(u64::from(digit))
+        if digit > 9 { None } else { with_digit(number, digit) }
     })
+}
+
+fn with_digit(number: u64, digit: u8) -> Option<u64> {
+    number.checked_mul(10)?.checked_add(u64::from(digit))
 }
 
 /// White space to C: `is_ascii_whitespace` knows no vertical tab.
@@ -120,6 +134,7 @@ mod tests {
     fn lenient_numbers_tolerate_what_strtoul_does() {
         for text in ["7", " 7", "\t+7", "7 ", "7\r\n", "007", "7 rest", "7\0rest"] {
             assert_eq!(lenient_u64(text.as_bytes()), Some(7), "{text:?}");
+            assert_eq!(lenient_u64_of(text.bytes()), Some(7), "{text:?}");
         }
         for text in ["", " ", "-7", "7x", "0x7", "+", "x", "18446744073709551616"] {
             assert_eq!(lenient_u64(text.as_bytes()), None, "{text:?}");
