@@ -304,8 +304,8 @@ impl Batch<'_> {
     /// Without eviction it may stay larger, and then refuses to store.
     ///
     /// # Errors
-    /// [`OutOfMemory`] if the limit is more than sixteen times the one at the start; nothing has
-    /// changed then.
+    /// [`OutOfMemory`] if the limit is more than sixteen times the one at the start, or more than
+    /// that one where the system had no more addresses; nothing has changed then.
     pub fn set_memory_bytes(&mut self, memory_bytes: usize) -> Result<(), OutOfMemory> {
         let (_, mut supply) = self.writer();
         let store = supply.store;

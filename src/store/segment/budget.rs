@@ -122,19 +122,16 @@ impl Space {
     }
 }
 
-/// Maps what a store needs that can outgrow its limit so many times as the system has addresses
-/// for: a process may be limited in these, and a system that promises nobody more than it has
-/// counts them as memory.
+/// Maps what a store needs that can outgrow its limit so many times, or that cannot if the system
+/// refuses: a process may be limited in its addresses, and a system that promises nobody more than
+/// it has counts them as memory, so that as many as can be had would be too many for others.
 ///
 /// # Errors
 /// Those of `map`, when there is no room even for a store that cannot.
 pub(in crate::store) fn map_with_growth<T>(map: impl Fn(usize) -> io::Result<T>) -> io::Result<T> {
-    let mut growth = GROWTH_MAX;
-    loop {
-        match map(growth) {
-            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && growth > 1 => growth /= 2,
-            mapped => return mapped,
-        }
+    match map(GROWTH_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => map(1),
+        mapped => mapped,
     }
 }
 
