@@ -4,9 +4,8 @@ mod support;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{Scratch, Server, larder};
@@ -75,13 +74,10 @@ fn the_log_says_what_was_found() {
 #[test]
 fn a_full_disk_is_a_smaller_cache() {
     let scratch = Scratch::new();
-    let (file, script) = (scratch.file("memory"), scratch.file("larder"));
-    let text =
-        format!("#!/bin/sh\ntrap '' XFSZ\nulimit -f 20480\nexec {} \"$@\"\n", larder().display());
-    fs::write(&script, text).expect("room");
-    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("it is ours");
+    let file = scratch.file("memory");
     let flags = ["-m", "64", "-e", file.to_str().expect("plain")];
-    let mut server = Server::start(&script, &flags);
+    let start = || Server::start_limited("trap '' XFSZ && ulimit -f 20480", &larder(), &flags);
+    let mut server = start();
     let value = "v".repeat(500_000);
     for number in 0..100 {
         let request = format!("set {number} 0 0 {}\r\n{value}", value.len());
@@ -97,7 +93,7 @@ fn a_full_disk_is_a_smaller_cache() {
     assert!((8..70).contains(&items), "{items}");
     server.process().kill().expect("it runs");
     server.process().wait().expect("it ends");
-    let server = Server::start(&script, &flags);
+    let server = start();
     // The housekeeper may have made room for more after it was asked.
     let found = figure(&server, "curr_items ");
     assert!((items - 3..=items).contains(&found), "{found} of {items}");

@@ -5,8 +5,6 @@
 mod support;
 
 use larder::store::{Batch, Expected, Expiry, Options, OutOfMemory, Removal, State, Store};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use support::client::Client;
 use support::{Scratch, Server, await_true, larder};
 
@@ -134,14 +132,10 @@ fn a_server_gives_back_what_is_beyond_a_smaller_limit() {
 #[test]
 fn a_server_with_few_addresses_does_not_outgrow_its_limit() {
     let scratch = Scratch::new();
-    let script = scratch.file("with few addresses");
-    let text = format!("#!/bin/sh\nulimit -v 1500000 && exec '{}' \"$@\"\n", larder().display());
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
     let memory_file = scratch.file("memory");
     let kept = ["-m", "64", "-t", "2", "-e", memory_file.to_str().unwrap()];
     for flags in [&kept[..4], &kept] {
-        let server = Server::start(&script, flags);
+        let server = Server::start_limited("ulimit -v 1500000", &larder(), flags);
         let mut client = Client::new(server.connect());
         assert_eq!(client.ask("set k 0 0 1\r\nv"), "STORED");
         assert_eq!(client.ask("cache_memlimit 32"), "OK");
