@@ -98,15 +98,13 @@ pub(super) struct Locked<'i> {
 }
 
 impl Index {
-    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes, which
-    /// will soon have so many items.
+    /// An index of `2^shards_log2` shards (at least 2) for a store of at most so many bytes.
     ///
     /// # Errors
     /// The system refuses the addresses.
-    pub(super) fn new(shards_log2: u32, memory_bytes: usize, items: u64) -> io::Result<Self> {
+    pub(super) fn new(shards_log2: u32, memory_bytes: usize) -> io::Result<Self> {
         assert!((1..=HASH_BITS - TAG_BITS).contains(&shards_log2));
         let has_tiny_shards = memory_bytes >> shards_log2 < SHARD_BYTES_FOR_PAGES;
-        let smallest_class = if has_tiny_shards { 0 } else { PAGE_CLASS };
         Ok(Self {
             shards: (0..1_usize << shards_log2).map(|_| Shard::default()).collect(),
             shard_shift: HASH_BITS - shards_log2,
@@ -114,9 +112,15 @@ impl Index {
             hasher: random_state(),
             collector: Collector::new(),
             memory: Arc::new(TableMemory::new(memory_bytes)?),
-            first_class: smallest_class.max(class_for(items >> shards_log2)),
+            first_class: if has_tiny_shards { 0 } else { PAGE_CLASS },
             table_bytes: AtomicUsize::new(0),
         })
+    }
+
+    /// Has tables begin as large as so many items will soon need them.
+    pub(super) fn expect_items(&mut self, items: u64) {
+        let class = class_for(items / self.shards.len() as u64);
+        self.first_class = self.first_class.max(class);
     }
 
     /// Bytes that the shards take before the first item.

@@ -183,7 +183,7 @@ impl Store {
             let segments = Space::segments_of(options.memory_bytes, segment_shift, growth)?;
             let index_bytes_max = options.memory_bytes.saturating_mul(growth);
             let arena = Arena::new(segments, segment_shift)?;
-            Ok((arena, Index::new(options.shards_log2, index_bytes_max, 0)?))
+            Ok((arena, Index::new(options.shards_log2, index_bytes_max)?))
         })?;
         let fixed_bytes = Index::fixed_bytes(options.shards_log2);
         let space = Space::new(arena, options.memory_bytes, fixed_bytes);

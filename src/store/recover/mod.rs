@@ -140,8 +140,7 @@ fn begin(
         }
         Err(discarded) => {
             memory.clear(options.segment_bytes.ilog2(), now)?;
-            let (space, index_bytes_max) = space(options, &memory, 0)?;
-            let index = Index::new(options.shards_log2, index_bytes_max, 0)?;
+            let (space, index) = map(options, &memory, 0)?;
             let recovery =
                 Recovery { is_new: discarded.is_none(), discarded, ..Recovery::default() };
             Ok(Arc::new(Store::assemble(options, index, space, Some((memory, recovery)))))
@@ -156,7 +155,7 @@ fn recover(
     in_file: u32,
     now: Seconds,
 ) -> io::Result<Arc<Store>> {
-    let (space, index_bytes_max) = space(options, &memory, in_file)?;
+    let (space, mut index) = map(options, &memory, in_file)?;
     let arena = &space.arena;
     let over_at = now.max(state.last_used);
     let horizon = Horizon { ceiling: state.ceiling, flushed: state.flushed, over_at };
@@ -184,7 +183,7 @@ fn recover(
     for found in &survivors {
         space.count_live(found.segment, found.live_bytes);
     }
-    let index = Index::new(options.shards_log2, index_bytes_max, items)?;
+    index.expect_items(items);
     let segments = u32::try_from(restored.len()).expect("they have numbers");
     let added = in_parallel(segments, |number| {
         // SAFETY: the segment was scanned, what is alive in it is whole by now, and the index is
@@ -198,22 +197,20 @@ fn recover(
     Ok(Arc::new(store))
 }
 
-/// A space for a file, in which so many segments are found, and how much its index will take at
-/// most, for which there are addresses now.
-fn space(options: &Options, memory: &MemoryFile, in_file: u32) -> io::Result<(Space, usize)> {
+/// A space for a file, in which so many segments are found, and an empty index.
+fn map(options: &Options, memory: &MemoryFile, in_file: u32) -> io::Result<(Space, Index)> {
     let segment_shift = options.segment_bytes.ilog2();
     if !memory.backing().allocate(0, SEGMENTS_FIRST * options.segment_bytes) {
         return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it"));
     }
-    let (arena, index_bytes_max) = map_with_growth(|growth| {
+    let (arena, index) = map_with_growth(|growth| {
         let segments = Space::segments_of(options.memory_bytes, segment_shift, growth)?;
-        let arena = Arena::of_file(memory.backing(), segments.max(in_file), segment_shift)?;
         let index_bytes_max = options.memory_bytes.saturating_mul(growth);
-        // The index comes when it is known of how many items.
-        Index::new(options.shards_log2, index_bytes_max, 0).map(|_| (arena, index_bytes_max))
+        let arena = Arena::of_file(memory.backing(), segments.max(in_file), segment_shift)?;
+        Ok((arena, Index::new(options.shards_log2, index_bytes_max)?))
     })?;
     let fixed_bytes = Index::fixed_bytes(options.shards_log2);
-    Ok((Space::new(arena, options.memory_bytes, fixed_bytes), index_bytes_max))
+    Ok((Space::new(arena, options.memory_bytes, fixed_bytes), index))
 }
 
 /// Lets go of segments, in the order of eviction, until what is left fits the limit together with
