@@ -25,6 +25,11 @@ impl Takes {
             _ => self.0[middle],
         }
     }
+
+    /// The greatest take.
+    pub(crate) fn greatest(&self) -> f64 {
+        self.0[self.0.len() - 1]
+    }
 }
 
 /// The median and, where there are several takes, the least and the greatest.
