@@ -151,7 +151,6 @@ pub fn fetch_each(
     let Context { shared, counters, batch, observer } = context;
     let batch = &*batch;
     batch.look_each(keys, |number, lookup| {
-        let fetch = Fetch::plain(keys[number]);
         let taken = match lookup.state {
             // Nobody has to bring another one, so it is as it is.
             State::Hit(item) if !item.is_stale() => {
@@ -159,21 +158,22 @@ pub fn fetch_each(
                 item.mark_fetched(batch.now());
                 Ok((item, attributes))
             }
-            _ => take(shared, batch, &fetch, lookup),
+            _ => take(shared, batch, &Fetch::plain(keys[number]), lookup),
         };
-        match taken {
+        let fetched = match &taken {
             Ok((item, attributes)) => {
-                observer.fetched(fetch.key, &State::Hit(item));
+                observer.fetched(keys[number], &State::Hit(*item));
                 counters.count(Count::GetHits);
-                show(number, Some((&attributes, Value { item: Some(item), shared })))
+                Some((attributes, Value { item: Some(*item), shared }))
             }
-            Err(Lookup { state, .. }) => {
-                observer.fetched(fetch.key, &state);
-                count_death(counters, &state);
+            Err(Lookup { state }) => {
+                observer.fetched(keys[number], state);
+                count_death(counters, state);
                 counters.count(Count::GetMisses);
-                show(number, None)
+                None
             }
-        }
+        };
+        show(number, fetched)
     })
 }
 

@@ -144,19 +144,21 @@ pub fn announced_bytes(line: &[u8]) -> usize {
 #[inline]
 fn plain_flags(line: &[u8]) -> Option<(FlagSet, &[u8], &[u8])> {
     // What most ask for, flags of one letter each, is known at a glance.
-    let mut asked = FlagSet::default();
+    let mut left = BARE;
     let mut rest = line;
-    while let [b' ', flag, after @ ..] = rest
-        && *flag != b'O'
-        && PLAIN.has(*flag)
-        && asked.add(*flag)
-    {
-        rest = after;
+    loop {
+        match rest {
+            [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] => {
+                let flags = &line[..line.len() - rest.len()];
+                return Some((BARE.without(left), flags, after));
+            }
+            [b' ', flag, after @ ..] if left.has(*flag) => {
+                left = left.without(FlagSet::of(&[*flag]));
+                rest = after;
+            }
+            _ => return plain_flags_and_opaque(line),
+        }
     }
-    if let [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] = rest {
-        return Some((asked, &line[..line.len() - rest.len()], after));
-    }
-    plain_flags_and_opaque(line)
 }
 
 /// As [`plain_flags`], in whatever form.
@@ -416,7 +418,11 @@ impl FlagSet {
     }
 
     fn is_within(self, other: Self) -> bool {
-        self.0 & !other.0 == 0
+        self.without(other) == Self::default()
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Adds a letter, unless it was there.
@@ -431,7 +437,8 @@ impl FlagSet {
 const KNOWN: FlagSet = FlagSet::of(b"bcfhklqstuvxCDEFIJLMNOPRT");
 /// Those of an `mg` that say only what to show.
 const PLAIN: FlagSet = FlagSet::of(b"cfhkqstlvLOP");
-/// The value.
+/// Those of them that have no token.
+const BARE: FlagSet = PLAIN.without(FlagSet::of(b"O"));
 /// Beside command and key.
 const FLAGS_MAX: usize = 18;
 /// Those behind are too many, whatever they are.
