@@ -213,7 +213,10 @@ impl Loans {
             return;
         }
         bytes.reserve(value_bytes + LINE_END_BYTES);
-        item.value_chunks().for_each(|chunk| bytes.extend_from_slice(chunk));
+        match item.whole_value() {
+            Some(value) => bytes.extend_from_slice(value),
+            None => item.value_chunks().for_each(|chunk| bytes.extend_from_slice(chunk)),
+        }
     }
 
     /// Whether there was a value that could be neither lent nor copied since this was asked last.

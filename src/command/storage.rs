@@ -4,7 +4,7 @@ use super::{Context, published, visible_cas};
 use crate::protocol::{Fault, Mode, Outcome, Storage, Stored, expiry};
 use crate::shared::Shared;
 use crate::stats::Count;
-use crate::store::{Draft, Expected, Expiry, Incoming, Marks, State, Traits, Witness};
+use crate::store::{Draft, Expected, Expiry, Incoming, Marks, OutOfMemory, State, Traits, Witness};
 
 /// Decides whether a value is to be had at all, before it arrives.
 ///
@@ -88,9 +88,14 @@ fn replace(
     if storage.mode != Mode::Set || storage.compare.is_some() {
         return replace_if_admitted(context, storage, received, value, traits);
     }
-    let draft = prepared(context, storage.key, received, value, traits)?;
-    let cas = published(&mut context.batch, draft, Expected::Any).expect("there is no condition");
-    Ok(stored(context, storage, cas))
+    let cas = match received {
+        None => context.batch.put(storage.key, value, traits),
+        Some(_) => prepared(context, storage.key, received, value, traits).map(|draft| {
+            let cas = published(&mut context.batch, draft, Expected::Any);
+            cas.expect("there is no condition")
+        }),
+    };
+    cas.map(|cas| stored(context, storage, cas)).map_err(|OutOfMemory| Fault::OutOfMemoryStoring)
 }
 
 /// Stores a value where the state of its key admits it.
@@ -116,7 +121,8 @@ fn replace_if_admitted(
         };
         let draft = match refused {
             Some(draft) => draft.with_traits(traits),
-            None => prepared(context, storage.key, received.take(), value, traits)?,
+            None => prepared(context, storage.key, received.take(), value, traits)
+                .map_err(|OutOfMemory| Fault::OutOfMemoryStoring)?,
         };
         match context.batch.publish(draft, expected) {
             Ok(cas) => {
@@ -142,15 +148,16 @@ fn prepared(
     received: Option<Incoming>,
     value: &[u8],
     traits: Traits,
-) -> Result<Draft, Fault> {
+) -> Result<Draft, OutOfMemory> {
     let batch = &mut context.batch;
     let mut draft = match received {
         Some(received) => batch.complete(received, traits),
         None => batch.reserve_with(key, value.len(), traits),
+    };
+    if let Ok(draft) = &mut draft {
+        batch.fill(draft, value);
     }
-    .map_err(|_| Fault::OutOfMemoryStoring)?;
-    batch.fill(&mut draft, value);
-    Ok(draft)
+    draft
 }
 
 /// A value that is out of date does not prolong the life of the item.

@@ -81,7 +81,7 @@ impl Appender {
         // its part of the value.
         let offset = unsafe { item::write_head(&space.arena, head, shape, key, inline) };
         self.note_written(space);
-        let mut allocation = Allocation {
+        let allocation = Allocation {
             head,
             bytes: head_bytes,
             is_split: inline.is_some(),
@@ -91,9 +91,12 @@ impl Appender {
             room: inline.unwrap_or(shape.value_bytes),
             left: shape.value_bytes,
         };
-        let left = inline.map_or(0, |inline| shape.value_bytes - inline);
-        self.append_fragments(space, &mut allocation, head, left, supply)?;
-        Ok(allocation)
+        match inline {
+            None => Ok(allocation),
+            Some(inline) => {
+                self.append_fragments(space, allocation, head, shape.value_bytes - inline, supply)
+            }
+        }
     }
 
     /// Finds places for the `left` bytes of a draft's value that have none yet. Its last entry lies
@@ -104,7 +107,7 @@ impl Appender {
     pub(super) fn extend(
         &mut self,
         space: &Space,
-        mut received: Allocation,
+        received: Allocation,
         last: Location,
         left: usize,
         supply: &mut impl Supply,
@@ -115,8 +118,7 @@ impl Appender {
         if left > 0 && room < whole && (room < SPLIT_ROOM_MIN || is_small) {
             self.seal(space, supply);
         }
-        self.append_fragments(space, &mut received, last, left, supply)?;
-        Ok(received)
+        self.append_fragments(space, received, last, left, supply)
     }
 
     /// Has a draft go on behind its last entry, in what is left of the open segment and in further
@@ -124,11 +126,11 @@ impl Appender {
     fn append_fragments(
         &mut self,
         space: &Space,
-        draft: &mut Allocation,
+        mut draft: Allocation,
         mut last: Location,
         mut left: usize,
         supply: &mut impl Supply,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<Allocation, OutOfMemory> {
         while left > 0 {
             if self.room(space) <= FRAGMENT_BYTES {
                 // The segment just filled stays unsealed, and so out of reach of eviction, until
@@ -137,7 +139,7 @@ impl Appender {
                 match supply.take() {
                     Ok(segment) => self.open = Some(Open { segment, offset: FIRST_ENTRY }),
                     Err(error) => {
-                        self.discard(space, draft, supply);
+                        self.discard(space, &draft, supply);
                         return Err(error);
                     }
                 }
@@ -158,7 +160,7 @@ impl Appender {
             left -= bytes;
             draft.fragments += 1;
         }
-        Ok(())
+        Ok(draft)
     }
 
     /// Seals the segments that an item filled which has been published, all but the one that is

@@ -19,6 +19,7 @@ use super::file::Backing;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::hint::black_box;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A position in the arena, in units of 8 bytes. 0 is the first segment's header and so never an
@@ -129,6 +130,11 @@ impl Arena {
         self.map.as_mut_ptr().wrapping_add(offset)
     }
 
+    /// The location of an address in the arena that is one's.
+    pub(super) fn location_of(&self, pointer: *const u8) -> Location {
+        Location((pointer.addr() - self.start().addr()) as u64 >> 3)
+    }
+
     /// The address of the first segment.
     pub(super) fn start(&self) -> *mut u8 {
         self.map.as_mut_ptr()
@@ -146,9 +152,9 @@ impl Arena {
         u32::try_from(offset >> self.segment_shift).expect("an offset lies in the arena")
     }
 
-    /// Has the processor fetch the first lines of an entry that will be looked at soon.
-    pub(super) fn prefetch(&self, at: Location) {
-        for line in 0..PREFETCH_LINES {
+    /// Has the processor fetch lines of an entry that will be looked at soon.
+    pub(super) fn prefetch(&self, at: Location, lines: Range<usize>) {
+        for line in lines {
             prefetch(self.pointer(at).wrapping_add(line * CACHE_LINE_BYTES));
         }
     }
@@ -358,9 +364,12 @@ const POPULATED_PIECE_BYTES: usize = 64 << 10;
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Header and key, and of most items the value or its greater part. With more, there are more lines
-/// of many items than a processor has under way at a time.
-const PREFETCH_LINES: usize = 2;
+/// The lines of an entry in which its header lies ...
+pub(super) const HEADER_LINES: Range<usize> = 0..1;
+/// ... and mostly all of its key ...
+pub(super) const KEY_LINES: Range<usize> = 0..2;
+/// ... and, behind the header's, the value of most items or the beginning of it.
+pub(super) const VALUE_LINES: Range<usize> = 1..3;
 
 /// Where the first entry of a segment lies.
 pub(super) const FIRST_ENTRY: usize = 64;

@@ -139,7 +139,11 @@ impl Batch<'_> {
         let hashes = &hashes[..keys.len()];
         let mut candidates = [None; PREFETCH_KEYS];
         index.candidates(hashes, &mut candidates, &space.arena, &self.guard);
+        candidates.iter().take(SHOWN_AHEAD).flatten().for_each(|next| next.item.prefetch_value());
         for (shown, (&key, &hash)) in keys.iter().zip(hashes).enumerate() {
+            if let Some(Some(next)) = candidates.get(shown + SHOWN_AHEAD) {
+                next.item.prefetch_value();
+            }
             let found = match candidates[shown] {
                 Some(found) if found.item.key() != key => self.find(hash, key),
                 candidate => candidate,
@@ -178,9 +182,28 @@ impl Batch<'_> {
         let Some(Found { item, .. }) = self.find(self.store().index.hash(key), key) else {
             return Lookup::NOTHING;
         };
-        let state = self.store().state(item, self.now);
-        let live = matches!(state, State::Hit(_)).then_some(item);
-        Lookup { state, witness: Witness::of(live) }
+        Lookup { state: self.store().state(item, self.now) }
+    }
+
+    /// Stores an item whose value is at hand, whatever the key names, evicting where there is no
+    /// room. Returns its cas. Nothing is taken over from the item before: that needs a draft, and
+    /// [`Expected::Unchanged`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] where nothing may be evicted.
+    ///
+    /// # Panics
+    /// The key is longer than 255 bytes, the expiry is to be taken over, or a draft of this handle
+    /// was neither published nor discarded.
+    pub fn put(&mut self, key: &[u8], value: &[u8], traits: Traits) -> Result<u64, OutOfMemory> {
+        assert!(matches!(traits.expiry, Expiry::At(_)), "an end of its own");
+        let mut allocation = self.allocate(key, value.len(), &traits)?;
+        allocation.fill(&self.store().space, value);
+        let hash = self.store().index.hash(key);
+        let published = self.change().publish(hash, &allocation, &traits, Expected::Any);
+        let (appender, mut supply) = self.writer();
+        appender.finish(&supply.store.space, &allocation, &mut supply);
+        Ok(published.unwrap_or_else(|Unexpected| unreachable!("nothing is expected")))
     }
 
     /// Space for an item, evicting where there is none. [Fill](Batch::fill) it, then publish or
@@ -216,19 +239,7 @@ impl Batch<'_> {
         value_bytes: usize,
         traits: Traits,
     ) -> Result<Draft, OutOfMemory> {
-        self.assert_no_draft();
-        let Traits { flags, cas, .. } = traits;
-        let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
-        // What would not fit an empty store is not worth emptying it for. A fourth of a segment
-        // does.
-        let space = &self.store().space;
-        let is_large = shape.entry_bytes() > space.capacity() / 4;
-        if is_large && shape.entry_bytes() > space.item_bytes_max() {
-            return Err(OutOfMemory);
-        }
-        let (appender, mut supply) = self.writer();
-        supply.contribute(shape.entry_bytes());
-        let allocation = appender.allocate(&supply.store.space, &shape, key, &mut supply)?;
+        let allocation = self.allocate(key, value_bytes, &traits)?;
         let hash = self.store().index.hash(key);
         Ok(self.drafted(allocation, hash, traits))
     }
@@ -287,7 +298,7 @@ impl Batch<'_> {
         let hash = self.store().index.hash(key);
         let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
         item.mark_fetched(self.now);
-        Lookup { state: State::Hit(item), witness: Witness::of(Some(item)) }
+        Lookup { state: State::Hit(item) }
     }
 
     /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
@@ -337,6 +348,28 @@ impl Batch<'_> {
         (appender, Foreground { store, guard: &mut self.guard, now: self.now, counters })
     }
 
+    #[inline]
+    fn allocate(
+        &mut self,
+        key: &[u8],
+        value_bytes: usize,
+        traits: &Traits,
+    ) -> Result<Allocation, OutOfMemory> {
+        self.assert_no_draft();
+        let Traits { flags, cas, .. } = *traits;
+        let shape = Shape { key_bytes: key.len(), value_bytes, flags, cas };
+        // What would not fit an empty store is not worth emptying it for. A fourth of a segment
+        // does.
+        let space = &self.store().space;
+        let is_large = shape.entry_bytes() > space.capacity() / 4;
+        if is_large && shape.entry_bytes() > space.item_bytes_max() {
+            return Err(OutOfMemory);
+        }
+        let (appender, mut supply) = self.writer();
+        supply.contribute(shape.entry_bytes());
+        appender.allocate(&supply.store.space, &shape, key, &mut supply)
+    }
+
     /// Makes what was allocated this handle's draft.
     pub(super) fn drafted(&mut self, allocation: Allocation, hash: Hash, traits: Traits) -> Draft {
         self.handle.has_draft = true;
@@ -361,10 +394,10 @@ impl Batch<'_> {
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
             found.count_use();
-            return Lookup { state, witness: Witness::of(Some(item)) };
+        } else {
+            self.change().drop_dead(hash, item);
         }
-        self.change().drop_dead(hash, item);
-        Lookup { state, witness: Witness::of(None) }
+        Lookup { state }
     }
 
     fn find(&self, hash: Hash, key: &[u8]) -> Option<Found<'_>> {
@@ -396,6 +429,10 @@ impl Draft {
 /// Look-ups whose waits for memory [`Batch::prefetch`] lets run side by side: about as many as a
 /// core can have outstanding.
 pub const PREFETCH_KEYS: usize = 16;
+
+/// So many keys before its turn, an item's value is fetched. Those of all keys at once would be more
+/// lines than a core can have outstanding, and hold up the headers that are waited for first.
+const SHOWN_AHEAD: usize = 4;
 
 /// Tells handles apart, whichever store they are of.
 static HANDLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

@@ -54,7 +54,7 @@ use self::slot::{
     location_of,
 };
 use self::way::make_way;
-use super::arena::{Arena, Location, prefetch};
+use super::arena::{Arena, HEADER_LINES, KEY_LINES, Location, VALUE_LINES, prefetch};
 use super::item::Item;
 use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
@@ -155,7 +155,7 @@ impl Index {
         let table = self.shard(hash).load(guard);
         find_slot(table, hash, |slot, seen| {
             // The value's lines arrive while the key is compared.
-            arena.prefetch(location_of(seen));
+            arena.prefetch(location_of(seen), VALUE_LINES);
             let item = self.item(location_of(seen), arena, guard);
             (item.key() == key).then_some(Found { item, slot: Slot(slot), seen })
         })
@@ -172,7 +172,9 @@ impl Index {
     /// look-up waits for memory twice, for the bucket and then for the item; of many look-ups at
     /// once, all wait together.
     pub(super) fn prefetch(&self, hashes: &[Hash], arena: &Arena, guard: &Guard) {
-        self.prefetch_each(hashes, arena, guard, |_, _, _| {});
+        self.prefetch_each(hashes, guard, |_, _, seen| {
+            arena.prefetch(location_of(seen), KEY_LINES);
+        });
     }
 
     /// Has the processor fetch all that a writer may look at to find a place for this hash.
@@ -191,18 +193,18 @@ impl Index {
         arena: &'g Arena,
         guard: &'g Guard,
     ) {
-        self.prefetch_each(hashes, arena, guard, |number, slot, seen| {
+        self.prefetch_each(hashes, guard, |number, slot, seen| {
+            arena.prefetch(location_of(seen), HEADER_LINES);
             let item = self.item(location_of(seen), arena, guard);
             candidates[number] = Some(Found { item, slot: Slot(slot), seen });
         });
     }
 
-    /// Prefetches the buckets of all hashes, then the item of each, whose slot `found` is shown
-    /// with the hash's number and what the slot held.
+    /// Prefetches the buckets of all hashes, then shows `found` the slot of each that probably is
+    /// the one, with the hash's number and what the slot held.
     fn prefetch_each<'g>(
         &self,
         hashes: &[Hash],
-        arena: &Arena,
         guard: &'g Guard,
         mut found: impl FnMut(usize, &'g AtomicU64, u64),
     ) {
@@ -215,7 +217,6 @@ impl Index {
         for (number, &hash) in hashes.iter().enumerate() {
             let table = self.shard(hash).load(guard);
             if let Some((slot, seen)) = find_slot(table, hash, |slot, seen| Some((slot, seen))) {
-                arena.prefetch(location_of(seen));
                 found(number, slot, seen);
             }
         }

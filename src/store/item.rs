@@ -43,7 +43,7 @@ pub(super) use self::entry::{
     write_value,
 };
 
-use super::arena::{Arena, Location};
+use super::arena::{Arena, Location, VALUE_LINES};
 use crate::clock::Seconds;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::{iter, ptr, slice};
@@ -52,10 +52,10 @@ use std::{iter, ptr, slice};
 /// never change.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'b> {
-    // Invariant: `at` is a written head (published, or a draft of this thread) that stays in place
-    // during 'b.
+    // Invariant: `header` is that of a written head (published, or a draft of this thread) in the
+    // arena that stays in place during 'b.
     arena: &'b Arena,
-    at: Location,
+    header: *const Header,
 }
 
 /// What must be known of an entry before it gets its place.
@@ -98,11 +98,16 @@ impl<'b> Item<'b> {
     /// lasts; if another thread wrote it, its location came by way of an acquiring load that saw
     /// the publishing store.
     pub(super) unsafe fn new(arena: &'b Arena, at: Location) -> Self {
-        Self { arena, at }
+        Self { arena, header: arena.pointer(at).cast::<Header>() }
     }
 
     pub(super) fn location(&self) -> Location {
-        self.at
+        self.arena.location_of(self.pointer())
+    }
+
+    /// Has the processor fetch the value's first lines.
+    pub(super) fn prefetch_value(&self) {
+        self.arena.prefetch(self.location(), VALUE_LINES);
     }
 
     pub(super) fn is_of(&self, arena: &Arena) -> bool {
@@ -112,10 +117,11 @@ impl<'b> Item<'b> {
     /// The key, 1 to 250 bytes.
     #[must_use]
     pub fn key(&self) -> &'b [u8] {
-        let start = HEADER_BYTES + self.split_bytes() + self.options_bytes();
+        let marks = self.marks();
+        let start = HEADER_BYTES + split_bytes(marks) + options_bytes(marks);
         // SAFETY: a head holds `key_bytes` bytes of key from there on, written before it was
         // published, never after.
-        unsafe { slice::from_raw_parts(self.pointer().add(start), self.key_bytes()) }
+        unsafe { slice::from_raw_parts(self.pointer().add(start), key_bytes(marks)) }
     }
 
     /// The client's flags.
@@ -136,7 +142,20 @@ impl<'b> Item<'b> {
         self.header().value_bytes as usize
     }
 
-    /// The value, in the pieces in which it lies: one, unless it is large.
+    /// The value, if it lies in one piece, as it does unless it is large.
+    #[must_use]
+    pub fn whole_value(&self) -> Option<&'b [u8]> {
+        let marks = self.marks();
+        if marks & MARK_SPLIT != 0 {
+            return None;
+        }
+        let start = HEADER_BYTES + options_bytes(marks) + key_bytes(marks);
+        // SAFETY: a head that is not split holds its whole value behind its key, written before it
+        // was published, never after.
+        Some(unsafe { slice::from_raw_parts(self.pointer().add(start), self.value_bytes()) })
+    }
+
+    /// The value, in the pieces in which it lies.
     #[must_use]
     pub fn value_chunks(&self) -> Chunks<'b> {
         let start = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
@@ -258,14 +277,14 @@ impl<'b> Item<'b> {
             // SAFETY: the item's fragments stay in place while it is named, which the caller's lock
             // makes it.
             let owner = unsafe { link_at(self.arena, fragment, OWNER) };
-            owner.store(self.at.0, Ordering::Release);
+            owner.store(self.location().0, Ordering::Release);
         });
     }
 
     /// Has the item go on at `copy`, which [`copy_entry`] made, where it went on at `original`. The
     /// caller holds the key's shard lock, and the item is what the key names.
     pub(super) fn relink(&self, original: Location, copy: Location) {
-        let mut link_before = self.at;
+        let mut link_before = self.location();
         self.for_each_fragment(|fragment| {
             if fragment == original {
                 // SAFETY: head and fragments of a named item are written and stay in place under
@@ -289,7 +308,7 @@ impl<'b> Item<'b> {
             unsafe { mark_entry_dead(self.arena, fragment) };
         });
         // SAFETY: as above.
-        unsafe { mark_entry_dead(self.arena, self.at) };
+        unsafe { mark_entry_dead(self.arena, self.location()) };
     }
 
     /// Place and size in bytes of the head and of every fragment.
@@ -297,7 +316,7 @@ impl<'b> Item<'b> {
     pub(super) fn entries(&self) -> impl Iterator<Item = (Location, usize)> + use<'b> {
         let (inline, mut next) = self.inline_and_next();
         let head = HEADER_BYTES + self.split_bytes() + self.options_bytes() + self.key_bytes();
-        let mut first = Some((self.at, pad(head + inline)));
+        let mut first = Some((self.location(), pad(head + inline)));
         let arena = self.arena;
         iter::from_fn(move || {
             if let Some(head) = first.take() {
@@ -321,7 +340,7 @@ impl<'b> Item<'b> {
         self.for_each_fragment(|fragment| {
             // SAFETY: as in `entries`.
             let entry = unsafe { entry_at(self.arena, fragment) };
-            are_its_own &= entry.head == self.at && !entry.is_dead;
+            are_its_own &= entry.head == self.location() && !entry.is_dead;
         });
         are_its_own
     }
@@ -337,12 +356,13 @@ impl<'b> Item<'b> {
     }
 
     fn pointer(&self) -> *const u8 {
-        self.arena.pointer(self.at)
+        self.header.cast::<u8>()
     }
 
     fn header(&self) -> &'b Header {
-        // SAFETY: by the type's invariant a written head lies there during 'b.
-        unsafe { header_at(self.arena, self.at) }
+        // SAFETY: by the type's invariant a written head lies there during 'b; after publication
+        // only its atomics change.
+        unsafe { &*self.header }
     }
 
     pub(super) fn marks(&self) -> u32 {
@@ -350,16 +370,15 @@ impl<'b> Item<'b> {
     }
 
     fn key_bytes(&self) -> usize {
-        ((self.marks() >> KEY_SHIFT) & 0xff) as usize
+        key_bytes(self.marks())
     }
 
-    /// Bytes of cas and flags: each mark is as much as the bytes it stands for.
     fn options_bytes(&self) -> usize {
-        (self.marks() & (MARK_CAS | MARK_FLAGS)) as usize
+        options_bytes(self.marks())
     }
 
     fn split_bytes(&self) -> usize {
-        if self.marks() & MARK_SPLIT == 0 { 0 } else { SPLIT_BYTES }
+        split_bytes(self.marks())
     }
 
     fn inline_and_next(&self) -> (usize, Location) {
@@ -371,7 +390,7 @@ impl<'b> Item<'b> {
         let (inline, next) = unsafe {
             (
                 ptr::read(self.pointer().add(HEADER_BYTES).cast::<u32>()),
-                link_at(self.arena, self.at, NEXT),
+                link_at(self.arena, self.location(), NEXT),
             )
         };
         (inline as usize, Location(next.load(Ordering::Acquire)))
@@ -401,6 +420,19 @@ impl<'b> Iterator for Chunks<'b> {
         self.next = next;
         Some(bytes)
     }
+}
+
+fn key_bytes(marks: u32) -> usize {
+    ((marks >> KEY_SHIFT) & 0xff) as usize
+}
+
+/// Bytes of cas and flags: each mark is as much as the bytes it stands for.
+fn options_bytes(marks: u32) -> usize {
+    (marks & (MARK_CAS | MARK_FLAGS)) as usize
+}
+
+fn split_bytes(marks: u32) -> usize {
+    if marks & MARK_SPLIT == 0 { 0 } else { SPLIT_BYTES }
 }
 
 /// Rounds up to the unit of a [`Location`].

@@ -8,7 +8,6 @@ use super::item::Item;
 pub struct Lookup<'b> {
     /// The answer.
     pub state: State<'b>,
-    pub(super) witness: Witness,
 }
 
 /// See [`Lookup`].
@@ -41,12 +40,15 @@ pub enum Expected {
 }
 
 impl Lookup<'_> {
-    pub(super) const NOTHING: Self = Self { state: State::Missing, witness: Witness(0) };
+    pub(super) const NOTHING: Self = Self { state: State::Missing };
 
     /// For [`Expected::Unchanged`].
     #[must_use]
     pub fn witness(&self) -> Witness {
-        self.witness
+        match self.state {
+            State::Hit(item) => Witness::of(Some(item)),
+            State::Missing | State::Expired | State::Flushed => Witness::of(None),
+        }
     }
 }
 

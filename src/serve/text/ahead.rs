@@ -2,7 +2,7 @@
 //! keys at once.
 
 use crate::protocol::text::{self, Line, Parsed, Tokens, VALUE_END};
-use crate::protocol::{Counting, Deletion, Request, meta};
+use crate::protocol::{Counting, Deletion, Request, Storage, meta};
 use crate::store::PREFETCH_KEYS;
 use memchr::memchr;
 
@@ -27,9 +27,18 @@ impl<'s> Ahead<'s> {
         let first = start;
         for place in &mut self.0 {
             let Some(rest) = input.get(start..) else { break };
-            let Some((line, meaning)) = understand(rest, scanned) else { break };
-            let request = place.insert(Understood { start, line, meaning });
-            start = start.saturating_add(line.len()).saturating_add(request.bytes_behind());
+            // Written where it stays: to move it costs as much as to understand it.
+            if scanned == 0
+                && let Some((storage, line_bytes)) = text::plain_set(rest)
+            {
+                let meaning = Line::of(Request::Store(storage));
+                *place = Some(Understood { start, line: &rest[..line_bytes], meaning });
+                start = start.saturating_add(line_bytes).saturating_add(behind(&storage));
+            } else {
+                let Some((line, meaning)) = understand(rest, scanned) else { break };
+                let request = place.insert(Understood { start, line, meaning });
+                start = start.saturating_add(line.len()).saturating_add(request.bytes_behind());
+            }
             scanned = 0;
             if start - first > AHEAD_BYTES_MAX {
                 break;
@@ -66,7 +75,7 @@ impl<'s> Understood<'s> {
     /// How much of what follows the line belongs to it.
     fn bytes_behind(&self) -> usize {
         match self.meaning.parsed {
-            Parsed::Request(Request::Store(storage), _) => storage.value_bytes + VALUE_END.len(),
+            Parsed::Request(Request::Store(storage), _) => behind(&storage),
             Parsed::Refused { swallow_bytes, .. } => swallow_bytes,
             Parsed::Meta => meta::announced_bytes(self.line),
             _ => 0,
@@ -74,13 +83,13 @@ impl<'s> Understood<'s> {
     }
 }
 
+/// What follows the line of a storage command.
+fn behind(storage: &Storage<'_>) -> usize {
+    storage.value_bytes + VALUE_END.len()
+}
+
 /// The line at the start of `input`, if it is there as a whole, and what it means.
 fn understand(input: &[u8], scanned: usize) -> Option<(&[u8], Line<'_>)> {
-    if scanned == 0
-        && let Some((storage, line_bytes)) = text::plain_set(input)
-    {
-        return Some((&input[..line_bytes], Line::of(Request::Store(storage))));
-    }
     let newline = memchr(b'\n', &input[scanned..])?;
     let line = &input[..=scanned + newline];
     Some((line, text::parse(line)))
