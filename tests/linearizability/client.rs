@@ -11,7 +11,10 @@ use crate::support::{self, Random, Server};
 pub(crate) enum Role {
     /// Texts, each of which is written once.
     Text,
+    /// A number.
     Counter,
+    /// A number whose cas nobody asks for.
+    PlainCounter,
 }
 
 /// One connection.
@@ -63,7 +66,7 @@ impl Client {
     fn value(&mut self, number: usize, role: Role, random: &mut Random) -> String {
         self.written += 1;
         match role {
-            Role::Counter => random.below(1000).to_string(),
+            Role::Counter | Role::PlainCounter => random.below(1000).to_string(),
             // Of many sizes, so that items take more room and less.
             Role::Text => {
                 let filling = ".".repeat(random.below(300));
@@ -82,6 +85,7 @@ impl Client {
     ) -> Operation {
         match choice {
             0..20 => Operation::Get(self.get("get", key)),
+            20..60 if role == Role::PlainCounter => Operation::Get(self.get("get", key)),
             20..40 => self.gets(key),
             40..60 if self.told.as_ref().is_some_and(|(asked, _)| asked == key) => {
                 self.compare_and_set(key, value)
@@ -99,7 +103,7 @@ impl Client {
                 let stored = self.is_stored("replace", key, &value);
                 Operation::Replace(value, stored)
             }
-            80..90 if role == Role::Counter => self.increment(key, random.below(9)),
+            80..90 if role != Role::Text => self.increment(key, random.below(9)),
             80..90 => {
                 let more = format!("+{}", &value[..value.find(';').expect("a text has one")]);
                 let stored = self.is_stored("append", key, &more);
