@@ -13,7 +13,7 @@ test-long: ; scripts/setup-tests && LARDER_DIFFERENTIAL_COMMANDS=1000000 LARDER_
 	cargo test --test differential --test crash && \
 	LARDER_LINEARIZABILITY_OPERATIONS=3000000 cargo test --release --test linearizability && \
 	LARDER_LARGE_VALUE_BYTES=1073000000 LARDER_LARGE_VALUE_CONNECTIONS=10000 \
-	cargo test --release --test large_values && \
+	cargo test --release --test large_values -- --test-threads 1 && \
 	LARDER_LATENCY_EXCESS_PERCENT=2 cargo test --release --package loadgen --test latency
 
 # An hour for each target, or ARGS='SECONDS TARGET...'; it takes a nightly toolchain and cargo-fuzz.

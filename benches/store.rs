@@ -11,7 +11,7 @@
 use criterion::{Criterion, Throughput, criterion_group};
 use larder::clock::{Clock, Seconds};
 use larder::housekeeper::take_turn;
-use larder::store::{Expected, Expiry, Handle, Options, State, Store, Totals};
+use larder::store::{Expiry, Handle, Options, State, Store, Totals, Traits};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
@@ -30,9 +30,7 @@ fn get(criterion: &mut Criterion) {
     group.bench_function("hit", |bencher| {
         bencher.iter(|| {
             let batch = handle.batch(NOW);
-            let State::Hit(item) = batch.fetch(&key(numbers.next())).state else {
-                panic!("stored")
-            };
+            let State::Hit(item) = batch.fetch(&key(numbers.next())) else { panic!("stored") };
             value.clear();
             item.value_chunks().for_each(|chunk| value.extend_from_slice(chunk));
             assert_eq!(value.len(), VALUE_BYTES);
@@ -45,7 +43,7 @@ fn get(criterion: &mut Criterion) {
         bencher.iter(|| {
             let batch = handle.batch(NOW);
             let lookup = batch.fetch(&key(scale.keys + numbers.next()));
-            assert!(matches!(lookup.state, State::Missing));
+            assert!(matches!(lookup, State::Missing));
         });
     });
     assert_eq!(store.totals().evictions, 0);
@@ -116,7 +114,7 @@ fn gets_of_a_hot_key(store: &Arc<Store>, began: &Barrier, scale: Scale, thread: 
         for _ in 0..PIPELINE {
             let number = numbers.next();
             let number = if number % 10 < 6 { 0 } else { number };
-            assert!(matches!(batch.fetch(&key(number)).state, State::Hit(_)));
+            assert!(matches!(batch.fetch(&key(number)), State::Hit(_)));
         }
     }
     clock.uptime()
@@ -159,7 +157,7 @@ fn expiry() {
             || !pauses.count.is_multiple_of(1024)
         {
             let key = key(scale.growing_keys + numbers.next());
-            assert!(matches!(handle.batch(NOW + 1).fetch(&key).state, State::Hit(_)));
+            assert!(matches!(handle.batch(NOW + 1).fetch(&key), State::Hit(_)));
             pauses.note(&clock);
         }
         assert_eq!((store.totals().items, store.totals().swept), (scale.keys, scale.growing_keys));
@@ -337,10 +335,8 @@ fn put(handle: &mut Handle, number: u64) {
 
 fn put_until(handle: &mut Handle, number: u64, expiry: Seconds) {
     let mut batch = handle.batch(NOW);
-    let key = key(number);
-    let mut draft = batch.reserve(&key, VALUE_BYTES, 0, Expiry::At(expiry)).expect("there is room");
-    batch.fill(&mut draft, &[VALUE; VALUE_BYTES]);
-    batch.publish(draft, Expected::Any).expect("there is no condition");
+    let traits = Traits::plain(0, Expiry::At(expiry));
+    batch.put(&key(number), &[VALUE; VALUE_BYTES], traits).expect("there is room");
 }
 
 /// 20 bytes, as keys are.

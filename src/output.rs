@@ -213,6 +213,7 @@ impl Loans {
             return;
         }
         bytes.reserve(value_bytes + LINE_END_BYTES);
+        // To ask for the next of one chunk costs as much as to copy a small value.
         match item.whole_value() {
             Some(value) => bytes.extend_from_slice(value),
             None => item.value_chunks().for_each(|chunk| bytes.extend_from_slice(chunk)),
@@ -288,7 +289,7 @@ mod tests {
         let mut draft = batch.reserve(b"key", value.len(), 0, Expiry::At(0)).expect("room");
         batch.fill(&mut draft, &value);
         batch.publish(draft, Expected::Any).expect("no condition");
-        let State::Hit(item) = batch.peek(b"key").state else { panic!("it is there") };
+        let State::Hit(item) = batch.peek(b"key") else { panic!("it is there") };
         for step in [1, 7, 500, 4_032, 8_999, 20_000] {
             let mut output = Output::new(&Config::tiny());
             let mut ends = Vec::new();

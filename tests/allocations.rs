@@ -7,7 +7,7 @@ use larder::config::{Config, Dialects};
 use larder::output::Output;
 use larder::serve::{Limits, Session, Stop, serve};
 use larder::shared::Shared;
-use larder::store::{Expected, Expiry, Handle, Options, State, Store};
+use larder::store::{Expiry, Handle, Options, State, Store, Traits};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -107,7 +107,7 @@ fn an_allocation_is_counted() {
 
 fn get(handle: &mut Handle, key: &[u8], value: &mut Vec<u8>) -> bool {
     let batch = handle.batch(NOW);
-    let State::Hit(item) = batch.fetch(key).state else { return false };
+    let State::Hit(item) = batch.fetch(key) else { return false };
     value.clear();
     item.value_chunks().for_each(|chunk| value.extend_from_slice(chunk));
     value.len() == item.value_bytes()
@@ -115,9 +115,8 @@ fn get(handle: &mut Handle, key: &[u8], value: &mut Vec<u8>) -> bool {
 
 fn set(handle: &mut Handle, key: &[u8], value_bytes: usize) {
     let mut batch = handle.batch(NOW);
-    let mut draft = batch.reserve(key, value_bytes, 0, Expiry::At(0)).expect("there is room");
-    batch.fill(&mut draft, &vec![0; value_bytes]);
-    batch.publish(draft, Expected::Any).expect("there is no condition");
+    let traits = Traits::plain(0, Expiry::At(0));
+    batch.put(key, &vec![0; value_bytes], traits).expect("there is room");
 }
 
 /// A connection without a socket.

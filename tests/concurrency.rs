@@ -10,7 +10,7 @@ mod leases;
 mod random;
 
 use larder::clock::Seconds;
-use larder::store::{Batch, Chores, Expected, Expiry, Handle, Item, Options, State, Store};
+use larder::store::{Batch, Chores, Expected, Expiry, Handle, Item, Options, State, Store, Traits};
 use random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -67,7 +67,7 @@ fn mixed_work(store: &Arc<Store>, keys: &[Key], thread: u64) -> u64 {
             1 => put(&mut batch, &random.below(300_u64).to_le_bytes(), &[0; 1200]),
             _ => {
                 let acknowledged = key.acknowledged.load(SeqCst);
-                if let State::Hit(item) = batch.fetch(&key.name).state {
+                if let State::Hit(item) = batch.fetch(&key.name) {
                     let version = key.version(&item);
                     assert!(version >= acknowledged, "{version} after {acknowledged}");
                     hits += 1;
@@ -146,7 +146,7 @@ fn compare_and_set(handle: &mut Handle, random: &mut Random) -> Vec<(u64, u64)> 
     for _ in 0..CHANGES {
         let mut batch = handle.batch(START);
         let lookup = batch.peek(b"key");
-        let (State::Hit(item), witness) = (&lookup.state, lookup.witness()) else {
+        let (State::Hit(item), witness) = (&lookup, lookup.witness()) else {
             drop(batch);
             set(handle, b"key", b"again");
             continue;
@@ -185,8 +185,8 @@ fn an_append_keeps_the_newest_expiry() {
         let mut handle = store.register();
         for expiry in START + 1..START + 3000 {
             let mut batch = handle.batch(START);
-            assert!(matches!(batch.touch(b"key", expiry).state, State::Hit(_)));
-            let State::Hit(item) = batch.peek(b"key").state else { panic!("it is there") };
+            assert!(matches!(batch.touch(b"key", expiry), State::Hit(_)));
+            let State::Hit(item) = batch.peek(b"key") else { panic!("it is there") };
             assert_eq!(item.expiry(), expiry, "nobody else touches it");
         }
         is_over.store(true, SeqCst);
@@ -281,7 +281,7 @@ fn read_large(handle: &mut Handle, keys: &[Key], thread: u64) -> u64 {
         let key = &keys[random.below(keys.len())];
         let batch = handle.batch(START);
         let acknowledged = key.acknowledged.load(SeqCst);
-        let State::Hit(item) = batch.fetch(&key.name).state else { continue };
+        let State::Hit(item) = batch.fetch(&key.name) else { continue };
         let mut value = Vec::new();
         for piece in item.value_chunks() {
             value.extend_from_slice(piece);
@@ -333,11 +333,16 @@ impl Key {
             let value = self.value(version, bytes);
             let flags = u32::try_from(version % 3).expect("small");
             let expiry = if version.is_multiple_of(2) { 0 } else { batch.now() + 1000 };
-            let mut draft = batch
-                .reserve(&self.name, value.len(), flags, Expiry::At(expiry))
-                .expect("there is much to evict");
-            value.chunks(1000).for_each(|piece| batch.fill(&mut draft, piece));
-            batch.publish(draft, Expected::Any).expect("there is no condition");
+            let traits = Traits::plain(flags, Expiry::At(expiry));
+            if version.is_multiple_of(3) {
+                let mut draft = batch
+                    .reserve_with(&self.name, value.len(), traits)
+                    .expect("there is much to evict");
+                value.chunks(1000).for_each(|piece| batch.fill(&mut draft, piece));
+                batch.publish(draft, Expected::Any).expect("there is no condition");
+            } else {
+                batch.put(&self.name, &value, traits).expect("there is much to evict");
+            }
         }
         self.acknowledged.store(version, SeqCst);
         self.writing.store(false, SeqCst);
@@ -386,7 +391,7 @@ fn number(value: &[u8]) -> u64 {
 }
 
 fn get(handle: &mut Handle, key: &[u8]) -> Option<Vec<u8>> {
-    match handle.batch(START).fetch(key).state {
+    match handle.batch(START).fetch(key) {
         State::Hit(item) => Some(value_of(&item)),
         _ => None,
     }
@@ -409,7 +414,7 @@ fn change(handle: &mut Handle, key: &[u8], mut make: impl FnMut(&[u8]) -> Vec<u8
     loop {
         let lookup = batch.peek(key);
         let witness = lookup.witness();
-        let (value, expiry) = match lookup.state {
+        let (value, expiry) = match lookup {
             State::Hit(item) => (make(&value_of(&item)), Expiry::Inherit),
             _ => (make(&[]), Expiry::At(0)),
         };

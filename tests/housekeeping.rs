@@ -15,7 +15,7 @@ fn what_nobody_asks_for_is_swept_when_its_time_is_over() {
     keep_house(&mut housekeeper, NOW + 10);
     assert_eq!((store.totals().items, store.totals().swept), (3333, 1667));
     store.check();
-    assert!(matches!(handle.batch(NOW + 10).fetch(&key(3)).state, State::Hit(_)));
+    assert!(matches!(handle.batch(NOW + 10).fetch(&key(3)), State::Hit(_)));
     keep_house(&mut housekeeper, NOW + 20);
     let totals = store.totals();
     assert_eq!((totals.items, totals.swept, totals.expired_unfetched), (1667, 3333, 3333));
@@ -28,7 +28,7 @@ fn what_nobody_asks_for_is_swept_when_its_time_is_over() {
 fn nothing_is_left_of_what_expires_together() {
     let (store, mut handle, mut housekeeper) = store(4 << 20);
     (0..5000).for_each(|number| set(&mut handle, number, NOW + 10));
-    assert!(matches!(handle.batch(NOW).fetch(&key(7)).state, State::Hit(_)));
+    assert!(matches!(handle.batch(NOW).fetch(&key(7)), State::Hit(_)));
     keep_house(&mut housekeeper, NOW + 10);
     let totals = store.totals();
     assert_eq!((totals.items, totals.items_bytes, totals.expired_unfetched), (0, 0, 4999));
@@ -41,7 +41,7 @@ fn nothing_is_left_of_what_expires_together() {
 fn a_touch_in_time_saves_an_item_from_the_sweep() {
     let (store, mut handle, mut housekeeper) = store(4 << 20);
     (0..100).for_each(|number| set(&mut handle, number, NOW + 10));
-    assert!(matches!(handle.batch(NOW + 9).touch(&key(5), NOW + 50).state, State::Hit(_)));
+    assert!(matches!(handle.batch(NOW + 9).touch(&key(5), NOW + 50), State::Hit(_)));
     keep_house(&mut housekeeper, NOW + 10);
     assert_eq!(store.totals().items, 1);
     keep_house(&mut housekeeper, NOW + 50);

@@ -22,7 +22,7 @@ fn a_smaller_limit_evicts_the_oldest_at_once_and_a_larger_one_gives_room_again()
     assert!(in_use() <= 16 << 20, "{:?}", store.totals());
     assert!(store.totals().evictions > 0);
     let newest = key(59_999);
-    assert!(matches!(handle.batch(NOW).peek(newest.as_bytes()).state, State::Hit(_)));
+    assert!(matches!(handle.batch(NOW).peek(newest.as_bytes()), State::Hit(_)));
     store.check();
 
     handle.batch(NOW).set_memory_bytes(64 << 20).unwrap();

@@ -175,10 +175,10 @@ fn replay(workload: &Workload, megabytes: usize, trace: &[Request]) -> Replay {
     let mut samples = Vec::new();
     for (number, request) in trace.iter().enumerate() {
         let key = workload.key(request.key);
-        let is_hit = matches!(handle.batch(NOW).peek(&key).state, State::Hit(_));
+        let is_hit = matches!(handle.batch(NOW).peek(&key), State::Hit(_));
         if !request.is_overwrite {
             misses += u64::from(!is_hit);
-            assert_eq!(matches!(handle.batch(NOW).fetch(&key).state, State::Hit(_)), is_hit);
+            assert_eq!(matches!(handle.batch(NOW).fetch(&key), State::Hit(_)), is_hit);
         }
         if request.is_overwrite || !is_hit {
             put(&mut handle, &key, workload.value_bytes(request.key));

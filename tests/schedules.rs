@@ -16,6 +16,7 @@
 use larder::clock::Seconds;
 use larder::store::{
     Amended, Amendment, Batch, Expected, Expiry, Handle, Item, Loan, Options, State, Store, Totals,
+    Traits,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
@@ -61,7 +62,7 @@ fn an_item_that_makes_way_stays_visible() {
         let storing = spawn(&store, |store| put_1(&mut store.register(), 114));
         for _ in 0..8 {
             let batch = handle.batch(NOW);
-            assert!(matches!(batch.peek(&[62]).state, State::Hit(_)), "it is never removed");
+            assert!(matches!(batch.peek(&[62]), State::Hit(_)), "it is never removed");
         }
         drop(handle);
         storing.join().expect("no panic");
@@ -87,7 +88,7 @@ fn a_segment_is_not_used_again_under_a_reader() {
         let mut handle = store.register();
         for _ in 0..3 {
             let batch = handle.batch(NOW);
-            if let State::Hit(item) = batch.fetch(b"key").state {
+            if let State::Hit(item) = batch.fetch(b"key") {
                 let before = version(&item);
                 thread::yield_now();
                 thread::yield_now();
@@ -325,7 +326,7 @@ fn an_acknowledged_touch_is_not_lost_to_expiry() {
             get(store, b"key", NOW + 1);
         });
         let mut handle = store.register();
-        let is_touched = matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_));
+        let is_touched = matches!(handle.batch(NOW).touch(b"key", NOW + 100), State::Hit(_));
         late.join().expect("no panic");
         assert_eq!(get(&store, b"key", NOW + 1).is_some(), is_touched);
         store.check();
@@ -340,7 +341,7 @@ fn an_inherited_expiry_is_the_newest() {
         put_until(&mut store.register().batch(NOW), b"key", 1, Expected::Any, NOW + 1);
         let adding = spawn(&store, |store| add(&mut store.register().batch(NOW), b"key"));
         let mut handle = store.register();
-        assert!(matches!(handle.batch(NOW).touch(b"key", NOW + 100).state, State::Hit(_)));
+        assert!(matches!(handle.batch(NOW).touch(b"key", NOW + 100), State::Hit(_)));
         adding.join().expect("no panic");
         assert_eq!(get(&store, b"key", NOW + 50), Some(2));
     });
@@ -431,7 +432,7 @@ fn set(store: &Arc<Store>, key: &[u8], version: u64) {
 }
 
 fn get(store: &Arc<Store>, key: &[u8], now: Seconds) -> Option<u64> {
-    match store.register().batch(now).fetch(key).state {
+    match store.register().batch(now).fetch(key) {
         State::Hit(item) => Some(version(&item)),
         _ => None,
     }
@@ -442,7 +443,7 @@ fn ask_for_lease(store: &Arc<Store>) -> bool {
     let mut handle = store.register();
     let batch = handle.batch(NOW);
     let lookup = batch.look(b"leased");
-    let State::Hit(item) = lookup.state else { panic!("it is never removed") };
+    let State::Hit(item) = lookup else { panic!("it is never removed") };
     thread::yield_now();
     let amendment = Amendment { expiry: None, lease: true };
     !item.is_leased()
@@ -454,7 +455,7 @@ fn add(batch: &mut Batch<'_>, key: &[u8]) {
     loop {
         let lookup = batch.peek(key);
         let witness = lookup.witness();
-        let State::Hit(item) = lookup.state else { return };
+        let State::Hit(item) = lookup else { return };
         let next = version(&item) + 1;
         if put(batch, key, next, Expected::Unchanged(witness)) {
             return;
@@ -475,9 +476,7 @@ fn scatter_large(store: &Arc<Store>) {
 
 fn publish_large(batch: &mut Batch<'_>, version: u8) {
     let value = vec![version; LARGE_BYTES];
-    let mut draft = batch.reserve(b"large", value.len(), 0, Expiry::At(0)).expect("there is room");
-    batch.fill(&mut draft, &value);
-    batch.publish(draft, Expected::Any).expect("there is no condition");
+    batch.put(b"large", &value, Traits::plain(0, Expiry::At(0))).expect("there is room");
 }
 
 /// Whether the large item is there. Its pieces must be of one version, also those that are found
@@ -485,7 +484,7 @@ fn publish_large(batch: &mut Batch<'_>, version: u8) {
 fn get_large(store: &Arc<Store>) -> bool {
     let mut handle = store.register();
     let batch = handle.batch(NOW);
-    let State::Hit(item) = batch.fetch(b"large").state else { return false };
+    let State::Hit(item) = batch.fetch(b"large") else { return false };
     let mut value = Vec::new();
     for piece in item.value_chunks() {
         value.extend_from_slice(piece);
@@ -500,7 +499,7 @@ fn lend_large(store: &Arc<Store>) -> Vec<Loan> {
     let mut handle = store.register();
     let batch = handle.batch(NOW);
     let mut loans = Vec::new();
-    if let State::Hit(item) = batch.fetch(b"large").state {
+    if let State::Hit(item) = batch.fetch(b"large") {
         store.lend(&item, |loan| loans.push(loan));
     }
     loans

@@ -21,7 +21,7 @@ fn what_was_seen_before_a_flush_is_not_a_ground_to_publish_after_it() {
     second.batch(NOW).flush(0);
     let refused = batch.publish(draft, Expected::Unchanged(witness));
     batch.discard(refused.expect_err("the key was flushed in between"));
-    assert!(matches!(batch.peek(b"key").state, State::Flushed));
+    assert!(matches!(batch.peek(b"key"), State::Flushed));
 }
 
 /// A witness may outlive the item that it saw, because `reserve` lets go of old readers where it
@@ -38,15 +38,15 @@ fn a_witness_does_not_take_another_item_in_the_same_place_for_its_own() {
         set(&mut second.batch(NOW), b"key", &value);
         let mut batch = first.batch(NOW);
         let lookup = batch.peek(b"key");
-        let (place, witness) = (address(&lookup.state), lookup.witness());
+        let (place, witness) = (address(&lookup), lookup.witness());
         while !is_full() {
             set(&mut second.batch(NOW), b"key", &value);
         }
         let draft = draft(&mut batch, b"other", &value);
-        while !is_full() && address(&batch.peek(b"key").state) != place {
+        while !is_full() && address(&batch.peek(b"key")) != place {
             set(&mut second.batch(NOW), b"key", &value);
         }
-        same_place += u32::from(address(&batch.peek(b"key").state) == place);
+        same_place += u32::from(address(&batch.peek(b"key")) == place);
         batch.discard(draft);
         let removal = batch.remove(b"key", Expected::Unchanged(witness));
         assert_eq!(removal, Removal::Changed, "round {round}: it was changed in between");
@@ -91,7 +91,7 @@ fn a_large_item_moves_piece_by_piece() {
         set(&mut handle.batch(NOW), &(40 + round % 2).to_le_bytes(), &[0; 700]);
         handle.batch(NOW).remove(b"before", Expected::Any);
         let batch = handle.batch(NOW);
-        let State::Hit(item) = batch.peek(b"large").state else { panic!("it is never evicted") };
+        let State::Hit(item) = batch.peek(b"large") else { panic!("it is never evicted") };
         assert_eq!(item.value_chunks().flatten().copied().collect::<Vec<u8>>(), LARGE);
         places.push(item.value_chunks().map(<[u8]>::as_ptr).collect::<Vec<_>>());
         drop(batch);
@@ -124,11 +124,11 @@ fn what_is_lent_outlasts_its_item() {
             let key = (n % 90).to_le_bytes();
             set(&mut handle.batch(NOW), &key, &[2; 3000]);
             for _ in 0..3 {
-                assert!(matches!(handle.batch(NOW).fetch(&key).state, State::Hit(_)));
+                assert!(matches!(handle.batch(NOW).fetch(&key), State::Hit(_)));
             }
         }
         assert!(
-            !matches!(handle.batch(NOW).peek(b"large").state, State::Hit(item) if
+            !matches!(handle.batch(NOW).peek(b"large"), State::Hit(item) if
             item.value_chunks().flatten().eq(&LARGE)),
             "{end}"
         );
@@ -191,7 +191,7 @@ fn what_is_being_received_is_out_of_reach() {
     let mut draft = batch.complete(incoming, traits).expect("there is room");
     batch.fill(&mut draft, &vec![5; 20_000 - received]);
     batch.publish(draft, Expected::Any).expect("there is no condition");
-    let State::Hit(item) = batch.peek(b"key").state else { panic!("it was stored") };
+    let State::Hit(item) = batch.peek(b"key") else { panic!("it was stored") };
     assert!(item.value_bytes() == 20_000 && item.value_chunks().flatten().all(|&byte| byte == 5));
     drop(batch);
     store.check();
@@ -237,7 +237,7 @@ fn lend(store: &Arc<Store>, key: &[u8]) -> Vec<Loan> {
     let mut handle = store.register();
     let batch = handle.batch(NOW);
     let mut loans = Vec::new();
-    if let State::Hit(item) = batch.peek(key).state {
+    if let State::Hit(item) = batch.peek(key) {
         store.lend(&item, |loan| loans.push(loan));
     }
     loans

@@ -37,7 +37,7 @@ fn delete_or_keep(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<
     loop {
         let lookup = context.batch.peek(key);
         let seen = lookup.witness();
-        let State::Hit(item) = lookup.state else {
+        let State::Hit(item) = lookup else {
             context.counters.count(Count::DeleteMisses);
             return Ok(Outcome::NotFound);
         };
@@ -67,8 +67,8 @@ fn delete_or_keep(context: &mut Context<'_>, deletion: &Deletion<'_>) -> Result<
 pub fn touch(context: &mut Context<'_>, key: &[u8], exptime: i64) -> Outcome {
     let expiry = expiry(exptime, context.batch.now());
     let lookup = context.batch.touch(key, expiry);
-    context.observer.fetched(key, &lookup.state);
-    match lookup.state {
+    context.observer.fetched(key, &lookup);
+    match lookup {
         State::Hit(item) => {
             context.counters.count(Count::TouchHits);
             Outcome::Touched { flags: item.flags() }
@@ -95,7 +95,7 @@ pub fn count(context: &mut Context<'_>, counting: &Counting<'_>) -> Result<Outco
     loop {
         let lookup = context.batch.peek(key);
         let seen = lookup.witness();
-        let State::Hit(item) = lookup.state else {
+        let State::Hit(item) = lookup else {
             let Some(creation) = counting.create else {
                 context.counters.count(miss);
                 return Ok(Outcome::NotFound);

@@ -64,7 +64,7 @@ impl<'w> Observer<'w> {
     /// A key is about to be changed.
     pub(super) fn looking_up(&self, batch: &Batch<'_>, key: &[u8]) {
         if self.kinds.contains(Kind::Fetchers) {
-            self.fetched(key, &batch.peek(key).state);
+            self.fetched(key, &batch.peek(key));
         }
     }
 
@@ -106,7 +106,7 @@ impl<'w> Observer<'w> {
             Ok(Outcome::NotFound) => ("not_found", storage.value_bytes),
             _ => ("not_stored", storage.value_bytes),
         };
-        let expiry = match batch.peek(storage.key).state {
+        let expiry = match batch.peek(storage.key) {
             State::Hit(item) if status == "stored" => item.expiry(),
             _ => expiry(storage.exptime, batch.now()),
         };
@@ -133,7 +133,7 @@ impl<'w> Observer<'w> {
     /// Something was stored without a client's having asked for just that.
     fn changed(&self, batch: &Batch<'_>, key: &[u8], command: &'static str) {
         if self.kinds.contains(Kind::Mutations)
-            && let State::Hit(item) = batch.peek(key).state
+            && let State::Hit(item) = batch.peek(key)
         {
             let ttl_seconds = time_to_live(item.expiry(), batch.now());
             let (value_bytes, fd) = (Some(item.value_bytes()), self.fd);
@@ -152,7 +152,7 @@ impl<'w> Observer<'w> {
         if !self.kinds.contains(Kind::Deletions) {
             return None;
         }
-        match batch.peek(key).state {
+        match batch.peek(key) {
             State::Hit(item) => Some(item.value_bytes()),
             _ => None,
         }

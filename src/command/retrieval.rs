@@ -9,7 +9,7 @@ use crate::protocol::{Attributes, Fetch, Lease, expiry};
 use crate::shared::Shared;
 use crate::stats::Count;
 use crate::store::{
-    Amended, Amendment, Batch, Expected, Expiry, Item, Lookup, Marks, State, Traits, Witness,
+    Amended, Amendment, Batch, Expected, Expiry, Item, Marks, State, Traits, Witness,
 };
 use std::ops::ControlFlow;
 
@@ -73,14 +73,14 @@ pub fn retrieve(
 ) -> usize {
     let Context { shared, counters, batch, observer } = context;
     let (hit, miss) = if touch.is_none() { GET_COUNTS } else { TOUCH_COUNTS };
-    let mut show = |number: usize, lookup: &Lookup<'_>| {
-        observer.retrieved(keys[number], &lookup.state);
-        if let State::Hit(item) = lookup.state {
+    let mut show = |number: usize, lookup: &State<'_>| {
+        observer.retrieved(keys[number], lookup);
+        if let State::Hit(item) = *lookup {
             counters.count(hit);
             return show(number, Some(&Hit { item, shared }));
         }
         counters.count(miss);
-        count_death(counters, &lookup.state);
+        count_death(counters, lookup);
         show(number, None)
     };
     let now = batch.now();
@@ -90,7 +90,7 @@ pub fn retrieve(
             1
         }
         (None, keys) => batch.look_each(keys, |number, lookup| {
-            if let State::Hit(item) = &lookup.state {
+            if let State::Hit(item) = &lookup {
                 item.mark_fetched(now);
             }
             show(number, &lookup)
@@ -125,7 +125,7 @@ pub fn fetch<T>(
             Err(lookup) => lookup,
         };
         let nothing = lookup.witness();
-        let absence = absence(&lookup.state);
+        let absence = absence(&lookup);
         let created = match fetch.create.map(|exptime| create(context, fetch, exptime, nothing)) {
             // Somebody else was faster: it is as if nobody had looked yet.
             Some(Creation::Changed) => continue,
@@ -151,7 +151,7 @@ pub fn fetch_each(
     let Context { shared, counters, batch, observer } = context;
     let batch = &*batch;
     batch.look_each(keys, |number, lookup| {
-        let taken = match lookup.state {
+        let taken = match lookup {
             // Nobody has to bring another one, so it is as it is.
             State::Hit(item) if !item.is_stale() => {
                 let attributes = attributes(shared, &item);
@@ -160,13 +160,14 @@ pub fn fetch_each(
             }
             _ => take(shared, batch, &Fetch::plain(keys[number]), lookup),
         };
+        // Borrowed, and shown in one place: item and attributes stay where they were made.
         let fetched = match &taken {
             Ok((item, attributes)) => {
                 observer.fetched(keys[number], &State::Hit(*item));
                 counters.count(Count::GetHits);
                 Some((attributes, Value { item: Some(*item), shared }))
             }
-            Err(Lookup { state }) => {
+            Err(state) => {
                 observer.fetched(keys[number], state);
                 count_death(counters, state);
                 counters.count(Count::GetMisses);
@@ -181,7 +182,7 @@ pub fn fetch_each(
 pub fn inspect(context: &Context<'_>, key: &[u8]) -> Option<(Attributes, usize)> {
     context.counters.count(Count::CmdMeta);
     context.observer.looking_up(&context.batch, key);
-    let State::Hit(item) = context.batch.peek(key).state else { return None };
+    let State::Hit(item) = context.batch.peek(key) else { return None };
     let attributes = attributes(context.shared, &item);
     let bytes = item_bytes(context.shared, key, attributes.flags, attributes.value_bytes);
     Some((attributes, bytes))
@@ -198,10 +199,10 @@ fn take<'b>(
     shared: &Shared,
     batch: &'b Batch<'_>,
     fetch: &Fetch<'_>,
-    mut lookup: Lookup<'b>,
-) -> Result<(Item<'b>, Attributes), Lookup<'b>> {
+    mut lookup: State<'b>,
+) -> Result<(Item<'b>, Attributes), State<'b>> {
     loop {
-        let State::Hit(item) = lookup.state else { return Err(lookup) };
+        let State::Hit(item) = lookup else { return Err(lookup) };
         let mut attributes = attributes(shared, &item);
         let lease = attributes.lease == Lease::Free
             && (attributes.stale || ends_soon(fetch, &attributes, batch.now()));
@@ -257,7 +258,7 @@ fn create(
         return Creation::Changed;
     };
     if fetch.mark
-        && let State::Hit(item) = batch.peek(fetch.key).state
+        && let State::Hit(item) = batch.peek(fetch.key)
     {
         item.mark_fetched(batch.now());
     }

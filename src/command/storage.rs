@@ -110,7 +110,7 @@ fn replace_if_admitted(
     loop {
         let lookup = context.batch.peek(storage.key);
         let expected = Expected::Unchanged(lookup.witness());
-        let traits = match admitted_marks(context, storage, &lookup.state) {
+        let traits = match admitted_marks(context, storage, &lookup) {
             Ok(marks) => as_marked(as_asked, marks),
             Err(outcome) => {
                 if let Some(draft) = refused {
@@ -154,6 +154,7 @@ fn prepared(
         Some(received) => batch.complete(received, traits),
         None => batch.reserve_with(key, value.len(), traits),
     };
+    // Where it is: to move a draft costs more than to fill it.
     if let Ok(draft) = &mut draft {
         batch.fill(draft, value);
     }
@@ -203,7 +204,7 @@ fn join(context: &mut Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Resul
     let ends = if storage.mode == Mode::Append { (&[][..], value) } else { (value, &[][..]) };
     loop {
         let lookup = context.batch.peek(key);
-        let State::Hit(item) = &lookup.state else {
+        let State::Hit(item) = &lookup else {
             if !storage.create {
                 return Ok(Outcome::NotStored);
             }
@@ -239,11 +240,12 @@ pub(super) fn copy(
     traits: Traits,
 ) -> Result<Option<u64>, Fault> {
     let batch = &mut context.batch;
-    let mut draft =
-        batch.reserve_with(key, value_bytes, traits).map_err(|_| Fault::OutOfMemoryStoring)?;
+    let mut draft = batch
+        .reserve_with(key, value_bytes, traits)
+        .map_err(|OutOfMemory| Fault::OutOfMemoryStoring)?;
     // Making room may have moved or dropped the item, so it is looked up again for its bytes.
     let lookup = batch.peek(key);
-    match lookup.state {
+    match lookup {
         State::Hit(item) if lookup.witness() == seen => {
             batch.fill(&mut draft, before);
             for piece in item.value_chunks() {

@@ -437,7 +437,7 @@ impl FlagSet {
 const KNOWN: FlagSet = FlagSet::of(b"bcfhklqstuvxCDEFIJLMNOPRT");
 /// Those of an `mg` that say only what to show.
 const PLAIN: FlagSet = FlagSet::of(b"cfhkqstlvLOP");
-/// Those of them that have no token.
+/// Those of them with which a token means nothing.
 const BARE: FlagSet = PLAIN.without(FlagSet::of(b"O"));
 /// Beside command and key.
 const FLAGS_MAX: usize = 18;

@@ -92,6 +92,7 @@ impl Appender {
             left: shape.value_bytes,
         };
         match inline {
+            // Most items. Nothing has its address, so it is made where it is wanted.
             None => Ok(allocation),
             Some(inline) => {
                 self.append_fragments(space, allocation, head, shape.value_bytes - inline, supply)

@@ -130,9 +130,11 @@ impl Arena {
         self.map.as_mut_ptr().wrapping_add(offset)
     }
 
-    /// The location of an address in the arena that is one's.
-    pub(super) fn location_of(&self, pointer: *const u8) -> Location {
-        Location((pointer.addr() - self.start().addr()) as u64 >> 3)
+    /// The location whose [address](Self::pointer) this is.
+    pub(super) fn location_at(&self, pointer: *const u8) -> Location {
+        let offset = pointer.addr() - self.start().addr();
+        debug_assert!(offset < self.map.len() && offset.is_multiple_of(8));
+        Location(offset as u64 >> 3)
     }
 
     /// The address of the first segment.
@@ -364,11 +366,12 @@ const POPULATED_PIECE_BYTES: usize = 64 << 10;
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// The lines of an entry in which its header lies ...
+/// The line of an entry in which its header begins, and mostly ends: what is waited for first of many
+/// items. More of each would be more lines than a processor has under way at a time.
 pub(super) const HEADER_LINES: Range<usize> = 0..1;
-/// ... and mostly all of its key ...
+/// The lines with header and key, which are all that a change looks at.
 pub(super) const KEY_LINES: Range<usize> = 0..2;
-/// ... and, behind the header's, the value of most items or the beginning of it.
+/// The lines behind the header's, in which most values lie, or begin.
 pub(super) const VALUE_LINES: Range<usize> = 1..3;
 
 /// Where the first entry of a segment lies.

@@ -7,9 +7,7 @@ use super::counters::Counters;
 use super::index::{Found, Hash};
 use super::item::Shape;
 use super::reclaim::Foreground;
-use super::{
-    Amended, Amendment, Expected, Expiry, Lookup, Marks, OutOfMemory, State, Store, Traits, Witness,
-};
+use super::{Amended, Amendment, Expected, Expiry, OutOfMemory, State, Store, Traits, Witness};
 use crate::clock::Seconds;
 use crate::sync::Ordering;
 use crossbeam_epoch::{Guard, LocalHandle};
@@ -105,10 +103,10 @@ impl Batch<'_> {
     /// Looks a key up and marks the item as fetched and last used now. What is found expired or
     /// flushed is removed.
     #[must_use]
-    pub fn fetch(&self, key: &[u8]) -> Lookup<'_> {
+    pub fn fetch(&self, key: &[u8]) -> State<'_> {
         let hash = self.store().index.hash(key);
         let lookup = self.looked_up(hash, self.find(hash, key));
-        if let State::Hit(item) = &lookup.state {
+        if let State::Hit(item) = &lookup {
             item.mark_fetched(self.now);
         }
         lookup
@@ -116,7 +114,7 @@ impl Batch<'_> {
 
     /// As [`Batch::fetch`], but leaves it to the caller to mark the item.
     #[must_use]
-    pub fn look(&self, key: &[u8]) -> Lookup<'_> {
+    pub fn look(&self, key: &[u8]) -> State<'_> {
         let hash = self.store().index.hash(key);
         self.looked_up(hash, self.find(hash, key))
     }
@@ -129,7 +127,7 @@ impl Batch<'_> {
     pub fn look_each(
         &self,
         keys: &[&[u8]],
-        mut visit: impl FnMut(usize, Lookup<'_>) -> ControlFlow<()>,
+        mut visit: impl FnMut(usize, State<'_>) -> ControlFlow<()>,
     ) -> usize {
         let Store { index, space, .. } = self.store();
         let mut hashes = [Hash::default(); PREFETCH_KEYS];
@@ -178,11 +176,11 @@ impl Batch<'_> {
 
     /// Looks a key up and leaves no trace.
     #[must_use]
-    pub fn peek(&self, key: &[u8]) -> Lookup<'_> {
+    pub fn peek(&self, key: &[u8]) -> State<'_> {
         let Some(Found { item, .. }) = self.find(self.store().index.hash(key), key) else {
-            return Lookup::NOTHING;
+            return State::Missing;
         };
-        Lookup { state: self.store().state(item, self.now) }
+        self.store().state(item, self.now)
     }
 
     /// Stores an item whose value is at hand, whatever the key names, evicting where there is no
@@ -193,10 +191,12 @@ impl Batch<'_> {
     /// [`OutOfMemory`] where nothing may be evicted.
     ///
     /// # Panics
-    /// The key is longer than 255 bytes, the expiry is to be taken over, or a draft of this handle
-    /// was neither published nor discarded.
+    /// The key is longer than 255 bytes, expiry or marks are to be taken over, or a draft of this
+    /// handle was neither published nor discarded.
     pub fn put(&mut self, key: &[u8], value: &[u8], traits: Traits) -> Result<u64, OutOfMemory> {
-        assert!(matches!(traits.expiry, Expiry::At(_)), "an end of its own");
+        let is_all_its_own =
+            matches!(traits.expiry, Expiry::At(_)) && traits.marks.inherited() == 0;
+        assert!(is_all_its_own, "what is taken over is somebody's, who was seen");
         let mut allocation = self.allocate(key, value.len(), &traits)?;
         allocation.fill(&self.store().space, value);
         let hash = self.store().index.hash(key);
@@ -222,8 +222,7 @@ impl Batch<'_> {
         flags: u32,
         expiry: Expiry,
     ) -> Result<Draft, OutOfMemory> {
-        let traits = Traits { flags, expiry, cas: None, marks: Marks::New };
-        self.reserve_with(key, value_bytes, traits)
+        self.reserve_with(key, value_bytes, Traits::plain(flags, expiry))
     }
 
     /// As [`Batch::reserve`], for an item that is more than its flags and its end.
@@ -294,11 +293,11 @@ impl Batch<'_> {
 
     /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is
     /// over with that.
-    pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> Lookup<'_> {
+    pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> State<'_> {
         let hash = self.store().index.hash(key);
         let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
         item.mark_fetched(self.now);
-        Lookup { state: State::Hit(item) }
+        State::Hit(item)
     }
 
     /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one
@@ -388,8 +387,8 @@ impl Batch<'_> {
 
     /// What a look-up finds where the index has what was `found`. A hit counts as a use.
     #[inline]
-    fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> Lookup<'b> {
-        let Some(found) = found else { return Lookup::NOTHING };
+    fn looked_up<'b>(&'b self, hash: Hash, found: Option<Found<'b>>) -> State<'b> {
+        let Some(found) = found else { return State::Missing };
         let item = found.item;
         let state = self.store().state(item, self.now);
         if matches!(state, State::Hit(_)) {
@@ -397,7 +396,7 @@ impl Batch<'_> {
         } else {
             self.change().drop_dead(hash, item);
         }
-        Lookup { state }
+        state
     }
 
     fn find(&self, hash: Hash, key: &[u8]) -> Option<Found<'_>> {

@@ -117,7 +117,7 @@ impl Index {
         })
     }
 
-    /// Has tables begin as large as so many items will soon need them.
+    /// Before the first item: has tables begin as large as so many items will soon need them.
     pub(super) fn expect_items(&mut self, items: u64) {
         let class = class_for(items / self.shards.len() as u64);
         self.first_class = self.first_class.max(class);

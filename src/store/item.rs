@@ -53,7 +53,8 @@ use std::{iter, ptr, slice};
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'b> {
     // Invariant: `header` is that of a written head (published, or a draft of this thread) in the
-    // arena that stays in place during 'b.
+    // arena that stays in place during 'b. It is the address, for each look at the item begins with
+    // it, and a pointer, for what lies behind the header is reached from it, too.
     arena: &'b Arena,
     header: *const Header,
 }
@@ -102,7 +103,7 @@ impl<'b> Item<'b> {
     }
 
     pub(super) fn location(&self) -> Location {
-        self.arena.location_of(self.pointer())
+        self.arena.location_at(self.pointer())
     }
 
     /// Has the processor fetch the value's first lines.

@@ -3,14 +3,7 @@
 
 use super::item::Item;
 
-/// What a key names at a moment: an item, or why there is none.
-#[derive(Debug)]
-pub struct Lookup<'b> {
-    /// The answer.
-    pub state: State<'b>,
-}
-
-/// See [`Lookup`].
+/// What a look-up finds a key to name at a moment: an item, or why there is none.
 #[derive(Debug)]
 pub enum State<'b> {
     /// A live item.
@@ -23,7 +16,7 @@ pub enum State<'b> {
     Flushed,
 }
 
-/// Names the exact state of a key that a [`Lookup`] saw: "this very item", live, or "nothing" live.
+/// Names the exact state of a key that a look-up saw: "this very item", live, or "nothing" live.
 /// Equal again means that nothing happened to the key in between, a change of expiry and the marks
 /// of use aside. It names the item by its version, which is never used again, and not by its place,
 /// which is: reserving room may let go of what the batch has seen.
@@ -39,15 +32,13 @@ pub enum Expected {
     Unchanged(Witness),
 }
 
-impl Lookup<'_> {
-    pub(super) const NOTHING: Self = Self { state: State::Missing };
-
+impl State<'_> {
     /// For [`Expected::Unchanged`].
     #[must_use]
     pub fn witness(&self) -> Witness {
-        match self.state {
-            State::Hit(item) => Witness::of(Some(item)),
-            State::Missing | State::Expired | State::Flushed => Witness::of(None),
+        match self {
+            Self::Hit(item) => Witness::of(Some(*item)),
+            Self::Missing | Self::Expired | Self::Flushed => Witness::of(None),
         }
     }
 }

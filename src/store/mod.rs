@@ -62,7 +62,7 @@ pub use self::counters::Totals;
 pub use self::housekeeper::{Chores, Housekeeper};
 pub use self::item::{Chunks, Item};
 pub use self::loan::Loan;
-pub use self::lookup::{Expected, Lookup, State, Witness};
+pub use self::lookup::{Expected, State, Witness};
 pub use self::receive::Incoming;
 pub use self::recover::{MemoryFileOptions, Recovery};
 pub use self::traits::{Amended, Amendment, Expiry, Marks, Traits};
@@ -292,6 +292,9 @@ impl Store {
             assert!(!item.is_dead(), "what the index names is not marked dead");
             assert!(item.owns_its_fragments(), "what compaction finds leads to the head");
             assert_eq!(item.value_chunks().map(<[u8]>::len).sum::<usize>(), item.value_bytes());
+            let is_whole = item.entries().count() == 1;
+            let agrees = |whole| is_whole && item.value_chunks().eq([whole]);
+            assert!(item.whole_value().map_or(!is_whole, agrees), "a whole value is in one piece");
             for (at, bytes) in item.entries() {
                 let segment = &mut live[self.space.arena.segment_of(at) as usize];
                 *segment += u32::try_from(bytes).expect("within a segment");

@@ -16,6 +16,14 @@ pub struct Traits {
     pub marks: Marks,
 }
 
+impl Traits {
+    /// Those of a new item.
+    #[must_use]
+    pub fn plain(flags: u32, expiry: Expiry) -> Self {
+        Self { flags, expiry, cas: None, marks: Marks::New }
+    }
+}
+
 /// When an item ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Expiry {

@@ -3,7 +3,7 @@
 use super::random::Random;
 use super::{START, THREADS, put, store};
 use larder::store::{
-    Amended, Amendment, Batch, Expected, Expiry, Handle, Lookup, Marks, State, Store, Traits,
+    Amended, Amendment, Batch, Expected, Expiry, Handle, Marks, State, Store, Traits,
 };
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -27,9 +27,9 @@ fn a_lease_has_one_winner_among_ten_thousand_readers() {
 fn look_then_ask(store: &Arc<Store>, all_have_looked: &Barrier) -> usize {
     let mut handles: Vec<Handle> = (0..READERS / THREADS).map(|_| store.register()).collect();
     let batches: Vec<Batch<'_>> = handles.iter_mut().map(|handle| handle.batch(START)).collect();
-    let seen: Vec<Lookup<'_>> = batches.iter().map(|batch| batch.look(b"key")).collect();
+    let seen: Vec<State<'_>> = batches.iter().map(|batch| batch.look(b"key")).collect();
     for lookup in &seen {
-        let State::Hit(item) = lookup.state else { panic!("it is there") };
+        let State::Hit(item) = lookup else { panic!("it is there") };
         assert!(item.is_stale() && !item.is_leased());
     }
     all_have_looked.wait();
@@ -68,7 +68,7 @@ fn ask_repeatedly(handle: &mut Handle) -> usize {
     for _ in 0..20 {
         let batch = handle.batch(START);
         let lookup = batch.look(b"key");
-        if let State::Hit(item) = lookup.state
+        if let State::Hit(item) = lookup
             && !item.is_leased()
         {
             let amended = batch.amend(b"key", lookup.witness(), ASK_FOR_LEASE);

@@ -3,8 +3,8 @@
 
 use larder::clock::Seconds;
 use larder::store::{
-    Amended, Amendment, Batch, Draft, Expected, Expiry, Handle, Incoming, Item, Lookup, Marks,
-    OutOfMemory, Removal, State, Traits,
+    Amended, Amendment, Batch, Draft, Expected, Expiry, Handle, Incoming, Item, Marks, OutOfMemory,
+    Removal, State, Traits,
 };
 
 /// A request.
@@ -214,9 +214,9 @@ pub(crate) fn value_of(item: &Item<'_>) -> Vec<u8> {
     value
 }
 
-/// Stores every third value at once, others in steps.
+/// Stores some values at once, others in steps, whatever their length.
 fn set(batch: &mut Batch<'_>, key: &[u8], new: &New) -> Reply {
-    if new.value.len().is_multiple_of(3) {
+    if key.iter().chain(new.value.last()).fold(0, |sum: u8, byte| sum ^ byte) & 1 == 0 {
         let put = batch.put(key, &new.value, new.traits);
         return put.map_or(Reply::OutOfMemory, |cas| Reply::Stored { cas });
     }
@@ -315,7 +315,7 @@ fn get_and_touch(batch: &mut Batch<'_>, key: &[u8], expiry: Seconds) -> Reply {
 }
 
 /// What a look-up tells.
-pub(crate) fn seen(lookup: &Lookup<'_>) -> Reply {
+pub(crate) fn seen(lookup: &State<'_>) -> Reply {
     live(lookup).map_or(Reply::NotFound, |item| {
         Reply::Hit(Hit {
             value: value_of(&item),
@@ -330,8 +330,8 @@ pub(crate) fn seen(lookup: &Lookup<'_>) -> Reply {
     })
 }
 
-fn live<'b>(lookup: &Lookup<'b>) -> Option<Item<'b>> {
-    match lookup.state {
+fn live<'b>(lookup: &State<'b>) -> Option<Item<'b>> {
+    match *lookup {
         State::Hit(item) => Some(item),
         State::Missing | State::Expired | State::Flushed => None,
     }

@@ -27,13 +27,15 @@ fn answer(line: &str, write: impl FnOnce(&mut Encoder<'_, '_>)) -> String {
 
 #[test]
 fn a_plain_fetch_is_understood_in_both_ways() {
-    for flags in ["", " v", " v k O1", "  s  t", " vv k1 O q", " c f h k q s t l v L P9"] {
-        let text = format!("mg key{flags}\r\nrest");
+    let lists =
+        ["", " v", " v k O1", "  s  t", " vv k1 O q", " c f h k q s t l v L P9", " v ", " O"];
+    for (flags, end) in lists.iter().flat_map(|flags| [(flags, "\r\n"), (flags, "\n")]) {
+        let text = format!("mg key{flags}{end}rest");
         let (key, reply, rest) = lone_fetch(text.as_bytes()).expect("it is plain");
         assert_eq!((key, rest), (&b"key"[..], &b"rest"[..]), "{text}");
         parsed(&format!("mg key{flags}"), |line| {
             assert_eq!(line.parsed, Parsed::Fetch(Fetch::plain(b"key")), "{text}");
-            assert_eq!(line.reply.asked, reply.asked, "{text}");
+            assert_eq!(line.reply, reply, "{text}");
         });
     }
 }
@@ -52,6 +54,9 @@ fn what_is_not_plain_is_left_to_the_parser() {
         "mg key C5 v\r\n",
         "mg key u\r\n",
         "mg key v v\r\n",
+        "mg key v1 v\r\n",
+        "mg key v O1 v\r\n",
+        "mg key O1 O2\r\n",
         "mg key !\r\n",
         "mg key \u{80}\r\n",
         "ms key 1\r\n",

@@ -33,7 +33,8 @@ impl<'s> Ahead<'s> {
             {
                 let meaning = Line::of(Request::Store(storage));
                 *place = Some(Understood { start, line: &rest[..line_bytes], meaning });
-                start = start.saturating_add(line_bytes).saturating_add(behind(&storage));
+                start =
+                    start.saturating_add(line_bytes).saturating_add(value_and_end_bytes(&storage));
             } else {
                 let Some((line, meaning)) = understand(rest, scanned) else { break };
                 let request = place.insert(Understood { start, line, meaning });
@@ -75,7 +76,7 @@ impl<'s> Understood<'s> {
     /// How much of what follows the line belongs to it.
     fn bytes_behind(&self) -> usize {
         match self.meaning.parsed {
-            Parsed::Request(Request::Store(storage), _) => behind(&storage),
+            Parsed::Request(Request::Store(storage), _) => value_and_end_bytes(&storage),
             Parsed::Refused { swallow_bytes, .. } => swallow_bytes,
             Parsed::Meta => meta::announced_bytes(self.line),
             _ => 0,
@@ -83,8 +84,8 @@ impl<'s> Understood<'s> {
     }
 }
 
-/// What follows the line of a storage command.
-fn behind(storage: &Storage<'_>) -> usize {
+/// How much follows the line of a storage command.
+fn value_and_end_bytes(storage: &Storage<'_>) -> usize {
     storage.value_bytes + VALUE_END.len()
 }
 
@@ -107,11 +108,11 @@ mod tests {
     fn values_are_passed_over_on_the_way_to_the_next_line() {
         let input =
             b"??set a 0 0 9\r\nget x\r\n y\r\nget b c\r\nms d 3 q\r\n1\n2\r\nversion\r\nmg e v\r\n\
-            set f 0 x 3\r\n1\r\n\r\ncas g 0 0 2147483645 1\r\nget h\r\n";
+            set i 0 0 7\r\nget x\r\n\r\nset f 0 x 3\r\n1\r\n\r\ncas g 0 0 2147483645 1\r\nget h\r\n";
         let mut ahead = Ahead::default();
         ahead.read(input, 2, 3);
         let keys: Vec<_> = ahead.keys().collect();
-        assert_eq!(keys, [b"a", b"b", b"d", b"e", b"g"]);
+        assert_eq!(keys, [b"a", b"b", b"d", b"e", b"i", b"g"]);
         for request in ahead.requests() {
             assert!(input[request.start..].starts_with(request.line));
         }

@@ -140,7 +140,7 @@ fn begin(
         }
         Err(discarded) => {
             memory.clear(options.segment_bytes.ilog2(), now)?;
-            let (space, index) = map(options, &memory, 0)?;
+            let (space, index) = space_and_index(options, &memory, 0)?;
             let recovery =
                 Recovery { is_new: discarded.is_none(), discarded, ..Recovery::default() };
             Ok(Arc::new(Store::assemble(options, index, space, Some((memory, recovery)))))
@@ -155,7 +155,7 @@ fn recover(
     in_file: u32,
     now: Seconds,
 ) -> io::Result<Arc<Store>> {
-    let (space, mut index) = map(options, &memory, in_file)?;
+    let (space, mut index) = space_and_index(options, &memory, in_file)?;
     let arena = &space.arena;
     let over_at = now.max(state.last_used);
     let horizon = Horizon { ceiling: state.ceiling, flushed: state.flushed, over_at };
@@ -198,7 +198,11 @@ fn recover(
 }
 
 /// A space for a file, in which so many segments are found, and an empty index.
-fn map(options: &Options, memory: &MemoryFile, in_file: u32) -> io::Result<(Space, Index)> {
+fn space_and_index(
+    options: &Options,
+    memory: &MemoryFile,
+    in_file: u32,
+) -> io::Result<(Space, Index)> {
     let segment_shift = options.segment_bytes.ilog2();
     if !memory.backing().allocate(0, SEGMENTS_FIRST * options.segment_bytes) {
         return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for it"));

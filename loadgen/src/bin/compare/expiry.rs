@@ -1,7 +1,8 @@
 //! How long gets take while millions of items that ended in the same second are cleared away, and
-//! how long that takes. What the same gets take right before tells how much of it is the machine's:
-//! of each quarter of a second the longest is noted, as many of them before as while, so that a
-//! pause of the machine's counts in one of them and not in all.
+//! how long that takes. The goal is that none of them waits long. What the same gets take right
+//! before tells how much of it is the machine's: of each quarter of a second the longest is noted,
+//! as many of them before as while, so that a pause of the machine's is in one of them and not in
+//! all.
 //!
 //! One worker on one core serves the gets, the load is on another core: whichever of a server's
 //! threads clears away does it on the core that the gets want.
@@ -179,4 +180,5 @@ const TAKE: Duration = Duration::from_millis(250);
 
 const PATIENCE_SECONDS: f64 = 60.0;
 
+/// Of the longest wait of all.
 const GOAL_MICROS: Goal = Goal::AtMost(2000.0);

@@ -122,6 +122,7 @@ mod tests {
         assert_eq!(format!("{:.1}", takes(&[3.0, 9.0, 1.0])), "3.0 (1.0..9.0)");
         assert_eq!(format!("{:.1}", takes(&[4.0, 1.0])), "2.5 (1.0..4.0)");
         assert_eq!(format!("{:.2}", takes(&[7.0])), "7.00");
+        assert!((takes(&[3.0, 9.0, 1.0]).greatest() - 9.0).abs() < f64::EPSILON);
     }
 
     #[test]
