@@ -89,7 +89,8 @@ fn a_reset_starts_over_what_memcacheds_does() {
         })
         .collect();
     for (reset, _) in &shown {
-        assert!(reset.len() > 25, "{reset:?}");
+        // Some six are the work of memcached's threads, which may not have run yet.
+        assert!(reset.len() > 20, "{reset:?}");
         for (_, noughts) in &shown {
             let kept: Vec<_> = reset.iter().filter(|name| !noughts.contains(name)).collect();
             assert!(kept.is_empty(), "{kept:?}");
