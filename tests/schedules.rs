@@ -333,6 +333,21 @@ fn an_acknowledged_touch_is_not_lost_to_expiry() {
     });
 }
 
+/// A touch that says that it found the item has touched it, even if it was stored only a moment ago.
+#[test]
+fn an_acknowledged_touch_was_carried_out() {
+    explore(|| {
+        let store = store(256 << 10, true);
+        set(&store, b"key", 1);
+        store.register().batch(NOW).remove(b"key", Expected::Any);
+        let setting = spawn(&store, |store| set(store, b"key", 2));
+        let mut handle = store.register();
+        let touched = matches!(handle.batch(NOW).touch(b"key", NOW + 1), State::Hit(_));
+        setting.join().expect("no panic");
+        assert_eq!(get(&store, b"key", NOW + 1).is_none(), touched);
+    });
+}
+
 /// Whichever comes first, an append and a touch both take effect.
 #[test]
 fn an_inherited_expiry_is_the_newest() {

@@ -294,10 +294,19 @@ impl Batch<'_> {
     /// Sets a live item's expiry and marks it as fetched. It is a hit even if the item's time is
     /// over with that.
     pub fn touch(&mut self, key: &[u8], expiry: Seconds) -> State<'_> {
-        let hash = self.store().index.hash(key);
-        let Some(item) = self.change().touch(hash, key, expiry) else { return self.fetch(key) };
-        item.mark_fetched(self.now);
-        State::Hit(item)
+        let batch = &*self;
+        let hash = batch.store().index.hash(key);
+        loop {
+            if let Some(item) = batch.change().touch(hash, key, expiry) {
+                item.mark_fetched(batch.now);
+                return State::Hit(item);
+            }
+            // A hit was stored in between, and is still to be touched.
+            match batch.look(key) {
+                State::Hit(_) => {}
+                miss => return miss,
+            }
+        }
     }
 
     /// Changes in place what may be changed of a live item. Of all who ask for an item's lease, one

@@ -139,6 +139,8 @@ impl Housekeeper {
         let Self { store, counters, .. } = self;
         let mut guard = self.reader.pin();
         if !store.space.resume_sweep(&mut sweep.walk, &guard) {
+            // It may be put back yet, and the rest of it has to be swept then.
+            store.space.finish_sweep(&sweep.walk, now);
             return false;
         }
         let sweeper = Foreground { store, guard: &mut guard, now, counters };
@@ -176,10 +178,11 @@ impl Default for Horizon {
 }
 
 impl Horizon {
+    /// The item was alive a moment ago; a touch may have ended it since.
     fn add(&mut self, expiry: Seconds, bytes: u64, now: Seconds) {
         if expiry != 0 {
-            let (sum, first) =
-                &mut self.0[(Seconds::BITS - (expiry - now).leading_zeros()) as usize];
+            let left_seconds = expiry.saturating_sub(now);
+            let (sum, first) = &mut self.0[(Seconds::BITS - left_seconds.leading_zeros()) as usize];
             *sum += bytes;
             *first = expiry.min(*first);
         }
@@ -212,6 +215,7 @@ const SWEPT_PART: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Expiry, Options, Traits};
 
     #[test]
     fn a_segment_is_swept_again_when_enough_of_it_is_over() {
@@ -227,6 +231,38 @@ mod tests {
         horizon.add(Seconds::MAX, 1000, NOW);
         assert_eq!(horizon.next(100), NOW + 65);
         assert_eq!(horizon.next(101), Seconds::MAX);
+    }
+
+    #[test]
+    fn what_was_ended_while_it_was_looked_at_is_swept_again() {
+        let mut horizon = Horizon::default();
+        horizon.add(1, 10, NOW);
+        horizon.add(NOW + 70, 1000, NOW);
+        assert_eq!(horizon.next(10), 1);
+    }
+
+    #[test]
+    fn a_sweep_that_was_cut_short_is_made_up_for() {
+        let options =
+            Options { memory_bytes: 1 << 20, segment_bytes: 1 << 16, shards_log2: 2, evict: true };
+        let store = Store::new(&options).expect("a little memory");
+        let mut handle = store.register();
+        for number in 0..600_u32 {
+            let traits = Traits::plain(0, Expiry::At(NOW + 1));
+            handle.batch(NOW).put(&number.to_le_bytes(), &[0; 500], traits).expect("room");
+        }
+        drop(handle);
+        let mut housekeeper = store.housekeeper();
+        while store.totals().swept == 0 {
+            housekeeper.step(NOW + 1);
+        }
+        let segment = housekeeper.sweep.as_ref().expect("it goes on").walk.segment;
+        let clearing = store.space.start_clearing(segment).expect("a full one");
+        while housekeeper.step(NOW + 1) != Chores::None {}
+        assert!(store.totals().items > 0, "what was taken out is not swept");
+        store.space.stop_clearing(&clearing);
+        while housekeeper.step(NOW + 2) != Chores::None {}
+        assert_eq!(store.totals().items, 0);
     }
 
     const NOW: Seconds = 1000;
