@@ -11,9 +11,10 @@
 //!
 //! A kill of the process loses nothing: what it stored is the kernel's to keep. A halt of the
 //! machine may lose any page and keep any other, so a file that was in use then is not used again.
-//! The kernel's name for its own boot tells. What another process writes to the file while it is in
+//! The kernel's name for its own boot tells, and is on the disk before anything else is changed. What another process writes to the file while it is in
 //! use is outside of all this; a lock keeps other servers out.
 
+use super::index::LOCATION_BITS;
 use crate::clock::Seconds;
 use crate::sync::{Mutex, lock};
 use memmap2::{MmapOptions, MmapRaw};
@@ -61,8 +62,9 @@ pub(super) enum Contents {
     New,
     /// A store.
     Store { state: State, segment_shift: u32, segments: u32 },
-    /// A store that cannot be used, and why.
-    Unusable(String),
+    /// A store that cannot be used, and why. No item in it has a version above the ceiling, as far
+    /// as that is known.
+    Unusable { reason: String, ceiling: u64 },
 }
 
 impl MemoryFile {
@@ -103,24 +105,27 @@ impl MemoryFile {
         let contents = contents(&page, file_bytes)?;
         let state = match contents {
             Contents::Store { state, .. } => state,
-            _ => State::new(0),
+            Contents::Unusable { ceiling, .. } => State { ceiling, ..State::new(0) },
+            Contents::New => State::new(0),
         };
         Ok((Self { file: Arc::new(file), state: Mutex::new(state) }, contents))
     }
 
-    /// Empties the file, for a store of segments of this size.
+    /// Empties the file, for a store of segments of this size, which goes on with the versions of
+    /// what was there.
     ///
     /// # Errors
     /// The system refuses.
     pub(super) fn clear(&self, segment_shift: u32, now: Seconds) -> io::Result<()> {
         let mut state = lock(&self.state);
-        *state = State::new(now);
+        *state = State { ceiling: state.ceiling, ..State::new(now) };
         let mut page = identity(segment_shift);
         page.resize(STATE_OFFSET, 0);
         page.extend(state.encode());
         page.resize(PAGE_BYTES, 0);
         self.file.set_len(0)?;
-        self.file.write_all_at(&page, 0)
+        self.file.write_all_at(&page, 0)?;
+        self.file.sync_data()
     }
 
     /// Has a store that was found in the first bytes of the arena go on as one in use.
@@ -133,9 +138,19 @@ impl MemoryFile {
             self.file.set_len(PAGE_BYTES as u64 + arena_bytes)?;
         }
         let mut state = lock(&self.state);
+        let was_stopped = state.is_stopped;
         *state = State { last_used: now.max(state.last_used), ..*state };
         *state = State { is_stopped: false, boot: boot(), ..*state };
-        self.write(&state)
+        self.write(&state)?;
+        // Else a halt of the machine could leave it changed, and stopped in order by its own word.
+        // (What a kill left said so before; and there is a cache to be written with it.)
+        if was_stopped { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Notes that nothing in the file ends before `now` any more, whatever time it was when the file
+    /// was last used.
+    pub(super) fn begin_at(&self, now: Seconds) {
+        self.update(|state| state.last_used = now);
     }
 
     /// What the arena maps.
@@ -283,6 +298,9 @@ impl State {
         let flush_at = take(&mut fields).map(u32::from_le_bytes)?;
         let last_used = take(&mut fields).map(u32::from_le_bytes)?;
         let is_stopped = take(&mut fields)? != [0];
+        if ceiling.max(flushed) > VERSION_MAX {
+            return None;
+        }
         Some(Self { ceiling, flushed, flush_at, last_used, is_stopped, boot: take(&mut fields)? })
     }
 }
@@ -295,7 +313,9 @@ fn contents(page: &[u8], file_bytes: u64) -> io::Result<Contents> {
     if !page.starts_with(MAGIC) {
         return Err(refusal("it is not larder's, and is left as it is"));
     }
-    let unusable = |reason: &str| Ok(Contents::Unusable(reason.to_owned()));
+    let unusable_from =
+        |ceiling, reason: &str| Ok(Contents::Unusable { reason: reason.to_owned(), ceiling });
+    let unusable = |reason| unusable_from(0, reason);
     let Some(identity) = page.get(..IDENTITY_BYTES).and_then(unsealed) else {
         return unusable("what it says of itself is damaged");
     };
@@ -311,12 +331,16 @@ fn contents(page: &[u8], file_bytes: u64) -> io::Result<Contents> {
         return unusable("its state is damaged");
     };
     if state.is_torn() {
-        return unusable("the machine went down while it was in use");
+        let ceiling = state.ceiling.saturating_add(VERSIONS_TORN).min(VERSION_MAX);
+        return unusable_from(ceiling, "the machine went down while it was in use");
     }
     let segment_shift = u32::from_le_bytes(segment_shift);
     let arena_bytes = file_bytes.saturating_sub(PAGE_BYTES as u64);
     let segments = arena_bytes.checked_shr(segment_shift).map(u32::try_from);
-    let Some(Ok(segments)) = segments else { return unusable("its size is beyond measure") };
+    let is_possible = arena_bytes <= 8 << LOCATION_BITS;
+    let Some(Ok(segments)) = segments.filter(|_| is_possible) else {
+        return unusable_from(state.ceiling, "its size is beyond measure");
+    };
     Ok(Contents::Store { state, segment_shift, segments })
 }
 
@@ -366,6 +390,13 @@ const LAYOUT: u32 = 1;
 
 /// The ceiling is raised by so much at a time: once for a million stores.
 const VERSIONS_AHEAD: u64 = 1 << 20;
+
+/// So many may have been given since what a halt of the machine left of the ceiling: those of some
+/// minutes.
+const VERSIONS_TORN: u64 = 1 << 32;
+
+/// A version has 48 bits; as many as these will take years are left.
+const VERSION_MAX: u64 = 1 << 47;
 
 /// Where the arena begins.
 const PAGE_BYTES: usize = 4096;

@@ -15,7 +15,8 @@ pub(super) struct Versions {
 impl Versions {
     /// Those that follow what a file says, if there is one.
     pub(super) fn after(state: Option<&State>) -> Self {
-        let last = state.map_or(0, |state| state.ceiling);
+        // A flush is noted for versions that may have been given before the ceiling was raised.
+        let last = state.map_or(0, |state| state.ceiling.max(state.flushed));
         let ceiling = state.map_or(u64::MAX, |state| state.ceiling);
         Self { last: AtomicU64::new(last), ceiling: AtomicU64::new(ceiling) }
     }

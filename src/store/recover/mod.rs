@@ -119,7 +119,7 @@ fn begin(
 ) -> io::Result<Arc<Store>> {
     let found = match contents {
         Contents::New => Err(None),
-        Contents::Unusable(reason) => Err(Some(reason)),
+        Contents::Unusable { reason, .. } => Err(Some(reason)),
         Contents::Store { state, segment_shift, segments } => {
             let discard_older_than = file.discard_older_than_seconds.unwrap_or(Seconds::MAX);
             let age = now.saturating_sub(state.last_used);
@@ -192,6 +192,8 @@ fn recover(
     });
     recovery.items = u64::try_from(added.iter().sum::<i64>()).unwrap_or(0);
     recovery.items_bytes = space.restore(&restored, in_file);
+    // What was over is marked dead by now.
+    memory.begin_at(now);
     let store = Store::assemble(options, index, space, Some((memory, recovery)));
     store.flush_if_due(now);
     Ok(Arc::new(store))

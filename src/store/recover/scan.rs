@@ -66,7 +66,7 @@ pub(super) unsafe fn scan(arena: &Arena, segment: SegmentId, horizon: &Horizon) 
         let (used_bytes, sum) = arena.progress(segment);
         let is_possible = used_bytes.is_multiple_of(8)
             && (FIRST_ENTRY..=arena.segment_bytes()).contains(&used_bytes);
-        if !is_possible {
+        if !is_possible || label.opened > OPENED_MAX {
             return Scanned::Damaged;
         }
         let mut survivors = Survivors::none(segment, label);
@@ -165,3 +165,6 @@ impl Survivors {
         }
     }
 }
+
+/// More often than that no segment was ever opened.
+const OPENED_MAX: u64 = 1 << 60;
