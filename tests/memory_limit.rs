@@ -107,6 +107,44 @@ fn a_store_outgrows_the_limit_that_it_started_with() {
     store.check();
 }
 
+/// Each has a segment of his own open, and so have those who move what stays.
+#[test]
+fn however_small_the_limit_everybody_can_store() {
+    let store = Store::new(&Options::new(64 << 20, true)).unwrap();
+    let mut handles: Vec<_> = (0..8).map(|_| store.register()).collect();
+    let mut number = 0;
+    for limit_bytes in [64 << 20, 1 << 20, 64 << 20, 256 << 10] {
+        handles[0].batch(NOW).set_memory_bytes(limit_bytes).unwrap();
+        for round in 0..60_000 {
+            let handle = &mut handles[round % 8];
+            set(&mut handle.batch(NOW), number).expect("there is something to evict");
+            number += 1;
+            if round == 30_000 {
+                handle.batch(NOW).flush(0);
+            }
+        }
+        store.check();
+    }
+}
+
+/// Else the index of what was would leave no room for what is.
+#[test]
+fn the_index_follows_a_smaller_limit() {
+    let store = Store::new(&Options::new(64 << 20, true)).unwrap();
+    let mut handle = store.register();
+    (0..900_000).for_each(|number| set_small(&mut handle.batch(NOW), number));
+    let before = store.totals();
+    handle.batch(NOW).set_memory_bytes(16 << 20).unwrap();
+    let totals = store.totals();
+    assert!(totals.index_bytes < before.index_bytes / 5 * 3, "{totals:?}, before {before:?}");
+    assert!(totals.items > before.items / 5 * 2, "{totals:?}, before {before:?}");
+    store.check();
+    handle.batch(NOW).set_memory_bytes(64 << 20).unwrap();
+    (0..900_000).for_each(|number| set_small(&mut handle.batch(NOW), number));
+    assert_eq!(store.totals().items, before.items);
+    store.check();
+}
+
 /// Of a running server, the memory itself.
 #[test]
 fn a_server_gives_back_what_is_beyond_a_smaller_limit() {

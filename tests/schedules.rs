@@ -71,6 +71,41 @@ fn an_item_that_makes_way_stays_visible() {
     });
 }
 
+/// While a table that has become too large is copied into a smaller one, what is in it stays visible
+/// and what is stored is not lost.
+#[test]
+fn a_key_stays_visible_while_its_table_shrinks() {
+    explore(|| {
+        let store = store(384 << 10, true);
+        let mut handle = store.register();
+        (0..100).for_each(|n| put_1(&mut handle, n));
+        (3..100).for_each(|n| {
+            handle.batch(NOW).remove(&[n], Expected::Any);
+        });
+        let index_bytes = store.totals().index_bytes;
+        let shrinking = spawn(&store, |store| {
+            let limit = store.register().batch(NOW).set_memory_bytes(256 << 10);
+            limit.expect("it is less than what was mapped");
+        });
+        let storing = spawn(&store, |store| {
+            let mut handle = store.register();
+            (100..103).for_each(|n| put_1(&mut handle, n));
+        });
+        for _ in 0..6 {
+            let batch = handle.batch(NOW);
+            assert!(matches!(batch.peek(&[1]), State::Hit(_)), "it is never removed");
+        }
+        shrinking.join().expect("no panic");
+        storing.join().expect("no panic");
+        let batch = handle.batch(NOW);
+        let is_there = |n: &u8| matches!(batch.peek(&[*n]), State::Hit(_));
+        assert!([0, 1, 2, 100, 101, 102].iter().all(is_there), "nothing is lost");
+        drop(batch);
+        assert!(store.totals().index_bytes < index_bytes / 2);
+        store.check();
+    });
+}
+
 /// What a pinned reader holds stays as it is, while two writers evict and reuse every segment that
 /// there is.
 #[test]

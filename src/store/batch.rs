@@ -9,7 +9,6 @@ use super::item::Shape;
 use super::reclaim::Foreground;
 use super::{Amended, Amendment, Expected, Expiry, OutOfMemory, State, Store, Traits, Witness};
 use crate::clock::Seconds;
-use crate::sync::Ordering;
 use crossbeam_epoch::{Guard, LocalHandle};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -62,7 +61,7 @@ impl Store {
     #[must_use]
     pub fn register(self: &Arc<Self>) -> Handle {
         let counters = self.new_counters();
-        self.reserve_for(self.writers.fetch_add(1, Ordering::Relaxed) + 1);
+        self.space.add_writer();
         Handle {
             store: Arc::clone(self),
             reader: self.index.register(),
@@ -95,7 +94,7 @@ impl Drop for Handle {
         let mut supply =
             Foreground { store: &self.store, guard: &mut guard, now: 0, counters: &self.counters };
         self.appender.seal(&self.store.space, &mut supply);
-        self.store.reserve_for(self.store.writers.fetch_sub(1, Ordering::Relaxed) - 1);
+        self.store.space.remove_writer();
     }
 }
 
@@ -334,9 +333,7 @@ impl Batch<'_> {
         if store.wake_housekeeper() {
             return Ok(());
         }
-        while store.space.approach_limit() {
-            let _as_far_as_it_goes = supply.shrink_to_limit();
-        }
+        while supply.approach_limit() {}
         Ok(())
     }
 

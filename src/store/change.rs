@@ -247,9 +247,9 @@ impl<'a> Change<'a> {
 
 /// A slot for a key that has none. What the index grows by is taken from the budget.
 pub(super) fn vacant_slot<'l>(locked: &Locked<'l>, space: &Space, hash: Hash) -> Slot<'l> {
-    let (slot, growth) = locked.vacancy(hash, space.memory_bytes());
-    if let Some(growth) = growth {
-        space.index_resized(growth.bytes_added, growth.bytes_removed);
+    let (slot, resized) = locked.vacancy(hash, space.memory_bytes());
+    if let Some(resized) = resized {
+        space.index_resized(resized);
     }
     slot
 }

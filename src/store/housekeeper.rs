@@ -77,8 +77,7 @@ impl Housekeeper {
         let mut guard = self.reader.pin();
         let counters = &self.counters;
         let mut foreground = Foreground { store: &store, guard: &mut guard, now, counters };
-        if store.space.approach_limit() {
-            let _as_far_as_it_goes = foreground.shrink_to_limit();
+        if foreground.approach_limit() {
             return Chores::Urgent;
         }
         let is_refilling = foreground.refill_reserve(STEP_BYTES);

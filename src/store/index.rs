@@ -28,27 +28,20 @@
 //! free slot of its window; where there is none, others make way (`index/way.rs`), in a manner that
 //! no reader can miss them for.
 //!
-//! # Growth
-//!
-//! A shard is small (some thousands of items), so it grows by copying its whole table, an eighth
-//! larger, and swapping the pointer; the tag is all that this needs, no item is touched. Readers
-//! that still hold the old table see the shard as it was when they began. The old table is freed
-//! when they have gone (`tables.rs`). A step of an eighth, and no power of two, keeps tables full,
-//! and so does making way: 11 to 12 bytes an item, with 88 of 100 in their home bucket, and hardly
-//! more when keys have come and gone for long (simulated with random tags, and 700 to 3000 items a
-//! shard that are replaced one and a half times over).
-//!
 //! # Why a reader cannot see a torn item
 //!
 //! The slot is stored with `Release` after the item was written, and loaded with `Acquire` before
 //! it is read (`item.rs`). The item's memory, and a table's, are used again only after all guards
 //! that were pinned at the time are gone.
 
+mod resize;
 mod slot;
 mod way;
 
+pub(super) use self::resize::Resized;
 pub(super) use self::slot::{FREQUENCY_MAX, Found, LOCATION_BITS, Slot, Stamp};
 
+use self::resize::class_for;
 use self::slot::{
     EMPTY, LIVE, LIVE_SHIFT, STAMP_MASK, TAG_SHIFT, frequency_of, ghost_slot, item_slot,
     location_of,
@@ -59,7 +52,7 @@ use super::item::Item;
 use super::tables::{Bucket, PAGE_CLASS, TABLE_BUCKETS, TableMemory};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, random_state};
 use ahash::RandomState;
-use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle, Shared};
+use crossbeam_epoch::{Atomic, Collector, Guard, LocalHandle};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::{io, slice};
@@ -268,6 +261,11 @@ impl Index {
         true
     }
 
+    /// The number of shards.
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The number of slots in all tables.
     pub(super) fn slots(&self) -> usize {
         self.table_bytes() / size_of::<u64>()
@@ -337,16 +335,16 @@ impl<'i> Locked<'i> {
     /// A slot without an item for the hash, and how the table grew if it had to. As long as all
     /// tables take next to nothing of the memory, they grow before items have to make way: slots to
     /// spare hold ghosts.
-    pub(super) fn vacancy(&self, hash: Hash, memory_bytes: usize) -> (Slot<'i>, Option<Growth>) {
+    pub(super) fn vacancy(&self, hash: Hash, memory_bytes: usize) -> (Slot<'i>, Option<Resized>) {
         let table = self.shard.load(self.guard);
         let is_dense = self.index.table_bytes() > memory_bytes / DENSE_PART;
         let made = || is_dense.then(|| make_way(table, hash.tag())).flatten();
         if let Some(slot) = vacancy_in(table, hash.tag()).or_else(made) {
             return (Slot(slot), None);
         }
-        let growth = self.grow(hash);
+        let resized = self.grow(hash);
         let slot = vacancy_in(self.shard.load(self.guard), hash.tag());
-        (Slot(slot.expect("the table grew until it had one")), Some(growth))
+        (Slot(slot.expect("the table grew until it had one")), Some(resized))
     }
 
     /// Publishes: readers see the item from here on.
@@ -368,66 +366,12 @@ impl<'i> Locked<'i> {
     pub(super) fn remember(&self, slot: Slot<'_>, hash: Hash, stamp: Stamp) {
         slot.0.store(ghost_slot(hash.tag(), stamp), Ordering::Release);
     }
-
-    /// Copies the table into the next larger one in which every item and one more of this hash
-    /// finds a place.
-    fn grow(&self, hash: Hash) -> Growth {
-        let old = self.shard.0.load(Ordering::Relaxed, self.guard);
-        let old_buckets = self.shard.load(self.guard);
-        let first_class = if old.is_null() { self.index.first_class } else { old.tag() + 1 };
-        let memory = &self.index.memory;
-        for (class, &buckets) in TABLE_BUCKETS.iter().enumerate().skip(first_class) {
-            let place = memory.allocate(class);
-            // SAFETY: the table is ours and `buckets` long.
-            let new = unsafe { slice::from_raw_parts(place, buckets) };
-            if !copy_slots(old_buckets, new) || vacancy_in(new, hash.tag()).is_none() {
-                // SAFETY: nobody else has seen it.
-                unsafe { memory.release(place, class) };
-                continue;
-            }
-            let growth =
-                Growth { bytes_added: size_of_val(new), bytes_removed: size_of_val(old_buckets) };
-            let new = Shared::from(place.cast_const());
-            self.shard.0.store(new.with_tag(class), Ordering::Release);
-            self.index.table_bytes.fetch_add(growth.bytes_added, Ordering::Relaxed);
-            self.index.table_bytes.fetch_sub(growth.bytes_removed, Ordering::Relaxed);
-            if !old.is_null() {
-                let (memory, place, class) = (Arc::clone(memory), old.as_raw(), old.tag());
-                // SAFETY: the old table was replaced just now, under the shard's lock, so no later
-                // load returns it; readers that hold it are pinned. It came from this memory.
-                unsafe {
-                    let release = move || memory.release(place.cast_mut(), class);
-                    self.guard.defer_unchecked(release);
-                }
-                // Else dozens of them would wait in this thread's own list until that is full.
-                self.guard.flush();
-            }
-            return growth;
-        }
-        // The number of shards follows from the memory, so that a shard's share of the smallest
-        // items is a twentieth of this.
-        panic!("a shard holds more items than its memory can")
-    }
-}
-
-/// How a table's size changed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Growth {
-    pub(super) bytes_added: usize,
-    pub(super) bytes_removed: usize,
 }
 
 impl Hash {
     fn tag(self) -> u64 {
         self.0 & ((1 << TAG_BITS) - 1)
     }
-}
-
-/// The class of tables that are about as full with so many items as those that grew.
-fn class_for(items: u64) -> usize {
-    let slots = usize::try_from(items / 7 * SLOTS_PER_7_ITEMS).unwrap_or(usize::MAX);
-    let fits = TABLE_BUCKETS.partition_point(|&buckets| buckets < slots / SLOTS_PER_BUCKET);
-    fits.min(TABLE_BUCKETS.len() - 1)
 }
 
 /// The first slot, home bucket first, that holds an item, carries the hash's tag, and that `accept`
@@ -463,23 +407,6 @@ fn vacant(bucket: &Bucket) -> Option<&AtomicU64> {
     vacant.min_by_key(|(_, seen)| seen & STAMP_MASK).map(|(slot, _)| slot)
 }
 
-/// Whether all of the old table's items found a place in the new one. Ghosts get what is left.
-fn copy_slots(old: &[Bucket], new: &[Bucket]) -> bool {
-    let slots = || old.iter().flat_map(|bucket| &bucket.0).map(|slot| slot.load(Ordering::Relaxed));
-    for value in slots().filter(|value| value & LIVE != 0) {
-        let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT) else { return false };
-        vacancy.store(value, Ordering::Relaxed);
-    }
-    for value in slots().filter(|value| value & LIVE == 0 && *value != EMPTY) {
-        if let Some(vacancy) = vacancy_in(new, value >> TAG_SHIFT)
-            && vacancy.load(Ordering::Relaxed) == EMPTY
-        {
-            vacancy.store(value, Ordering::Relaxed);
-        }
-    }
-    true
-}
-
 /// The buckets in which a tag may lie: its home and those behind it, as many as there are.
 fn buckets(table: &[Bucket], tag: u64) -> impl Iterator<Item = &Bucket> {
     window(table.len(), home(table.len(), tag), 0).map(|bucket| &table[bucket])
@@ -496,10 +423,6 @@ fn window(buckets: usize, home: usize, skipped: usize) -> impl Iterator<Item = u
 fn home(buckets: usize, tag: u64) -> usize {
     usize::try_from((tag * buckets as u64) >> TAG_BITS).expect("64-bit")
 }
-
-/// As tables have on average, or a little less: there will be more items.
-const SLOTS_PER_7_ITEMS: u64 = 10;
-const SLOTS_PER_BUCKET: usize = 8;
 
 /// With fewer, a table must grow while it is emptier; with more, who finds nothing has looked at
 /// more.

@@ -51,6 +51,7 @@ mod reclaim;
 mod recover;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod segment;
+mod shrink;
 #[expect(unsafe_code, reason = "one of the files that argue their unsafe code")]
 mod tables;
 mod traits;
@@ -74,6 +75,7 @@ use self::file::MemoryFile;
 use self::index::{Index, Stamp};
 use self::reclaim::Mover;
 use self::segment::{ARENA_BYTES_MAX, SEGMENTS_MIN, Space, map_with_growth};
+use self::shrink::Shrinking;
 use self::versions::Versions;
 use crate::clock::Seconds;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
@@ -111,9 +113,9 @@ pub struct Store {
     /// What the last flush passed over: items, bytes.
     flushable: Mutex<(u64, u64)>,
     mover: Mutex<Mover>,
+    shrinking: Mutex<Shrinking>,
     /// Items that became ghosts. Written by whoever holds the mover.
     evicted_count: OwnLine<AtomicU64>,
-    writers: AtomicU32,
     counters: Mutex<Vec<Arc<Counters>>>,
     /// Who is woken when there is something to do ahead of need.
     housekeeper: OnceLock<Thread>,
@@ -216,7 +218,7 @@ impl Store {
             evicted_count: OwnLine(AtomicU64::new(0)),
             flushable: Mutex::default(),
             mover: Mutex::new(Mover::default()),
-            writers: AtomicU32::new(0),
+            shrinking: Mutex::default(),
             counters: Mutex::new(found.into_iter().collect()),
             housekeeper: OnceLock::new(),
             eviction_listener: OnceLock::new(),
@@ -349,12 +351,6 @@ impl Store {
         let evicted_count = self.evicted_count.0.load(Ordering::Relaxed);
         policy::is_remembered(ghost.age(evicted_count), self.held().items)
     }
-
-    /// Keeps a segment in reserve for every second writer, and two more.
-    fn reserve_for(&self, writers: u32) {
-        let most = self.space.segments_allowed() / RESERVE_PART;
-        self.space.set_reserve((writers / 2 + 2).min(most).max(1));
-    }
 }
 
 impl fmt::Debug for EvictionListener {
@@ -378,8 +374,6 @@ const USUAL_BYTES: (usize, usize) = (64 << 10, 256 << 10);
 const SEGMENTS_WANTED: usize = 256;
 /// ... but of 1 MiB from here on.
 const LARGE_MEMORY_BYTES: usize = 16 << 30;
-/// At most a segment in so many is kept in reserve.
-const RESERVE_PART: u32 = 16;
 /// At least a page, so that a segment's memory can be given back.
 const SEGMENT_BYTES_MIN: usize = 4096;
 /// A shard for so much memory: some thousands of items, few enough that copying its table takes

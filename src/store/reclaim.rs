@@ -70,7 +70,7 @@ pub(super) struct Mover {
 
 impl Mover {
     /// Whether so much was moved for so little room that it has to be made otherwise.
-    fn owes_room(&self, space: &Space) -> bool {
+    pub(super) fn owes_room(&self, space: &Space) -> bool {
         self.debt_bytes > MOVES_MAX * space.capacity()
     }
 
@@ -132,21 +132,6 @@ impl Supply for Moving<'_> {
 }
 
 impl Foreground<'_> {
-    /// Clears segments until those in use are within the limit, or will be when their readers have
-    /// gone.
-    ///
-    /// # Errors
-    /// Nothing more can be cleared.
-    pub(super) fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
-        while self.store.space.is_beyond_limit() {
-            let mut mover = lock(&self.store.mover);
-            self.clear_to_the_end(mover.owes_room(&self.store.space), &mut mover)?;
-            drop(mover);
-            self.let_readers_go();
-        }
-        Ok(())
-    }
-
     /// Does a storing writer's part in keeping the reserve: clears a few times as many bytes as it
     /// stores, the more the fewer segments are free. Without eviction there is no reserve, for
     /// moving things about may not gain it.
@@ -228,7 +213,11 @@ impl Foreground<'_> {
     }
 
     /// Clears one segment, or what is left of it.
-    fn clear_to_the_end(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
+    pub(super) fn clear_to_the_end(
+        &self,
+        stop_moving: bool,
+        mover: &mut Mover,
+    ) -> Result<(), OutOfMemory> {
         self.start(stop_moving, mover)?;
         while mover.clearing.is_some() {
             self.clear_entry(mover)?;

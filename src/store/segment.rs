@@ -45,8 +45,8 @@ pub(super) struct Space {
     pool: Mutex<Pool>,
     /// Segments in use, those aside that only wait for readers.
     taken: AtomicU32,
-    /// How many segments should be free, or be when their readers have gone.
-    reserve: AtomicU32,
+    /// Those who store.
+    writers: AtomicU32,
     /// As in the pool.
     fresh: AtomicU32,
     /// Up to this one, segments had their pages populated before they were used.
@@ -147,7 +147,7 @@ impl Space {
             aside: AtomicU32::new(0),
             pool: Mutex::new(pool),
             taken: AtomicU32::new(0),
-            reserve: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
             fresh: AtomicU32::new(0),
             populated: AtomicU32::new(0),
             other_bytes: AtomicUsize::new(other_bytes),

@@ -4,7 +4,7 @@
 //! of the index stay within the limit: when the index grows, fewer segments may be in use, and what
 //! a segment leaves behind goes back to the system.
 
-use super::super::index::LOCATION_BITS;
+use super::super::index::{LOCATION_BITS, Resized};
 use super::{SEGMENTS_BEYOND_LIMIT, Space};
 use crate::sync::{Ordering, lock};
 use std::io;
@@ -51,8 +51,11 @@ impl Space {
         if present <= limit {
             return false;
         }
-        let taken = pool.in_use as usize * self.arena.segment_bytes()
-            + self.other_bytes.load(Ordering::Relaxed);
+        // What is free and still here goes back as slowly: the lock is held meanwhile.
+        let ahead = pool.touched.saturating_sub(pool.fresh) as usize;
+        let resident = pool.in_use as usize + pool.warm.len() + ahead;
+        let taken =
+            resident * self.arena.segment_bytes() + self.other_bytes.load(Ordering::Relaxed);
         let step = LIMIT_STEP_SEGMENTS * self.arena.segment_bytes();
         let next = present.min(taken).saturating_sub(step).max(limit);
         self.present_bytes.store(next, Ordering::Relaxed);
@@ -66,19 +69,21 @@ impl Space {
         self.present_bytes.fetch_max(self.memory_bytes(), Ordering::Relaxed);
     }
 
-    /// Tells the budget that the index now takes `bytes_added` more and `bytes_removed` less.
-    pub(in crate::store) fn index_resized(&self, bytes_added: usize, bytes_removed: usize) {
-        self.other_bytes.fetch_add(bytes_added, Ordering::Relaxed);
-        self.other_bytes.fetch_sub(bytes_removed, Ordering::Relaxed);
+    /// Tells the budget that a table of the index has another size now.
+    pub(in crate::store) fn index_resized(&self, resized: Resized) {
+        self.other_bytes.fetch_add(resized.bytes_added, Ordering::Relaxed);
+        self.other_bytes.fetch_sub(resized.bytes_removed, Ordering::Relaxed);
     }
 
-    /// How many segments the limit leaves room for beside the index.
+    /// How many segments the limit leaves room for beside the index. They are never too few for all
+    /// to store: each writer has one open, and so have those who move what stays.
     pub(in crate::store) fn segments_allowed(&self) -> u32 {
         let other = self.other_bytes.load(Ordering::Relaxed);
         let bytes = self.present_bytes.load(Ordering::Relaxed).saturating_sub(other);
         u32::try_from(bytes >> self.arena.segment_bytes().ilog2())
             .unwrap_or(u32::MAX)
-            .clamp(SEGMENTS_MIN, self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
+            .max(self.writers.load(Ordering::Relaxed) + SEGMENTS_BESIDE_WRITERS)
+            .min(self.arena.segments() - SEGMENTS_BEYOND_LIMIT)
     }
 
     /// Bytes of entries that the limit leaves room for beside the index.
@@ -111,14 +116,20 @@ impl Space {
         pool.in_use - pool.retired > self.segments_allowed()
     }
 
-    /// Sets how many segments should be free ahead of need.
-    pub(in crate::store) fn set_reserve(&self, segments: u32) {
-        self.reserve.store(segments, Ordering::Relaxed);
+    /// Counts one who stores.
+    pub(in crate::store) fn add_writer(&self) {
+        self.writers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many segments should be free ahead of need.
+    /// One who stores has gone.
+    pub(in crate::store) fn remove_writer(&self) {
+        self.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many segments should be free ahead of need: one for every second writer, and two more.
     pub(in crate::store) fn reserve(&self) -> u32 {
-        self.reserve.load(Ordering::Relaxed)
+        let wanted = self.writers.load(Ordering::Relaxed) / 2 + 2;
+        wanted.min(self.segments_allowed() / RESERVE_PART).max(1)
     }
 }
 
@@ -142,8 +153,15 @@ const GROWTH_MAX: usize = 16;
 /// What a slot of the index can address, less the little that is beyond the limit.
 pub(in crate::store) const ARENA_BYTES_MAX: usize = (8 << LOCATION_BITS) / 16 * 15;
 
-/// However large the index is, so many segments may be in use.
+/// What a store begins with at least.
 pub(in crate::store) const SEGMENTS_MIN: u32 = 4;
+
+/// However large the index is, so many segments may be in use beside those that writers fill: three
+/// are filled with what is moved, one is cleared, and one is to be had.
+const SEGMENTS_BESIDE_WRITERS: u32 = 5;
+
+/// At most a segment in so many is kept in reserve.
+const RESERVE_PART: u32 = 16;
 
 /// By how much a limit that shrinks is lowered at a time.
 const LIMIT_STEP_SEGMENTS: usize = 4;
@@ -164,5 +182,24 @@ mod tests {
         space.present_bytes.store(40 << 12, Ordering::Relaxed);
         space.retry_limit();
         assert_eq!(space.segments_allowed(), 40, "one that shrinks goes on shrinking");
+    }
+
+    #[test]
+    fn what_is_free_goes_back_in_steps() {
+        let arena = Arena::new(64, 12).expect("mapped");
+        let space = Space::new(arena, 60 << 12, 0);
+        let taken: Vec<_> = std::iter::from_fn(|| space.take()).collect();
+        for segment in taken {
+            space.free(&mut lock(&space.pool), segment);
+        }
+        let warm = || lock(&space.pool).warm.len();
+        assert_eq!(warm(), 60);
+        assert!(space.set_memory_bytes(8 << 12));
+        let mut before = warm();
+        while space.approach_limit() {
+            assert!(warm() >= before - LIMIT_STEP_SEGMENTS, "{} of {before}", warm());
+            before = warm();
+        }
+        assert_eq!(before, 8);
     }
 }
