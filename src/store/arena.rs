@@ -164,7 +164,8 @@ impl Arena {
     /// Gives a segment's pages back to the system; it reads as zeros afterwards.
     ///
     /// # Safety
-    /// Nobody reads or writes the segment during the call, and no reference into it is alive.
+    /// Nobody reads or writes the segment during the call, whoever [populates](Arena::populate) it
+    /// aside, and no reference into it is alive.
     pub(super) unsafe fn release(&self, segment: SegmentId) {
         let offset = (segment as usize) << self.segment_shift;
         if let Some(backing) = &self.backing {
@@ -180,7 +181,8 @@ impl Arena {
         // it.
         drop(advised);
         // Else the system would before long fill the gap again, to make a huge page of what is
-        // around it.
+        // around it. (Each gap is a mapping of its own then, of which a process may have 65,530:
+        // as many as a store of 128 GiB can come to if its limit is halved.)
         let _advice = self.map.advise_range(Advice::NoHugePage, offset, self.segment_bytes());
     }
 

@@ -11,8 +11,9 @@
 //!
 //! A kill of the process loses nothing: what it stored is the kernel's to keep. A halt of the
 //! machine may lose any page and keep any other, so a file that was in use then is not used again.
-//! The kernel's name for its own boot tells, and is on the disk before anything else is changed. What another process writes to the file while it is in
-//! use is outside of all this; a lock keeps other servers out.
+//! The kernel's name for its own boot tells, and is on the disk before anything else is changed.
+//! What another process writes to the file while it is in use is outside of all this; a lock keeps
+//! other servers out.
 
 use super::index::LOCATION_BITS;
 use crate::clock::Seconds;
@@ -147,8 +148,8 @@ impl MemoryFile {
         if was_stopped { self.file.sync_data() } else { Ok(()) }
     }
 
-    /// Notes that nothing in the file ends before `now` any more, whatever time it was when the file
-    /// was last used.
+    /// Notes that nothing in the file ends before `now` any more, whatever time it was when it was
+    /// last used.
     pub(super) fn begin_at(&self, now: Seconds) {
         self.update(|state| state.last_used = now);
     }

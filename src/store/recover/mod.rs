@@ -16,9 +16,11 @@
 //! A version is given once, for the file has the ceiling raised before the first item above it is
 //! made. An item counts if it is not marked dead, which is the last thing that is done to a draft
 //! before it gets its slot in the index; what it replaces is marked dead after that, before the
-//! key's lock is released and hence before any reply that depends on it. A kill in between leaves
-//! both, and the newer one counts. A removed or evicted item is marked in the same way. A segment
-//! that is used again says that it is empty before anything in it is written over.
+//! key's lock is released and hence before any reply of the one who stored it. A kill in between
+//! leaves both, and the newer one counts if its time is not over by then. A removed or evicted item
+//! is marked in the same way. A segment that is used again says that it is empty before anything in
+//! it is written over. (The marks of the dead change after an item was written, so no checksum
+//! covers them: what turns one of these bits in the file brings an item back.)
 
 mod chains;
 mod rebuild;
