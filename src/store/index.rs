@@ -286,9 +286,9 @@ impl Index {
 
     fn item<'g>(&self, at: Location, arena: &'g Arena, guard: &'g Guard) -> Item<'g> {
         debug_assert!(guard.collector() == Some(&self.collector));
-        // SAFETY: a slot only ever names a published head of this arena: what `Locked::set` says, or
-        // a copy of that. We loaded it with `Acquire` from a table that we reached under this guard, so the head's
-        // segment is not used again before the guard is gone.
+        // SAFETY: a slot only ever names a published head of this arena: what `Locked::set` says,
+        // or a copy of that. We loaded it with `Acquire` from a table that we reached under this
+        // guard, so the head's segment is not used again before the guard is gone.
         unsafe { Item::new(arena, at) }
     }
 }
