@@ -27,6 +27,8 @@ pub enum Count {
     CasHits,
     CasMisses,
     CasBadval,
+    /// What memcached would have changed in its place.
+    ChangedInPlace,
     StoreTooLarge,
     StoreNoMemory,
     BytesRead,

@@ -173,7 +173,9 @@ fn keep_part(
 ) -> Result<bool, Fault> {
     if keep.emptied.is_none() {
         let copied = copy(context, key, seen, value_bytes, (&[], &[]), traits);
-        return Ok(copied.map_err(|_| Fault::OutOfMemory)?.is_some());
+        let is_marked = copied.map_err(|_| Fault::OutOfMemory)?.is_some();
+        context.counters.add(Count::ChangedInPlace, u64::from(is_marked));
+        return Ok(is_marked);
     }
     let batch = &mut context.batch;
     let draft = batch.reserve_with(key, 0, traits).map_err(|_| Fault::OutOfMemory)?;
@@ -196,13 +198,14 @@ fn renumber(
 ) -> Result<Option<u64>, Fault> {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(number).as_bytes();
+    let fits = digits.len() <= old.value_bytes;
     let now = context.batch.now();
     let traits = Traits {
         flags: old.flags,
         expiry: counting.touch.map_or(Expiry::Inherit, |exptime| Expiry::At(expiry(exptime, now))),
         cas: counting.cas,
         // A number that does not fit in the place of the old one is a new item to memcached.
-        marks: if digits.len() > old.value_bytes { Marks::New } else { Marks::Same },
+        marks: if fits { Marks::Same } else { Marks::New },
     };
     // A number that became shorter is padded, because clients count on the length to stay.
     let padding_bytes = old.value_bytes.saturating_sub(digits.len());
@@ -213,6 +216,7 @@ fn renumber(
     batch.fill(&mut draft, digits);
     fill_blanks(batch, &mut draft, padding_bytes);
     let cas = published(batch, draft, Expected::Unchanged(old.seen));
+    context.counters.add(Count::ChangedInPlace, u64::from(fits && cas.is_some()));
     Ok(cas.map(|cas| visible_cas(context.shared, cas)))
 }
 

@@ -197,7 +197,9 @@ fn engine(shared: &Shared, counted: &Baseline, baseline: &Baseline, encoder: &mu
     maintenance(shared, counted, baseline, encoder);
     encoder.stat("bytes", totals.items_bytes);
     encoder.stat("curr_items", totals.items);
-    encoder.stat("total_items", totals.stored.wrapping_sub(baseline.totals.stored));
+    let stored = totals.stored.wrapping_sub(baseline.totals.stored);
+    let in_place = counted.sums.since(&baseline.sums).get(Count::ChangedInPlace);
+    encoder.stat("total_items", stored.saturating_sub(in_place));
     zeros(&["slab_global_page_pool"], encoder);
     let maintained = is_maintained(shared);
     for (name, count) in losses(totals, &baseline.totals) {

@@ -7,6 +7,7 @@ use crate::protocol::encode::Encoder;
 use crate::protocol::text::{self, Parsed, VALUE_END};
 use crate::protocol::{Encode, Fault, Outcome, Request, Storage, meta};
 use crate::serve::partial::Partial;
+use crate::stats::Count;
 use crate::store::Incoming;
 use std::mem;
 
@@ -84,7 +85,10 @@ impl Serving<'_, '_> {
     ) {
         let result = match rest.strip_suffix(VALUE_END) {
             Some(rest) => command::store(self.context, storage, received, rest),
-            None => Err(Fault::BadDataChunk),
+            None => {
+                self.context.counters.count(Count::CmdSet);
+                Err(Fault::BadDataChunk)
+            }
         };
         self.answer(answer, result);
     }
