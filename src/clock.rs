@@ -31,6 +31,12 @@ impl Clock {
         Seconds::try_from(self.since_epoch().as_secs()).unwrap_or(Seconds::MAX)
     }
 
+    /// The Unix second of [`Clock::start`].
+    #[must_use]
+    pub fn started_seconds(&self) -> Seconds {
+        Seconds::try_from(self.origin_since_epoch.as_secs()).unwrap_or(Seconds::MAX)
+    }
+
     /// Time since the Unix epoch.
     #[must_use]
     pub fn since_epoch(&self) -> Duration {

@@ -21,6 +21,7 @@ pub use self::retrieval::{Hit, Value, fetch, fetch_each, inspect, retrieve};
 pub use self::storage::{admit, item_bytes, no_memory, receive, store};
 pub use self::stream::{Progress, Stream};
 
+use crate::clock::Seconds;
 use crate::protocol::{Encode, Fault, Outcome, Request, expiry};
 use crate::shared::Shared;
 use crate::stats::{Count, Counters};
@@ -101,7 +102,11 @@ fn flush(context: &mut Context<'_>, exptime: Option<i64>) -> Result<Outcome, Fau
     }
     let exptime = exptime.ok_or(Fault::InvalidExptime)?;
     let at = if exptime > 0 { expiry(exptime, context.batch.now()) } else { 0 };
-    context.batch.flush(at);
+    // A moment before it started is none to memcached, which then flushes nothing, nor what it was to
+    // flush. Who means "in a month" and says 1970 by that loses nothing.
+    let is_none =
+        at != 0 && at < context.shared.clock.started_seconds().saturating_sub(START_AHEAD_SECONDS);
+    context.batch.flush(if is_none { Seconds::MAX } else { at });
     Ok(Outcome::Ok)
 }
 
@@ -153,6 +158,8 @@ fn count_death(counters: &Counters, state: &State<'_>) {
     }
 }
 
+/// By so much memcached takes itself to have started earlier than it did.
+const START_AHEAD_SECONDS: Seconds = 60;
 /// Where all items are when one of memcached's size classes is asked for.
 const CLASS: u32 = 1;
 /// How many classes memcached can have.
