@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
+use larder::clock::Clock;
 use larder::config::{Args, Config, Sources};
 use larder::failure::{Failure, describe};
 use larder::log::{self, BANNER};
@@ -109,17 +111,24 @@ fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
 /// long.
 fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), Failure> {
     runtime.block_on(async {
-        loop {
+        let first = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::SIGHUP => server.reload(),
-                    signal => break info!(target: BANNER, "{signal}: stopping"),
+                    signal => {
+                        info!(target: BANNER, "{signal}: stopping");
+                        break Some(signal);
+                    }
                 },
                 () = server.shutdown_requested() => {
-                    break info!(target: BANNER, "a client asked for shutdown: stopping");
+                    info!(target: BANNER, "a client asked for shutdown: stopping");
+                    break None;
                 }
             }
-        }
+        };
+        let stopping = Clock::start();
+        // Some signal a process and then its group, and it twice by that.
+        let is_echo = |signal| Some(signal) == first && stopping.uptime() < ECHO;
         tell_manager("STOPPING=1");
         let mut stopped = tokio::task::spawn_blocking(move || server.stop());
         loop {
@@ -128,12 +137,16 @@ fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), 
                     .map_err(|error| Failure::value(format!("failed to stop in order: {error}"))),
                 signal = signals.next() => match signal {
                     Signal::SIGHUP => {}
+                    signal if is_echo(signal) => {}
                     signal => break Err(Failure::value(format!("{signal} again: stopped at once"))),
                 },
             }
         }
     })
 }
+
+/// A signal that comes again within this time was meant once.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// What the server is told by signals.
 struct Signals(UnboundedReceiver<Signal>);

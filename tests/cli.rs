@@ -351,6 +351,8 @@ fn a_second_signal_stops_at_once() {
     client.read_exact(&mut [0; 100]).unwrap();
     kill(server.pid(), Signal::SIGTERM).unwrap();
     server.read_log_until("SIGTERM: stopping");
+    // Who signals a process and then its group, as timeout(1) does, says it once.
+    kill(server.pid(), Signal::SIGTERM).unwrap();
     let (code, rest) = server.stop(Signal::SIGINT);
     assert_eq!(code, Some(1));
     assert!(rest.contains("SIGINT again: stopped at once"), "{rest}");
