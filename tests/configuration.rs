@@ -153,6 +153,25 @@ fn what_is_printed_is_read_to_the_same() {
 }
 
 #[test]
+fn what_is_printed_leaves_room_for_stronger_places() {
+    let file = File::new("printed_defaults", &print(&[], &[]));
+    let printed = |arguments: &[&str], variables: &[_]| {
+        assert_eq!(
+            print(&[&["--config", file.path()], arguments].concat(), variables),
+            print(arguments, variables),
+            "{arguments:?} {variables:?}"
+        );
+    };
+    printed(&[], &[]);
+    printed(&["-p", "12077"], &[]);
+    printed(&["-U", "12077"], &[]);
+    printed(&["-l", "127.0.0.1"], &[]);
+    printed(&[], &[("MEMCACHED_PORT_NUMBER", "12077")]);
+    let default = "# --listen=127.0.0.1:12077";
+    assert_has(&print(&["--config", file.path(), "-U", "12077"], &[]), &[default]);
+}
+
+#[test]
 fn a_check_says_yes_or_names_the_line() {
     let table = [
         ("-m 64\n-p 11211 -l 127.0.0.1\n", None),
