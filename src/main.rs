@@ -17,6 +17,7 @@ use larder::server::Server;
 use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{self, User};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tracing::{info, warn};
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     } else if let Some(artifact) = args.generate {
         print(artifact.text())
     } else if args.check_config {
-        configuration().map(drop).map_err(Failure::into_usage)
+        configuration().and_then(|(_, config)| check(&config))
     } else if args.print_config {
         configuration().and_then(|(sources, config)| print(sources.render(&config)?))
     } else {
@@ -66,10 +67,16 @@ fn configuration() -> Result<(Sources, Config), Failure> {
     Ok((sources, config))
 }
 
+/// Says what would end a start, as far as that can be told without one.
+fn check(config: &Config) -> Result<(), Failure> {
+    user_to_become(config)?;
+    Server::check(config).map_err(|error| start_failure(config, &error))
+}
+
 /// Serves until told to stop.
 fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
     log::start(config.verbosity);
-    let user = system::user_to_become(config.user.as_deref(), nix::unistd::geteuid().is_root())?;
+    let user = user_to_become(&config)?;
     if config.core_files {
         system::allow_core_files()?;
     }
@@ -133,6 +140,10 @@ fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), 
             }
         }
     })
+}
+
+fn user_to_become(config: &Config) -> Result<Option<User>, Failure> {
+    system::user_to_become(config.user.as_deref(), unistd::geteuid().is_root())
 }
 
 /// What the server is told by signals.
