@@ -5,6 +5,7 @@
 //! no line: Rust's runtime ignores it.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -241,12 +242,12 @@ fn announce(sources: &Sources, config: &Config, server: &Server) {
     info!(target: BANNER, "larder {} serving memcached clients", env!("CARGO_PKG_VERSION"));
     info!(
         target: BANNER,
-        "memory {} MiB ({}), items up to {} KiB, {} threads, {} connections",
+        "memory {} MiB ({}), items up to {} KiB, {}, {}",
         config.memory_bytes >> 20,
         if config.evict { "evicting" } else { "never evicting" },
         config.item_bytes_max >> 10,
-        config.threads,
-        config.connections_max,
+        counted(config.threads, "thread"),
+        counted(config.connections_max, "connection"),
     );
     let others = sources.names();
     if !others.is_empty() {
@@ -276,18 +277,31 @@ fn announce_memory_file(config: &Config, server: &Server) {
     }
     info!(
         target: BANNER,
-        "memory file \"{path}\": {} items of {} MiB found again in {:.3} s; {} were over, {} too many",
-        found.items,
-        found.items_bytes >> 20,
+        "memory file \"{path}\": {} of {} found again in {:.3} s; {} were over, {} too many",
+        counted(found.items, "item"),
+        size(found.items_bytes),
         time.as_secs_f64(),
         found.over,
         found.evicted,
     );
     if found.segments_damaged > 0 || found.incomplete > 0 {
         warn!(
-            "memory file \"{path}\": {} damaged segments and {} incomplete items were dropped",
-            found.segments_damaged, found.incomplete,
+            "memory file \"{path}\": dropped {} and {}",
+            counted(found.segments_damaged, "damaged segment"),
+            counted(found.incomplete, "incomplete item"),
         );
+    }
+}
+
+fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        mib => format!("{mib} MiB"),
     }
 }
 

@@ -282,6 +282,8 @@ fn the_banner_gives_the_effective_limits() {
     assert!(server.banner.contains(limits), "{}", server.banner);
     assert!(server.banner.contains("loopback; -l opens more"), "{}", server.banner);
     assert!(server.address().ip().is_loopback());
+    let server = Running::start(larder("-p -1 -t 1 -c 1"));
+    assert!(server.banner.contains(" 1 thread, 1 connection\n"), "{}", server.banner);
 }
 
 #[test]

@@ -218,6 +218,15 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_byte_order_mark_is_passed_over() {
+    let file = File::new("byte_order_mark", "\u{feff}-m 100\n-c 100\n");
+    let printed = print(&["--config", file.path()], &[]);
+    assert_has(&printed, &["--memory-limit=100", "--conn-limit=100"]);
+    let file = File::new("byte_order_mark_within", "-m 100\n\u{feff}-c 100\n");
+    assert_eq!(check(&["--config", file.path()], &[]).0, 64);
+}
+
+#[test]
 fn a_file_of_junk_is_refused_with_its_line() {
     let file = File::new("junk", "");
     fs::write(&file.0, b"-m 64\n\xff\xfe\x00\n").unwrap();
