@@ -43,12 +43,6 @@ impl Failure {
         Self { message: format!("{origin}: {}", self.message), ..self }
     }
 
-    /// The same with exit code 64, whatever the cause.
-    #[must_use]
-    pub fn into_usage(self) -> Self {
-        Self::usage(self.message)
-    }
-
     /// What the process exits with.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

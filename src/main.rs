@@ -5,6 +5,7 @@
 //! no line: Rust's runtime ignores it.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use larder::server::Server;
 use larder::stream::Endpoint;
 use larder::system::{self, PidFile};
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{self, User};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tracing::{info, warn};
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     } else if let Some(artifact) = args.generate {
         print(artifact.text())
     } else if args.check_config {
-        configuration().map(drop).map_err(Failure::into_usage)
+        configuration().and_then(|(_, config)| check(&config))
     } else if args.print_config {
         configuration().and_then(|(sources, config)| print(sources.render(&config)?))
     } else {
@@ -68,10 +70,16 @@ fn configuration() -> Result<(Sources, Config), Failure> {
     Ok((sources, config))
 }
 
+/// Says what would end a start, as far as that can be told without one.
+fn check(config: &Config) -> Result<(), Failure> {
+    user_to_become(config)?;
+    Server::check(config).map_err(|error| start_failure(config, &error))
+}
+
 /// Serves until told to stop.
 fn run(sources: &Sources, mut config: Config) -> Result<(), Failure> {
     log::start(config.verbosity);
-    let user = system::user_to_become(config.user.as_deref(), nix::unistd::geteuid().is_root())?;
+    let user = user_to_become(&config)?;
     if config.core_files {
         system::allow_core_files()?;
     }
@@ -145,8 +153,9 @@ fn serve(runtime: &Runtime, mut signals: Signals, server: Server) -> Result<(), 
     })
 }
 
-/// A signal that comes again within this time was meant once.
-const ECHO: Duration = Duration::from_secs(1);
+fn user_to_become(config: &Config) -> Result<Option<User>, Failure> {
+    system::user_to_become(config.user.as_deref(), unistd::geteuid().is_root())
+}
 
 /// What the server is told by signals.
 struct Signals(UnboundedReceiver<Signal>);
@@ -243,12 +252,12 @@ fn announce(sources: &Sources, config: &Config, server: &Server) {
     info!(target: BANNER, "larder {} serving memcached clients", env!("CARGO_PKG_VERSION"));
     info!(
         target: BANNER,
-        "memory {} MiB ({}), items up to {} KiB, {} threads, {} connections",
+        "memory {} MiB ({}), items up to {} KiB, {}, {}",
         config.memory_bytes >> 20,
         if config.evict { "evicting" } else { "never evicting" },
         config.item_bytes_max >> 10,
-        config.threads,
-        config.connections_max,
+        counted(config.threads, "thread"),
+        counted(config.connections_max, "connection"),
     );
     let others = sources.names();
     if !others.is_empty() {
@@ -278,18 +287,31 @@ fn announce_memory_file(config: &Config, server: &Server) {
     }
     info!(
         target: BANNER,
-        "memory file \"{path}\": {} items of {} MiB found again in {:.3} s; {} were over, {} too many",
-        found.items,
-        found.items_bytes >> 20,
+        "memory file \"{path}\": {} of {} found again in {:.3} s; {} were over, {} too many",
+        counted(found.items, "item"),
+        size(found.items_bytes),
         time.as_secs_f64(),
         found.over,
         found.evicted,
     );
     if found.segments_damaged > 0 || found.incomplete > 0 {
         warn!(
-            "memory file \"{path}\": {} damaged segments and {} incomplete items were dropped",
-            found.segments_damaged, found.incomplete,
+            "memory file \"{path}\": dropped {} and {}",
+            counted(found.segments_damaged, "damaged segment"),
+            counted(found.incomplete, "incomplete item"),
         );
+    }
+}
+
+fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        mib => format!("{mib} MiB"),
     }
 }
 
@@ -328,3 +350,5 @@ const DESCRIPTORS_PER_WORKER: usize = 4;
 const DESCRIPTORS_OF_PROCESS: usize = 32;
 // memcached warns above as many.
 const THREADS_SENSIBLE: usize = 64;
+/// A signal that comes again within this time was meant once.
+const ECHO: Duration = Duration::from_secs(1);

@@ -6,9 +6,11 @@ use crate::failure::describe;
 use crate::listener::{self, Accepting, Arrival, Datagrams, Listening};
 use crate::protocol::text::LINE_BYTES_MAX;
 use crate::shared::{Shared, WorkerFigures};
-use crate::store::Recovery;
+use crate::store::{Options, Recovery, Store};
 use crate::stream::Endpoint;
 use crate::{housekeeper, worker};
+use socket2::SockAddr;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -31,6 +33,25 @@ pub struct Server {
 }
 
 impl Server {
+    /// Finds what no start can succeed with, whatever else the machine does: nothing is bound,
+    /// written or waited for.
+    ///
+    /// # Errors
+    /// A path that can be no Unix socket's or no memory file's; a memory limit out of range.
+    pub fn check(config: &Config) -> io::Result<()> {
+        if let Some(path) = &config.unix_socket {
+            SockAddr::unix(path)?;
+        }
+        if let Some(file) = &config.memory_file
+            && fs::metadata(&file.path).is_ok_and(|found| !found.is_file())
+        {
+            let path = file.path.display();
+            let complaint = format!("memory file \"{path}\": it is no regular file");
+            return Err(io::Error::other(complaint));
+        }
+        Store::new(&Options::new(config.memory_bytes, config.evict)).map(drop)
+    }
+
     /// Binds all addresses, then starts serving.
     ///
     /// # Errors

@@ -238,6 +238,29 @@ fn what_cannot_be_done_is_refused() {
 }
 
 #[test]
+fn a_check_finds_what_no_start_can_succeed_with() {
+    let directory = Directory::new("check");
+    let path = directory.0.display();
+    let long = format!("-s {path}/{}", "s".repeat(108));
+    let no_file = format!("-p -1 -e {path}");
+    let table = [
+        ("-p -1 -m 5000000000", "memory limit out of range"),
+        (&long, "failed to listen on UNIX socket: "),
+        (&no_file, "failed to start: memory file "),
+    ];
+    for (line, complaint) in table {
+        for purpose in ["", "--check-config"] {
+            let (code, stdout, stderr) = run(&format!("{line} {purpose}"));
+            assert_eq!((code, stdout.as_str()), (71, ""), "{line} {purpose}: {stderr}");
+            assert!(stderr.contains(complaint), "{line} {purpose}: {stderr}");
+        }
+    }
+    let sound = format!("-m 100 -s {path}/socket -e {path}/memory --check-config");
+    assert_eq!(run(&sound), (0, String::new(), String::new()));
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
+}
+
+#[test]
 fn a_taken_port_ends_with_71() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -259,6 +282,8 @@ fn the_banner_gives_the_effective_limits() {
     assert!(server.banner.contains(limits), "{}", server.banner);
     assert!(server.banner.contains("loopback; -l opens more"), "{}", server.banner);
     assert!(server.address().ip().is_loopback());
+    let server = Running::start(larder("-p -1 -t 1 -c 1"));
+    assert!(server.banner.contains(" 1 thread, 1 connection\n"), "{}", server.banner);
 }
 
 #[test]
@@ -405,10 +430,15 @@ fn root_must_become_somebody() {
         drop(Running::start(bare("-p -1")));
         return;
     }
-    let (code, _, stderr) = outcome(&bare("-p -1").output().unwrap());
-    assert_eq!((code, stderr.as_str()), (64, "must add '-u root' to start as root\n"));
-    let (code, _, stderr) = outcome(&bare("-p -1 -u no-such-user").output().unwrap());
-    assert_eq!((code, stderr.as_str()), (67, "can't find the user no-such-user to switch to\n"));
+    for purpose in ["", "--check-config"] {
+        let refusal =
+            |line| outcome(&bare(line).args(purpose.split_whitespace()).output().unwrap());
+        let (code, _, stderr) = refusal("-p -1");
+        assert_eq!((code, stderr.as_str()), (64, "must add '-u root' to start as root\n"));
+        let (code, _, stderr) = refusal("-p -1 -u no-such-user");
+        let complaint = "can't find the user no-such-user to switch to\n";
+        assert_eq!((code, stderr.as_str()), (67, complaint));
+    }
 
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let mut by_environment = bare("-p -1");

@@ -92,7 +92,7 @@ fn a_password_is_never_printed() {
         let printed = print(&[], variables);
         assert_has(&printed, &[said]);
         assert!(!printed.contains("hidden") && !printed.contains("alice"), "{printed}");
-        assert_eq!(larder(&["--check-config"], variables), (0, String::new(), String::new()));
+        assert_eq!(check(&[], variables), (0, String::new(), String::new()));
     }
     assert!(!print(&[], &[]).contains("authenticate"));
 }
@@ -153,62 +153,84 @@ fn what_is_printed_is_read_to_the_same() {
 }
 
 #[test]
+fn what_is_printed_leaves_room_for_stronger_places() {
+    let file = File::new("printed_defaults", &print(&[], &[]));
+    let printed = |arguments: &[&str], variables: &[_]| {
+        assert_eq!(
+            print(&[&["--config", file.path()], arguments].concat(), variables),
+            print(arguments, variables),
+            "{arguments:?} {variables:?}"
+        );
+    };
+    printed(&[], &[]);
+    printed(&["-p", "12077"], &[]);
+    printed(&["-U", "12077"], &[]);
+    printed(&["-l", "127.0.0.1"], &[]);
+    printed(&[], &[("MEMCACHED_PORT_NUMBER", "12077")]);
+    let default = "# --listen=127.0.0.1:12077";
+    assert_has(&print(&["--config", file.path(), "-U", "12077"], &[]), &[default]);
+}
+
+#[test]
 fn a_check_says_yes_or_names_the_line() {
     let table = [
-        ("-m 64\n-p 11211 -l 127.0.0.1\n", None),
-        ("# nothing\n\n", None),
-        ("-m 64\n# a comment\n-t 0\n", Some(":3: Number of threads must be greater than 0")),
-        ("-m 64\n--bogus\n", Some(":2: unexpected argument '--bogus' found")),
-        ("-p\n", Some(":1: a value is required for '--port <NUM>' but none was supplied")),
-        ("maxmemory 64\n", Some(":1: unknown directive \"maxmemory\"")),
-        ("-o modern,bogus=1\n", Some(":1: Illegal suboption \"bogus=1\"")),
-        ("-P 'x\n", Some(":1: a quotation without an end")),
-        ("-l 127.0.0.1:x\n", Some(":1: failed to listen on one of interface(s) 127.0.0.1:x")),
-        ("--config=x\n", Some(":1: --config belongs on the command line")),
-        ("-V\n", Some(":1: -h and -V belong on the command line")),
-        ("-Z\n", Some(":1: This server is not built with TLS support.")),
+        ("-m 64\n-p 11211 -l 127.0.0.1\n", 0, ""),
+        ("# nothing\n\n", 0, ""),
+        ("-m 64\n# a comment\n-t 0\n", 1, ":3: Number of threads must be greater than 0"),
+        ("-m 64\n--bogus\n", 64, ":2: unexpected argument '--bogus' found"),
+        ("-p\n", 64, ":1: a value is required for '--port <NUM>' but none was supplied"),
+        ("maxmemory 64\n", 64, ":1: unknown directive \"maxmemory\""),
+        ("-o modern,bogus=1\n", 1, ":1: Illegal suboption \"bogus=1\""),
+        ("-P 'x\n", 64, ":1: a quotation without an end"),
+        ("-l 127.0.0.1:x\n", 71, ":1: failed to listen on one of interface(s) 127.0.0.1:x"),
+        ("--config=x\n", 64, ":1: --config belongs on the command line"),
+        ("-V\n", 64, ":1: -h and -V belong on the command line"),
+        ("-Z\n", 64, ":1: This server is not built with TLS support."),
     ];
-    for (text, complaint) in table {
+    for (text, code, complaint) in table {
         let file = File::new("checked", text);
-        let (code, stdout, stderr) = larder(&["--config", file.path(), "--check-config"], &[]);
-        assert_eq!(stdout, "", "{text}");
-        match complaint {
-            None => assert_eq!((code, stderr.as_str()), (0, ""), "{text}"),
-            Some(complaint) => {
-                assert_eq!(code, 64, "{text}: {stderr}");
-                let expected = format!("{}{complaint}", file.path());
-                assert!(stderr.starts_with(&expected), "{text}: {stderr}");
-            }
-        }
+        let (actual, stdout, stderr) = check(&["--config", file.path()], &[]);
+        assert_eq!((actual, stdout.as_str()), (code, ""), "{text}: {stderr}");
+        let place = if code == 0 { "" } else { file.path() };
+        assert!(stderr.starts_with(&format!("{place}{complaint}")), "{text}: {stderr}");
+        assert_eq!(stderr.is_empty(), code == 0, "{text}: {stderr}");
     }
 }
 
 #[test]
 fn the_packaged_file_is_sound() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/larder.conf");
-    let outcome = larder(&["--config", file, "--check-config"], &[]);
+    let outcome = check(&["--config", file], &[]);
     assert_eq!(outcome, (0, String::new(), String::new()));
 }
 
 #[test]
 fn what_cannot_be_read_is_named() {
-    let (code, _, stderr) =
-        larder(&["--config", "/nonexistent/larder.conf", "--check-config"], &[]);
+    let (code, _, stderr) = check(&["--config", "/nonexistent/larder.conf"], &[]);
     let complaint = "cannot read /nonexistent/larder.conf: No such file or directory\n";
     assert_eq!((code, stderr.as_str()), (64, complaint));
     let (code, _, stderr) = larder(&["--config", "/dev/zero"], &[]);
     let complaint = "/dev/zero is too long to be a configuration file\n";
     assert_eq!((code, stderr.as_str()), (64, complaint));
-    let (code, _, stderr) = larder(&["--check-config"], &[("MEMCACHED_THREADS", "many")]);
+    let (code, _, stderr) = check(&[], &[("MEMCACHED_THREADS", "many")]);
     let complaint = "MEMCACHED_THREADS: Number of threads must be greater than 0\n";
-    assert_eq!((code, stderr.as_str()), (64, complaint));
+    assert_eq!((code, stderr.as_str()), (1, complaint));
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    let file = File::new("byte_order_mark", "\u{feff}-m 100\n-c 100\n");
+    let printed = print(&["--config", file.path()], &[]);
+    assert_has(&printed, &["--memory-limit=100", "--conn-limit=100"]);
+    let file = File::new("byte_order_mark_within", "-m 100\n\u{feff}-c 100\n");
+    assert_eq!(check(&["--config", file.path()], &[]).0, 64);
 }
 
 #[test]
 fn a_file_of_junk_is_refused_with_its_line() {
     let file = File::new("junk", "");
     fs::write(&file.0, b"-m 64\n\xff\xfe\x00\n").unwrap();
-    let (code, _, stderr) = larder(&["--config", file.path(), "--check-config"], &[]);
+    let (code, _, stderr) = check(&["--config", file.path()], &[]);
     assert_eq!((code, stderr), (64, format!("{}:2: not UTF-8\n", file.path())));
 }
 
@@ -295,6 +317,11 @@ fn assert_has(printed: &str, lines: &[&str]) {
     for expected in lines {
         assert!(printed.lines().any(|line| line == *expected), "{expected} in {printed}");
     }
+}
+
+/// What `--check-config` says to somebody who may be root.
+fn check(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    larder(&[&["-u", "nobody", "--check-config"], arguments].concat(), variables)
 }
 
 /// Runs the program to its end, in an environment of `variables` alone.

@@ -58,7 +58,7 @@ fn the_log_says_what_was_found() {
     let scratch = Scratch::new();
     let file = scratch.file("memory");
     let path = file.to_str().expect("plain");
-    for expected in ["memory\": new", "1 items of 0 MiB found again"] {
+    for expected in ["memory\": new", "1 item of 1 KiB found again"] {
         let mut server = Server::start_logging(&larder(), &["-e", path], Stdio::piped());
         assert_eq!(ask(&server, "set key 0 0 1\r\n1", 1), "STORED\r\n");
         send(&mut server, Signal::SIGTERM);

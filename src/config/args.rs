@@ -155,7 +155,7 @@ pub struct Args {
     /// Take options from this file too, one a line, as /etc/memcached.conf has them
     #[arg(long, value_name = "FILE", help_heading = CONFIGURATION)]
     pub config: Option<PathBuf>,
-    /// Check the configuration and exit: 0 if it is sound, 64 if not
+    /// Check the configuration and exit: 0 if it is sound, what a start would exit with if not
     #[arg(long, help_heading = CONFIGURATION)]
     pub check_config: bool,
     /// Print the effective configuration, as a file that --config reads, and exit

@@ -21,7 +21,9 @@ use crate::failure::{Failure, describe};
 /// A file that cannot be read; the first line that cannot be understood, with its number.
 pub(super) fn read(path: &Path) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
-    for (number, line) in (1..).zip(contents(path)?.split(|&byte| byte == b'\n')) {
+    let contents = contents(path)?;
+    let text = contents.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&contents);
+    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let origin = format!("{}:{number}", path.display());
         let words = std::str::from_utf8(line)
             .map_err(|_| "not UTF-8".to_owned())
@@ -85,6 +87,8 @@ fn assignment(name: &str, value: &str) -> Result<Vec<String>, String> {
 }
 
 const BYTES_MAX: u64 = 64 << 10;
+/// Some editors put it there, and nobody sees it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 #[cfg(test)]
 mod tests {

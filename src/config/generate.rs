@@ -83,7 +83,7 @@ fn define(page: &mut Roff, term: Inline, meaning: &str) {
 }
 
 /// When what the page says changed last; a page without a date is malformed.
-const REVISED: &str = "2026-11-22";
+const REVISED: &str = "2026-11-23";
 
 const FILES: [&str; 2] = [
     "The file of --config has an option on a line, written as on the command line; quotes and \

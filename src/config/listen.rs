@@ -143,7 +143,7 @@ fn strip_protocol(typed: &str) -> Result<(Option<Dialects>, &str), String> {
         .iter()
         .find(|(full, _)| !name.is_empty() && full.starts_with(name))
         .ok_or_else(invalid)?;
-    Ok((Some(*dialects), address))
+    Ok((*dialects, address))
 }
 
 /// `tag[name]:` or `tag_name_:` before an address; memcached's proxy alone looks at it.
@@ -178,8 +178,13 @@ fn complaint(lists: &[String], reason: &str) -> Failure {
     Failure::system(format!("failed to listen on one of interface(s) {typed}: {reason}"))
 }
 
-const PROTOCOLS: [(&str, Dialects); 3] =
-    [("ascii", Dialects::Text), ("binary", Dialects::Binary), ("negotiating", Dialects::Any)];
+const PROTOCOLS: [(&str, Option<Dialects>); 4] = [
+    ("ascii", Some(Dialects::Text)),
+    ("binary", Some(Dialects::Binary)),
+    ("negotiating", Some(Dialects::Any)),
+    // No name of memcached's, which leaves such a listener what -B says.
+    ("auto", None),
+];
 const PORT_DEFAULT: u16 = 11211;
 const TAG_BYTES_MAX: usize = 8;
 
@@ -233,6 +238,7 @@ mod tests {
             ("proto[a]:127.0.0.1", Some(Dialects::Text)),
             ("proto[binary]:tag[a]:127.0.0.1", Some(Dialects::Binary)),
             ("proto[negotiating]:[::1]:5", Some(Dialects::Any)),
+            ("proto[auto]:127.0.0.1", None),
         ];
         for (typed, dialects) in table {
             assert_eq!(parse_entry(typed).map(|entry| entry.dialects), Ok(dialects), "{typed}");

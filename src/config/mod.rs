@@ -192,7 +192,7 @@ impl Config {
             lock_memory: args.lock_memory,
             refuse_over_limit: suboptions.refuse_over_limit,
             idle_timeout_seconds: suboptions.idle_timeout_seconds,
-            without_effect: without_effect(args, suboptions.without_effect, threads)?,
+            without_effect: without_effect(args, suboptions.without_effect)?,
             tuning: tuning(args, suboptions.shown),
             input_buffer_bytes: INPUT_BUFFER_BYTES,
             output_limit_bytes: OUTPUT_LIMIT_BYTES,
@@ -307,12 +307,8 @@ fn shown_port(port: Option<u16>) -> i32 {
 
 /// The names of what only tunes memcached's own engine, `suboptions` among it. It must be right all
 /// the same, as memcached has it.
-fn without_effect(
-    args: &Args,
-    suboptions: Vec<String>,
-    threads: usize,
-) -> Result<Vec<String>, Failure> {
-    check_tuning(args, threads)?;
+fn without_effect(args: &Args, suboptions: Vec<String>) -> Result<Vec<String>, Failure> {
+    check_tuning(args)?;
     let options = [
         (args.slab_growth_factor.is_some(), "-f"),
         (args.slab_min_size.is_some(), "-n"),
@@ -327,7 +323,7 @@ fn without_effect(
     Ok(names)
 }
 
-fn check_tuning(args: &Args, threads: usize) -> Result<(), Failure> {
+fn check_tuning(args: &Args) -> Result<(), Failure> {
     let factor = args.slab_growth_factor.as_deref().map(|typed| typed.trim().parse::<f64>());
     if factor.is_some_and(|factor| !factor.is_ok_and(|factor| factor > 1.0)) {
         return Err(Failure::value("Factor must be greater than 1"));
@@ -335,6 +331,9 @@ fn check_tuning(args: &Args, threads: usize) -> Result<(), Failure> {
     positive(args.slab_min_size.as_deref(), 1, "Chunk size must be greater than 0")?;
     let ids =
         positive(args.napi_ids.as_deref(), 1, "Maximum number of NAPI IDs must be greater than 0")?;
+    // What is good for memcached must not depend on how many cores there are.
+    let threads =
+        positive(args.threads.as_deref(), THREADS_DEFAULT_OF_MEMCACHED, THREADS_COMPLAINT)?;
     if ids > threads {
         return Err(Failure::usage(format!(
             "Number of napi_ids({ids}) cannot be greater than number of threads({threads})"
@@ -353,7 +352,7 @@ fn memory_limits(args: &Args) -> Result<(usize, usize), Failure> {
     };
     let item_bytes_max = match args.max_item_size.as_deref() {
         None => ITEM_BYTES_DEFAULT,
-        Some(typed) => parse_size(typed, 1).ok_or_else(|| {
+        Some(typed) => parse_item_size(typed).ok_or_else(|| {
             Failure::usage(format!("-I takes bytes, or a size such as 2m, not \"{typed}\""))
         })?,
     };
@@ -388,16 +387,32 @@ fn memory_file(args: &Args) -> Result<Option<MemoryFileOptions>, Failure> {
     }
 }
 
-/// A number with a unit of k, m or g, or of `bare_unit_bytes` where none is written. `None` if
-/// unreadable or beyond the machine.
+/// A number with a unit of k, m or g, in which a b changes nothing, or of `bare_unit_bytes` where
+/// none is written. `None` if unreadable or beyond the machine.
 fn parse_size(typed: &str, bare_unit_bytes: usize) -> Option<usize> {
-    let typed = typed.trim();
-    let units = [(['k', 'K'], KIB), (['m', 'M'], MIB), (['g', 'G'], GIB)];
-    let with_unit = units
-        .iter()
-        .find_map(|(letters, bytes)| typed.strip_suffix(letters).map(|number| (number, *bytes)));
-    let (number, unit_bytes) = with_unit.unwrap_or((typed, bare_unit_bytes));
+    let (number, unit) = split_digits(typed.trim());
+    let unit_bytes = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => bare_unit_bytes,
+        "k" | "kb" => KIB,
+        "m" | "mb" => MIB,
+        "g" | "gb" => GIB,
+        _ => return None,
+    };
     number.parse::<usize>().ok()?.checked_mul(unit_bytes)
+}
+
+/// A size in which, as for memcached, a fraction counts for nothing: it has always been read so.
+fn parse_item_size(typed: &str) -> Option<usize> {
+    match typed.split_once('.') {
+        Some((whole, fraction)) => parse_size(&format!("{whole}{}", split_digits(fraction).1), 1),
+        None => parse_size(typed, 1),
+    }
+}
+
+/// The digits that a text begins with, and what follows them.
+fn split_digits(text: &str) -> (&str, &str) {
+    let rest = text.trim_start_matches(|next: char| next.is_ascii_digit());
+    text.split_at(text.len() - rest.len())
 }
 
 /// A number above 0. What is no number earns the same complaint as 0, since memcached reads it as
@@ -419,12 +434,14 @@ fn unix_mode(typed: Option<&str>) -> Result<u32, Failure> {
     })
 }
 
-/// Any number will do, as `listen(2)` has it: the kernel caps it, and takes a negative one for "as
-/// many as it may be".
+/// Any number will do, however large, as `listen(2)` has it: the kernel caps it, and takes a
+/// negative one for "as many as it may be".
 fn backlog(typed: Option<&str>) -> Result<i32, Failure> {
     typed.map_or(Ok(BACKLOG_DEFAULT), |typed| {
         let complaint = || Failure::value(format!("-b takes a number, not \"{typed}\""));
-        typed.trim().parse().map_err(|_| complaint())
+        let number: i64 = typed.trim().parse().map_err(|_| complaint())?;
+        let clamped = number.clamp(i32::MIN.into(), i32::MAX.into());
+        i32::try_from(clamped).map_err(|_| complaint())
     })
 }
 
@@ -451,6 +468,7 @@ const MEMORY_BYTES_DEFAULT: usize = 64 * MIB;
 const ITEM_BYTES_DEFAULT: usize = MIB;
 const ITEM_BYTES_LOWEST: usize = KIB;
 const ITEM_BYTES_HIGHEST: usize = GIB;
+const THREADS_DEFAULT_OF_MEMCACHED: usize = 4;
 const CONNECTIONS_DEFAULT: usize = 1024;
 const BACKLOG_DEFAULT: i32 = 1024;
 const UNIX_MODE_DEFAULT: u32 = 0o700;

@@ -24,6 +24,8 @@ enum Form {
     Word,
     /// As a number of such units.
     Number(u64),
+    /// As a number without a sign.
+    Unsigned,
     /// As a number with so many places.
     Decimal(usize),
     /// Whatever was given.
@@ -38,6 +40,9 @@ impl Form {
                 |_| value.to_owned(),
                 |number| number.saturating_mul(unit).to_string(),
             ),
+            Self::Unsigned => value
+                .parse::<i32>()
+                .map_or_else(|_| value.to_owned(), |number| number.cast_unsigned().to_string()),
             Self::Decimal(places) => decimal(value, places),
             Self::Is(word) => word.to_owned(),
         }
@@ -90,7 +95,7 @@ const SHOWN: &[(&str, &str, Form)] = &[
     ("slab_reassign", "slab_reassign", YES),
     ("tail_repair_time", "tail_repair_time", PLAIN),
     ("temporary_ttl", "temp_lru", YES),
-    ("temporary_ttl", "temporary_ttl", PLAIN),
+    ("temporary_ttl", "temporary_ttl", Form::Unsigned),
     ("warm_lru_pct", "warm_lru_pct", PLAIN),
     ("warm_max_factor", "warm_max_factor", Form::Decimal(2)),
     ("worker_logbuf_size", "worker_logbuf_size", KIB),

@@ -77,7 +77,7 @@ impl Sources {
     }
 
     /// The configuration as a file that `--config` reads: what was given, then the defaults that
-    /// `config` shows.
+    /// `config` shows, as comments, for some follow from what a stronger place may yet give.
     ///
     /// # Errors
     ///
@@ -95,7 +95,8 @@ impl Sources {
         }
         text.push_str("\n# Defaults.\n");
         for (name, value) in config.defaults().into_iter().filter(|(name, _)| !is_given(name)) {
-            text.push_str(&Setting::new(name, Some(OsStr::new(&value))).line());
+            let line = Setting::new(name, Some(OsStr::new(&value))).line();
+            text.push_str(&format!("# {line}"));
         }
         Ok(text)
     }
@@ -389,8 +390,6 @@ mod tests {
             let again = read.config().unwrap();
             let stray = |name: &String| name.starts_with('"');
             let expected = Config {
-                // What listens by default is printed, and then it is typed.
-                listen_typed: again.listen_typed.clone(),
                 without_effect: config
                     .without_effect
                     .iter()

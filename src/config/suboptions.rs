@@ -4,6 +4,8 @@
 //! accepted where memcached accepts them, since they stand in unit files everywhere, and handed
 //! back so that the log can name them. What would change what clients see is refused instead.
 
+use std::borrow::Cow;
+
 use super::shown::{Shown, shown};
 use super::{KIB, MIB};
 use crate::failure::Failure;
@@ -56,6 +58,8 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
         let Some((_, grammar)) = KNOWN.iter().find(|(known, _)| *known == name) else {
             return Err(Failure::value(format!("Illegal suboption \"{typed}\"")));
         };
+        let read_value = grammar.read(value);
+        let value = read_value.as_deref();
         if !grammar.takes(value) {
             let expected = grammar.describe();
             return Err(Failure::value(format!("-o {name} takes {expected}: \"{typed}\"")));
@@ -70,7 +74,9 @@ pub(super) fn read(lists: &[String]) -> Result<Suboptions, Failure> {
                 read.watcher_buffer_bytes = kib.unwrap_or(WATCHER_BUFFER_KIB_DEFAULT) * KIB;
             }
             "idle_timeout" => {
-                read.idle_timeout_seconds = value.and_then(number).unwrap_or_default();
+                // To memcached less than nothing is never, as 0 is.
+                let seconds = value.and_then(number).unwrap_or_default().max(0);
+                read.idle_timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
             }
             "read_buf_mem_limit" => {
                 let mib = value.and_then(|value| value.parse::<usize>().ok());
@@ -98,9 +104,11 @@ enum Grammar {
     /// Something.
     Text,
     /// A number between these, both included.
-    Number(u32, u32),
-    /// A number between these, or nothing.
-    NumberOrNone(u32, u32),
+    Number(i64, i64),
+    /// What C makes a number of, between these.
+    Leading(i64, i64),
+    /// Such a number, or nothing.
+    LeadingOrNone(i64, i64),
     /// A number above 0, and not above this.
     Factor(f64),
     /// One of these.
@@ -108,13 +116,25 @@ enum Grammar {
 }
 
 impl Grammar {
+    /// A value as memcached reads it.
+    fn read(self, value: Option<&str>) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Leading(..) | Self::LeadingOrNone(..) => {
+                value.map(|value| leading(value).to_string().into())
+            }
+            _ => value.map(Cow::Borrowed),
+        }
+    }
+
     fn takes(self, value: Option<&str>) -> bool {
         let Some(value) = value else {
-            return matches!(self, Self::Flag | Self::NumberOrNone(..));
+            return matches!(self, Self::Flag | Self::LeadingOrNone(..));
         };
         match self {
             Self::Flag | Self::Text => true,
-            Self::Number(least, most) | Self::NumberOrNone(least, most) => {
+            Self::Number(least, most)
+            | Self::Leading(least, most)
+            | Self::LeadingOrNone(least, most) => {
                 number(value).is_some_and(|number| (least..=most).contains(&number))
             }
             Self::Factor(most) => {
@@ -128,10 +148,13 @@ impl Grammar {
         match self {
             Self::Flag => "no value".to_owned(),
             Self::Text => "a value".to_owned(),
-            Self::Number(least, u32::MAX) => format!("a number of at least {least}"),
-            Self::Number(least, most) | Self::NumberOrNone(least, most) => {
-                format!("a number from {least} to {most}")
+            Self::Number(i64::MIN, _) => "a number".to_owned(),
+            Self::Number(least, MOST) | Self::Leading(least, MOST) => {
+                format!("a number of at least {least}")
             }
+            Self::Number(least, most)
+            | Self::Leading(least, most)
+            | Self::LeadingOrNone(least, most) => format!("a number from {least} to {most}"),
             Self::Factor(f64::MAX) => "a number above 0".to_owned(),
             Self::Factor(most) => format!("a number above 0, at most {most}"),
             Self::Name(names) => format!("one of {}", names.join(", ")),
@@ -139,15 +162,23 @@ impl Grammar {
     }
 }
 
-fn number(value: &str) -> Option<u32> {
+fn number(value: &str) -> Option<i64> {
     value.parse().ok()
+}
+
+/// A number as C's `atoi` reads it: what follows it is passed over, and no number at all is 0.
+fn leading(value: &str) -> i64 {
+    let unsigned = value.strip_prefix(['-', '+']).unwrap_or(value);
+    let rest = unsigned.trim_start_matches(|next: char| next.is_ascii_digit());
+    number(&value[..value.len() - rest.len()]).unwrap_or(0)
 }
 
 const WATCHER_BUFFER_KIB_DEFAULT: usize = 256;
 
 const REFUSED: &[&str] = &["ext_path", "proxy_config"];
 
-const ANY: Grammar = Grammar::Number(0, u32::MAX);
+const MOST: i64 = u32::MAX as i64;
+const ANY: Grammar = Grammar::Number(0, MOST);
 
 const KNOWN: &[(&str, Grammar)] = &[
     ("drop_privileges", Grammar::Flag),
@@ -165,13 +196,13 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("ext_threads", ANY),
     ("ext_wbuf_size", ANY),
     ("hash_algorithm", Grammar::Name(&["jenkins", "murmur3", "xxh3"])),
-    ("hashpower", Grammar::Number(12, 32)),
-    ("hot_lru_pct", Grammar::Number(1, 79)),
+    ("hashpower", Grammar::Leading(12, 32)),
+    ("hot_lru_pct", Grammar::Leading(1, 79)),
     ("hot_max_factor", Grammar::Factor(f64::MAX)),
-    ("idle_timeout", ANY),
+    ("idle_timeout", Grammar::Number(i64::MIN, MOST)),
     ("inline_ascii_resp", Grammar::Flag),
     ("lru_crawler", Grammar::Flag),
-    ("lru_crawler_sleep", Grammar::Number(0, 1_000_000)),
+    ("lru_crawler_sleep", Grammar::Leading(0, 1_000_000)),
     ("lru_crawler_tocrawl", ANY),
     ("lru_maintainer", Grammar::Flag),
     ("maxconns_fast", Grammar::Flag),
@@ -191,10 +222,10 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("proxy_uring", Grammar::Flag),
     ("read_buf_mem_limit", ANY),
     ("resp_obj_mem_limit", Grammar::Flag),
-    ("slab_automove", Grammar::NumberOrNone(0, 2)),
+    ("slab_automove", Grammar::LeadingOrNone(0, 2)),
     ("slab_automove_freeratio", Grammar::Factor(f64::MAX)),
     ("slab_automove_ratio", Grammar::Factor(1.0)),
-    ("slab_automove_window", Grammar::Number(3, 1800)),
+    ("slab_automove_window", Grammar::Leading(3, 1800)),
     ("slab_chunk_max", Grammar::Number(1, 1024)),
     ("slab_reassign", Grammar::Flag),
     ("slab_sizes", Grammar::Text),
@@ -209,10 +240,10 @@ const KNOWN: &[(&str, Grammar)] = &[
     ("ssl_session_cache", Grammar::Flag),
     ("ssl_verify_mode", Grammar::Number(0, 3)),
     ("ssl_wbuf_size", ANY),
-    ("tail_repair_time", Grammar::Number(10, u32::MAX)),
-    ("temporary_ttl", ANY),
+    ("tail_repair_time", Grammar::Leading(10, MOST)),
+    ("temporary_ttl", Grammar::Leading(i64::MIN, i64::MAX)),
     ("track_sizes", Grammar::Flag),
-    ("warm_lru_pct", Grammar::Number(1, 79)),
+    ("warm_lru_pct", Grammar::Leading(1, 79)),
     ("warm_max_factor", Grammar::Factor(f64::MAX)),
     ("watcher_logbuf_size", Grammar::Number(1, 1 << 20)),
     ("worker_logbuf_size", ANY),
@@ -238,6 +269,27 @@ mod tests {
         let read = read(&lists).unwrap();
         assert_eq!(read.idle_timeout_seconds, 60);
         assert_eq!(read.without_effect, ["-o modern"]);
+    }
+
+    #[test]
+    fn less_than_nothing_is_never() {
+        assert_eq!(check("idle_timeout=-1").map(|read| read.idle_timeout_seconds), Ok(0));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_read_as_memcached_reads_it() {
+        let table = [
+            ("temporary_ttl=x", "0"),
+            ("temporary_ttl=-1", "4294967295"),
+            ("temporary_ttl=+61s", "61"),
+            ("lru_crawler_sleep=x", "0"),
+            ("hashpower=20x", "20"),
+            ("slab_automove=", "0"),
+        ];
+        for (list, shown) in table {
+            let read = check(list).unwrap_or_else(|failure| panic!("{list}: {failure}"));
+            assert_eq!(read.shown.last().map(|(_, value)| value.as_str()), Some(shown), "{list}");
+        }
     }
 
     #[test]
@@ -283,7 +335,9 @@ mod tests {
             ("hot_max_factor=nan", "a number above 0"),
             ("hash_algorithm=md5", "one of jenkins, murmur3, xxh3"),
             ("tail_repair_time=9", "a number of at least 10"),
-            ("idle_timeout=-1", "a number of at least 0"),
+            ("idle_timeout=x", "a number"),
+            ("lru_crawler_sleep=-1", "a number from 0 to 1000000"),
+            ("ext_item_age=-1", "a number of at least 0"),
             ("slab_sizes", "a value"),
         ];
         for (typed, expected) in table {

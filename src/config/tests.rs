@@ -44,6 +44,10 @@ pub(super) const CARRIED_OVER: &[&str] = &[
     "-o no_modern,no_hashexpand,no_lru_crawler,temporary_ttl=60,idle_timeout=0,tail_repair_time=10",
     "-f 1.08 -n 72 -L -N 4 -t 4 -D : -a 0777",
     "-c 65536 -l 127.0.0.1:11212;[::1]:11213",
+    // What memcached does not look at closely.
+    "-N 4",
+    "-m 64MB -I 1048576b -b 100000000000 -l proto[auto]:127.0.0.1",
+    "-o temporary_ttl=-1,lru_crawler_sleep=x,hashpower=20x,idle_timeout=-1",
 ];
 
 #[test]
@@ -106,7 +110,11 @@ fn sizes_take_units() {
         (" 4G", MIB, Some(4 << 30)),
         ("1500", 1, Some(1500)),
         ("2k", 1, Some(2048)),
+        ("64MB", 1, Some(64 << 20)),
+        ("64b", 1, Some(64)),
         ("", 1, None),
+        ("b", 1, None),
+        ("64bm", 1, None),
         ("m", 1, None),
         ("-1", 1, None),
         ("1.5g", 1, None),
@@ -128,6 +136,8 @@ fn bad_values_earn_memcacheds_complaints() {
         ("-I 512", "Item max size cannot be less than 1024 bytes."),
         ("-p 65536", "ERROR: Invalid port number 65536."),
         ("-N 9 -t 2", "Number of napi_ids(9) cannot be greater than number of threads(2)"),
+        ("-N 5", "Number of napi_ids(5) cannot be greater than number of threads(4)"),
+        ("-m 1.5g", "-m takes megabytes, or a size such as 4g, not \"1.5g\""),
         ("-Z", "This server is not built with TLS support."),
         (
             "-B foo",
@@ -138,6 +148,7 @@ fn bad_values_earn_memcacheds_complaints() {
         assert_eq!(config(line).err(), Some(Failure::usage(*complaint)), "{line}");
     }
     let value: &[(&str, &str)] = &[
+        ("-b x", "-b takes a number, not \"x\""),
         ("-t 0", THREADS_COMPLAINT),
         ("-t -1", THREADS_COMPLAINT),
         ("-t abc", THREADS_COMPLAINT),
@@ -160,6 +171,7 @@ fn item_limits_are_inclusive() {
     assert_eq!(config("-m 4096 -I 1024m").unwrap().item_bytes_max, 1 << 30);
     assert_eq!(config("-m 2 -I 1m").unwrap().item_bytes_max, 1 << 20);
     assert_eq!(config("-I 1k").unwrap().item_bytes_max, 1024);
+    assert_eq!(config("-I 1.5m").unwrap().item_bytes_max, 1 << 20);
 }
 
 #[test]
