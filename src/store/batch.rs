@@ -337,6 +337,14 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// For how many seconds the item that is first in line for eviction has not been used: about as
+    /// long as one stays that nobody asks for. 0 where there is none.
+    #[must_use]
+    pub fn oldest_age_seconds(&self) -> Seconds {
+        let oldest = self.store().space.first_in_line(&self.guard);
+        oldest.map_or(0, |item| self.now.saturating_sub(item.last_access()))
+    }
+
     /// The batch's moment.
     #[must_use]
     pub fn now(&self) -> Seconds {

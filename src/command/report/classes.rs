@@ -25,6 +25,7 @@ pub(super) fn items(context: &Context<'_>, encoder: &mut impl Encode) {
     for name in ITEMS_NAMES.iter().copied().filter(is_shown) {
         let value = match name {
             "number" | "number_cold" => totals.items,
+            "age" => context.batch.oldest_age_seconds().into(),
             "mem_requested" => totals.items_bytes,
             "evicted" => totals.evictions.wrapping_sub(baseline.totals.evictions),
             "outofmemory" => no_memory,

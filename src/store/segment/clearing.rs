@@ -73,6 +73,21 @@ impl Space {
         survey
     }
 
+    /// The first item of the segment that is judged next, or of the oldest one that is being filled
+    /// where none is full yet.
+    pub(in crate::store) fn first_in_line<'g>(&'g self, guard: &'g Guard) -> Option<Item<'g>> {
+        let pool = lock(&self.pool);
+        let used = || (0..).zip(&pool.segments[..pool.fresh as usize]);
+        let open = || used().filter(|(_, segment)| segment.state == State::Open);
+        let oldest = || open().min_by_key(|(_, segment)| segment.opened).map(|(id, _)| id);
+        let segment = pool.queues.next(self.segments_allowed()).or_else(oldest)?;
+        let Segment { opened, .. } = pool.segments[segment as usize];
+        drop(pool);
+        let mut walk = Walk { segment, opened, offset: FIRST_ENTRY, end: FIRST_ENTRY };
+        let is_there = self.resume_sweep(&mut walk, guard);
+        is_there.then(|| self.next_live_entry(&mut walk, guard)).flatten().map(|(_, item)| item)
+    }
+
     /// Takes a sealed segment out, to be cleared. `None` if it is not sealed any more.
     pub(in crate::store) fn start_clearing(&self, segment: SegmentId) -> Option<Clearing> {
         let mut pool = lock(&self.pool);
@@ -193,3 +208,29 @@ impl Space {
 
 /// A segment is worth compacting if at least one byte in this many is dead.
 const DEAD_PART_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{Expiry, Options, Store, Traits};
+
+    #[test]
+    fn the_first_in_line_tells_how_long_an_item_stays() {
+        let options =
+            Options { memory_bytes: 1 << 20, segment_bytes: 1 << 12, shards_log2: 2, evict: true };
+        let store = Store::new(&options).expect("a little memory");
+        let mut handle = store.register();
+        assert_eq!(handle.batch(NOW).oldest_age_seconds(), 0, "there is nothing");
+        let traits = Traits::plain(0, Expiry::At(0));
+        let mut put = |now, key: u32| {
+            handle.batch(now).put(&key.to_le_bytes(), &[0; 500], traits).expect("room");
+            handle.batch(now + 7).oldest_age_seconds()
+        };
+        assert_eq!(put(NOW, 0), 7, "its segment is still open");
+        (1..100).for_each(|key| assert_eq!(put(NOW + key, key), 7 + key));
+        (100..10_000).for_each(|key| assert!(put(NOW + key, key) > 7, "{key}"));
+        // There is room for less than two thousand.
+        assert!(put(NOW + 10_000, 0) < 2000);
+    }
+
+    const NOW: u32 = 1000;
+}
