@@ -56,6 +56,11 @@ pub(super) struct Allocation {
 }
 
 impl Appender {
+    /// The segment that is being filled.
+    pub(super) fn segment(&self) -> Option<SegmentId> {
+        self.open.map(|open| open.segment)
+    }
+
     /// Finds a place for an item and writes all of it but the value.
     ///
     /// # Errors

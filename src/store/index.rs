@@ -429,7 +429,7 @@ fn home(buckets: usize, tag: u64) -> usize {
 const WINDOW_BUCKETS: usize = 4;
 
 /// Tables of less than this part of the memory have slots to spare.
-const DENSE_PART: usize = 64;
+const DENSE_PART: usize = 48;
 
 /// Where shards can have so much memory, their tables are of whole pages from the first on.
 const SHARD_BYTES_FOR_PAGES: usize = 4 << 20;

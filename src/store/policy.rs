@@ -127,6 +127,19 @@ impl Queues {
         Some(passed.1)
     }
 
+    /// The sealed segments that lie near this place in a queue: no more than a sixteenth of its
+    /// length away.
+    pub(super) fn near(&self, queue: Queue, rank: u64) -> impl Iterator<Item = SegmentId> {
+        let sealed = match queue {
+            Queue::Probation => &self.probation.sealed,
+            Queue::Main => &self.main.sealed,
+        };
+        let [first, last] = [sealed.first(), sealed.last()].map(|end| end.map_or(0, |end| end.0));
+        let reach = (last - first) / NEAR_PART;
+        let (from, to) = (rank.saturating_sub(reach), rank.saturating_add(reach));
+        sealed.range((from, 0)..=(to, SegmentId::MAX)).map(|&(_, segment)| segment)
+    }
+
     /// The number of sealed segments.
     pub(super) fn sealed(&self) -> usize {
         self.probation.sealed.len() + self.main.sealed.len()
@@ -155,6 +168,9 @@ pub(super) const ADMITTED: u8 = 1;
 
 /// An item is large if it takes more than a fourth of the probation.
 const LARGE_PART: u64 = 4;
+
+/// What is no more than one part in so many of a queue apart is near.
+const NEAR_PART: u64 = 16;
 
 /// One segment in so many is for probation.
 const PROBATION_PART: u32 = 10;
@@ -206,6 +222,21 @@ mod tests {
         assert_eq!(queues.next(20), Some(3), "it cannot be cleared");
         queues.close(Queue::Probation);
         assert_eq!(queues.next(20), Some(3));
+    }
+
+    #[test]
+    fn near_is_no_more_than_a_sixteenth_of_a_queue_away() {
+        let mut queues = Queues::default();
+        assert_eq!(queues.near(Queue::Main, 7).count(), 0);
+        for rank in 0..=64 {
+            queues.open(Queue::Main);
+            queues.seal(Queue::Main, 100 + rank, u32::try_from(rank).expect("small"));
+        }
+        let near = |queue, rank| queues.near(queue, rank).collect::<Vec<_>>();
+        assert_eq!(near(Queue::Main, 130), (26..=34).collect::<Vec<_>>());
+        assert_eq!(near(Queue::Main, 99), [0, 1, 2, 3]);
+        assert_eq!(near(Queue::Main, 3), []);
+        assert_eq!(near(Queue::Probation, 130), []);
     }
 
     #[test]

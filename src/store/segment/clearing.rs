@@ -53,12 +53,7 @@ impl Space {
         let mut survey = Survey::default();
         let mut dead_max = self.capacity() / DEAD_PART_MIN - 1;
         for (segment, gauge) in self.used_gauges() {
-            let used_bytes = gauge.used_bytes.load(Ordering::Relaxed) as usize;
-            if used_bytes == 0 {
-                continue;
-            }
-            let live_bytes = gauge.live_bytes.load(Ordering::Relaxed) as usize;
-            let dead_bytes = (used_bytes - FIRST_ENTRY).saturating_sub(live_bytes);
+            let Some(dead_bytes) = gauge.dead_bytes() else { continue };
             survey.dead_bytes += dead_bytes as u64;
             if dead_bytes > dead_max {
                 dead_max = dead_bytes;
@@ -71,6 +66,25 @@ impl Space {
             }
         }
         survey
+    }
+
+    /// The segment to compact instead of the deadest: if some of its queue were compacted before it,
+    /// and there is room left where their items went (`open`, of either queue), then one that lies
+    /// near them in the queue and has at least half as many dead bytes. So items that are put
+    /// together are of an age, and the queue keeps its order.
+    pub(in crate::store) fn beside(
+        &self,
+        open: [Option<SegmentId>; 2],
+        deadest: SegmentId,
+    ) -> SegmentId {
+        let dead_bytes = |segment: SegmentId| self.gauges[segment as usize].dead_bytes();
+        let pool = lock(&self.pool);
+        let queue = pool.segments[deadest as usize].queue;
+        let mut open = open.into_iter().flatten().map(|open| pool.segments[open as usize]);
+        let Some(open) = open.find(|open| open.queue == queue) else { return deadest };
+        let near = pool.queues.near(queue, open.rank).max_by_key(|&segment| dead_bytes(segment));
+        near.filter(|&near| dead_bytes(near) >= dead_bytes(deadest).map(|bytes| bytes / 2))
+            .unwrap_or(deadest)
     }
 
     /// The first item of the segment that is judged next, or of the oldest one that is being filled
@@ -203,6 +217,15 @@ impl Space {
             }
         }
         None
+    }
+}
+
+impl Gauge {
+    /// Bytes of a sealed segment that hold nothing live any more.
+    fn dead_bytes(&self) -> Option<usize> {
+        let used_bytes = self.used_bytes.load(Ordering::Relaxed) as usize;
+        let live_bytes = self.live_bytes.load(Ordering::Relaxed) as usize;
+        (used_bytes > 0).then(|| (used_bytes - FIRST_ENTRY).saturating_sub(live_bytes))
     }
 }
 
