@@ -1,7 +1,9 @@
 //! What is done ahead of need, step by step and without a thread.
 
 use larder::clock::Seconds;
-use larder::store::{Chores, Expected, Expiry, Handle, Housekeeper, Options, State, Store};
+use larder::store::{
+    Chores, Expected, Expiry, Handle, Housekeeper, Options, Removal, State, Store,
+};
 use std::sync::Arc;
 
 #[test]
@@ -112,6 +114,35 @@ fn an_overwrite_storm_leaves_little_dead() {
     }
     let totals = store.totals();
     assert!(totals.moved > 0 && totals.evictions == 0, "{totals:?}");
+    store.check();
+}
+
+/// What is moved waits for room until those have gone who may still read what was moved before.
+#[test]
+fn nobody_is_driven_out_because_others_read() {
+    let (store, mut handle, mut housekeeper) = store(4 << 20);
+    let free = || store.totals().segments.saturating_sub(store.totals().segments_in_use);
+    let mut count = 0;
+    while free() > 3 {
+        set(&mut handle, count, 0);
+        count += 1;
+    }
+    for number in (0..count).step_by(5) {
+        assert_eq!(handle.batch(NOW).remove(&key(number), Expected::Any), Removal::Removed);
+    }
+    let mut reader = store.register();
+    let reading = reader.batch(NOW);
+    (0..STEPS_MAX).for_each(|_| _ = housekeeper.step(NOW));
+    let moved = store.totals().moved;
+    assert!(moved > 0 && store.totals().evictions == 0, "{:?}", store.totals());
+    drop(reading);
+    keep_house(&mut housekeeper, NOW);
+    let totals = store.totals();
+    assert!(totals.moved > moved && totals.evictions == 0, "{totals:?}");
+    for number in 0..count {
+        let is_there = matches!(handle.batch(NOW).fetch(&key(number)), State::Hit(_));
+        assert_eq!(is_there, number % 5 != 0, "{number}");
+    }
     store.check();
 }
 

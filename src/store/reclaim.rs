@@ -12,6 +12,10 @@
 //! the [`Mover`]'s, who may be the next one. So a writer pays in small pieces, in proportion to
 //! what it stores, while less than the reserve is free, which is when the housekeeper, who keeps a
 //! little more, does not get along; it clears a whole segment only when there is none left.
+//!
+//! What was cleared is free when its readers have gone, and until then what was moved lies there
+//! twice. When there is no more room for that, clearing waits for the readers: evicting instead
+//! would make no room sooner, and hit items that were to stay.
 
 use super::append::{Appender, Supply};
 use super::arena::SegmentId;
@@ -50,6 +54,15 @@ enum Fate {
     Compacted,
     /// All are evicted.
     Evicted,
+}
+
+/// Why clearing does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// There is nothing to clear, or no room to move to.
+    OutOfMemory,
+    /// There will be room to move to when the readers of what is retired have gone.
+    Readers,
 }
 
 /// What is being cleared, and the segments to which live items are moved. Whoever holds its lock is
@@ -100,13 +113,13 @@ impl Supply for Foreground<'_> {
                 if clearings == CLEARINGS_MAX && !self.store.evict {
                     return Err(OutOfMemory);
                 }
-                // What is retired takes the room that moving needs, until its readers have gone.
-                if let Err(error) = self.clear_one(clearings >= MOVES_MAX)
-                    && !self.store.space.waits_for_readers()
-                {
-                    return Err(error);
+                match self.clear_one(clearings >= MOVES_MAX) {
+                    Ok(()) => clearings += 1,
+                    Err(Obstacle::OutOfMemory) if !self.store.space.waits_for_readers() => {
+                        return Err(OutOfMemory);
+                    }
+                    Err(_) => {}
                 }
-                clearings += 1;
             }
             self.let_readers_go();
             waits += 1;
@@ -206,7 +219,7 @@ impl Foreground<'_> {
     }
 
     /// Clears one segment, unless one is or will be available without it.
-    fn clear_one(&mut self, stop_moving: bool) -> Result<(), OutOfMemory> {
+    fn clear_one(&mut self, stop_moving: bool) -> Result<(), Obstacle> {
         let mut mover = lock(&self.store.mover);
         if self.store.space.available().1 > 0 {
             return Ok(());
@@ -219,7 +232,7 @@ impl Foreground<'_> {
         &self,
         stop_moving: bool,
         mover: &mut Mover,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<(), Obstacle> {
         self.start(stop_moving, mover)?;
         while mover.clearing.is_some() {
             self.clear_entry(mover)?;
@@ -228,7 +241,7 @@ impl Foreground<'_> {
     }
 
     /// Clears until it has passed over so many bytes, or as many segments are spare as are wanted.
-    fn clear_bytes(&self, bytes: usize, wanted: u32, mover: &mut Mover) -> Result<(), OutOfMemory> {
+    fn clear_bytes(&self, bytes: usize, wanted: u32, mover: &mut Mover) -> Result<(), Obstacle> {
         let space = &self.store.space;
         let mut left = bytes;
         while left > 0 && space.spare() < wanted {
@@ -251,9 +264,9 @@ impl Foreground<'_> {
 
     /// Chooses a segment to clear, if there is none that is being cleared. It may find one that
     /// stays as it is; then there is none yet.
-    fn start(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), OutOfMemory> {
+    fn start(&self, stop_moving: bool, mover: &mut Mover) -> Result<(), Obstacle> {
         while mover.clearing.is_none() {
-            let (segment, fate) = self.choose(stop_moving, mover).ok_or(OutOfMemory)?;
+            let (segment, fate) = self.choose(stop_moving, mover).ok_or(Obstacle::OutOfMemory)?;
             let Some(clearing) = self.store.space.start_clearing(segment) else { continue };
             if fate == Fate::Judged && !stop_moving && self.is_all_of_one(&clearing) {
                 mover.moved_bytes += clearing.walk.end;
@@ -300,7 +313,7 @@ impl Foreground<'_> {
 
     /// Takes the next entry out of the segment that is being cleared, or hands the segment to the
     /// epoch if there is none. Returns how many bytes it has passed over.
-    fn clear_entry(&self, mover: &mut Mover) -> Result<usize, OutOfMemory> {
+    fn clear_entry(&self, mover: &mut Mover) -> Result<usize, Obstacle> {
         let space = &self.store.space;
         let Some((mut clearing, fate)) = mover.clearing.take() else { return Ok(0) };
         let before = clearing.walk.offset;
@@ -310,11 +323,15 @@ impl Foreground<'_> {
             mover.settle_accounts(clearing.walk.offset);
             return Ok(clearing.walk.offset - before);
         };
-        if let Err(error) = self.settle(&clearing, fate, &entry, item, mover) {
-            if space.stop_clearing(&clearing) {
+        if let Err(obstacle) = self.settle(&clearing, fate, &entry, item, mover) {
+            if obstacle == Obstacle::Readers {
+                // Whoever goes on begins with this entry.
+                clearing.walk.offset = before;
+                mover.clearing = Some((clearing, fate));
+            } else if space.stop_clearing(&clearing) {
                 self.change().retire(clearing.walk.segment);
             }
-            return Err(error);
+            return Err(obstacle);
         }
         mover.clearing = Some((clearing, fate));
         Ok(clearing.walk.offset - before)
@@ -328,7 +345,7 @@ impl Foreground<'_> {
         entry: &Entry,
         item: Item<'_>,
         mover: &mut Mover,
-    ) -> Result<(), OutOfMemory> {
+    ) -> Result<(), Obstacle> {
         let change = self.change();
         let hash = self.store.index.hash(item.key());
         if !self.store.is_live(&item, self.now) && change.drop_dead(hash, item) {
@@ -354,7 +371,11 @@ impl Foreground<'_> {
             let place = (fate == Fate::Compacted).then_some(clearing);
             match self.move_entry(entry, hash, item, frequency, place, mover) {
                 Ok(()) => return Ok(()),
-                Err(error) if !self.store.evict => return Err(error),
+                // Nobody who earned his place goes because others still read.
+                Err(OutOfMemory) if self.store.space.waits_for_readers() => {
+                    return Err(Obstacle::Readers);
+                }
+                Err(OutOfMemory) if !self.store.evict => return Err(Obstacle::OutOfMemory),
                 Err(OutOfMemory) => {}
             }
         }

@@ -3,8 +3,8 @@
 //! is missing to the other.
 
 use super::OutOfMemory;
-use super::reclaim::Foreground;
-use crate::sync::lock;
+use super::reclaim::{Foreground, Obstacle};
+use crate::sync::{lock, yield_now};
 
 /// Which of the index's shards have been looked at since the limit shrank.
 #[derive(Debug, Default)]
@@ -48,9 +48,14 @@ impl Foreground<'_> {
     fn shrink_to_limit(&mut self) -> Result<(), OutOfMemory> {
         while self.store.space.is_beyond_limit() {
             let mut mover = lock(&self.store.mover);
-            self.clear_to_the_end(mover.owes_room(&self.store.space), &mut mover)?;
+            let cleared = self.clear_to_the_end(mover.owes_room(&self.store.space), &mut mover);
             drop(mover);
             self.let_readers_go();
+            match cleared {
+                Ok(()) => {}
+                Err(Obstacle::Readers) => yield_now(),
+                Err(Obstacle::OutOfMemory) => return Err(OutOfMemory),
+            }
         }
         Ok(())
     }
