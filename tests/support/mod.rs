@@ -58,7 +58,7 @@ pub(crate) fn reference() -> Option<PathBuf> {
 pub(crate) struct Server {
     program: PathBuf,
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     udp_port: Option<u16>,
 }
 
