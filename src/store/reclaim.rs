@@ -371,7 +371,7 @@ impl Foreground<'_> {
             let place = (fate == Fate::Compacted).then_some(clearing);
             match self.move_entry(entry, hash, item, frequency, place, mover) {
                 Ok(()) => return Ok(()),
-                // Nobody who earned his place goes because others still read.
+                // What has earned its place does not go because others still read.
                 Err(OutOfMemory) if self.store.space.waits_for_readers() => {
                     return Err(Obstacle::Readers);
                 }
